@@ -1,0 +1,147 @@
+"""Pre-shared keys, and what is derived from them (docs/protocol.md, section 3)."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from sealwire.errors import ConfigurationError
+
+MIN_SECRET = 32
+"""Bytes of secret that a key has at least: the output of SHA-256 (RFC 2104, section 3)."""
+
+_KEY_ID = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Key:
+    """One pre-shared key.
+
+    id: 1 to 64 printable ASCII characters without blanks; it is sent in clear inside TLS.
+    secret: 32 or more random bytes, never a passphrase.
+    not_before, not_after: aware datetimes between which (inclusive) the key is valid; None (the default) is unbounded.
+    identity: the one client identity that may use the key, as an entry of a peer list (``dns:client.example``);
+    None (the default) lets every allowed client use it.
+
+    Raises ConfigurationError.
+    """
+
+    id: str
+    secret: bytes
+    not_before: datetime | None
+    not_after: datetime | None
+    identity: str | None
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 - the public name, and what the field calls it
+        secret: bytes,
+        *,
+        not_before: datetime | None = None,
+        not_after: datetime | None = None,
+        identity: str | None = None,
+    ) -> None:
+        if not isinstance(id, str) or not _KEY_ID.fullmatch(id):
+            raise ConfigurationError("a key's id must be 1 to 64 printable ASCII characters without blanks")
+        if not isinstance(secret, bytes | bytearray):
+            raise ConfigurationError(f"key {id!r}: the secret must be bytes, not {type(secret).__name__}")
+        if len(secret) < MIN_SECRET:
+            raise ConfigurationError(
+                f"key {id!r}: the secret has {len(secret)} bytes and needs at least {MIN_SECRET} random ones; "
+                "make it with `sealwire keys new` or secrets.token_bytes(32)"
+            )
+        for name, moment in (("not_before", not_before), ("not_after", not_after)):
+            if moment is not None and (not isinstance(moment, datetime) or moment.utcoffset() is None):
+                raise ConfigurationError(f"key {id!r}: {name} must be a datetime with a UTC offset")
+        if not_before is not None and not_after is not None and not_after <= not_before:
+            raise ConfigurationError(f"key {id!r}: not_after must be later than not_before")
+        if identity is not None and (not isinstance(identity, str) or not identity):
+            raise ConfigurationError(f"key {id!r}: identity must be an entry of a peer list, like 'dns:client.example'")
+        object.__setattr__(self, "id", id)
+        object.__setattr__(self, "secret", bytes(secret))
+        object.__setattr__(self, "not_before", not_before)
+        object.__setattr__(self, "not_after", not_after)
+        object.__setattr__(self, "identity", identity)
+
+    def __repr__(self) -> str:
+        bound = f", identity={self.identity!r}" if self.identity is not None else ""
+        return f"<Key {self.id!r}, secret redacted, valid {_moment(self.not_before)} to {_moment(self.not_after)}{bound}>"
+
+    def valid_at(self, now: datetime) -> bool:
+        """Whether ``now`` (aware) is within the key's life."""
+        return (self.not_before is None or self.not_before <= now) and (
+            self.not_after is None or now <= self.not_after
+        )
+
+
+def _moment(moment: datetime | None) -> str:
+    return "any time" if moment is None else moment.isoformat()
+
+
+class Mac(Protocol):
+    """HMAC-SHA256 in progress: what ``hmac.new`` returns."""
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    def digest(self) -> bytes: ...
+    def copy(self) -> Mac: ...
+
+
+class Binding(NamedTuple):
+    """SHA-256 of the leaf certificates (DER) of this very connection; 32 zero bytes where there is none."""
+
+    server: bytes = bytes(32)
+    client: bytes = bytes(32)
+
+    @classmethod
+    def of(cls, *, server: bytes | None, client: bytes | None) -> Binding:
+        """From the two leaf certificates' DER."""
+        return cls(*(bytes(32) if der is None else _sha256(der) for der in (server, client)))
+
+
+class TrafficKeys(NamedTuple):
+    """Keyed MACs, to be copied for each frame: keying costs more than a small frame's MAC."""
+
+    client_to_server: Mac
+    server_to_client: Mac
+
+
+def hello_mac(secret: bytes, binding: Binding) -> Mac:
+    """The MAC under K_hello."""
+    return _mac(_hkdf(secret, salt=binding.server + binding.client, info=b"sealwire/1 hello"))
+
+
+def traffic_keys(
+    secret: bytes, *, client_nonce: bytes, server_nonce: bytes, binding: Binding, log: bytes
+) -> TrafficKeys:
+    """The MACs under K_c2s and K_s2c; ``log`` is the transcript hash."""
+    salt = client_nonce + server_nonce
+    context = binding.server + binding.client + log
+    return TrafficKeys(
+        _mac(_hkdf(secret, salt=salt, info=b"sealwire/1 client to server" + context)),
+        _mac(_hkdf(secret, salt=salt, info=b"sealwire/1 server to client" + context)),
+    )
+
+
+def transcript(hello: bytes, untagged_welcome: bytes) -> bytes:
+    """``log``: the HELLO frame whole, and the WELCOME frame without its tag."""
+    return _sha256(hello + untagged_welcome)
+
+
+def _hkdf(secret: bytes, *, salt: bytes, info: bytes) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=salt, info=info).derive(secret)
+
+
+def _mac(key: bytes) -> Mac:
+    return hmac.new(key, digestmod="sha256")
+
+
+def _sha256(data: bytes) -> bytes:
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(data)
+    return digest.finalize()
