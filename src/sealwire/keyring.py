@@ -58,7 +58,9 @@ class Keyring:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError:
             # tomllib's own message can quote the line, and so a secret.
-            raise ConfigurationError(f"{source}: not valid TOML; compare it with what `sealwire keys new` writes") from None
+            raise ConfigurationError(
+                f"{source}: not valid TOML; compare it with what `sealwire keys new` writes"
+            ) from None
         entries = document.get("key")
         if set(document) != {"key"} or not isinstance(entries, list):
             raise ConfigurationError(f"{source}: expected [[key]] tables and nothing else")
@@ -128,7 +130,9 @@ def _read_private(path: str | os.PathLike[str]) -> str:
         # O_NONBLOCK, so that a FIFO in the file's place cannot stop us.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise ConfigurationError(f"{name}: cannot be read ({error.strerror}); make a keyring with `sealwire keys new`") from None
+        raise ConfigurationError(
+            f"{name}: cannot be read ({error.strerror}); make a keyring with `sealwire keys new`"
+        ) from None
     with open(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

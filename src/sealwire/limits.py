@@ -64,7 +64,11 @@ class Limits:
     max_integer_bits: int = _count(16_384, "bits", "arithmetic and decimal conversion of huge integers", most=2**20)
     max_string: int = _count(16 * MIB, "bytes", "one str or bytes, encoded")
     max_probes: int = _count(
-        32, "probes for each key", "crafted keys that collide in a dict; sets are allowed eight times as many", least=8, most=1024
+        32,
+        "probes for each key",
+        "crafted keys that collide in a dict; sets are allowed eight times as many",
+        least=8,
+        most=1024,
     )
 
     def __post_init__(self) -> None:

@@ -71,13 +71,13 @@ class Key:
 
     def __repr__(self) -> str:
         bound = f", identity={self.identity!r}" if self.identity is not None else ""
-        return f"<Key {self.id!r}, secret redacted, valid {_moment(self.not_before)} to {_moment(self.not_after)}{bound}>"
+        return (
+            f"<Key {self.id!r}, secret redacted, valid {_moment(self.not_before)} to {_moment(self.not_after)}{bound}>"
+        )
 
     def valid_at(self, now: datetime) -> bool:
         """Whether ``now`` (aware) is within the key's life."""
-        return (self.not_before is None or self.not_before <= now) and (
-            self.not_after is None or now <= self.not_after
-        )
+        return (self.not_before is None or self.not_before <= now) and (self.not_after is None or now <= self.not_after)
 
 
 def _moment(moment: datetime | None) -> str:

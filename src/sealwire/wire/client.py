@@ -1,0 +1,123 @@
+"""The client's side: requests out, replies in (docs/protocol.md, sections 3 and 4)."""
+
+from __future__ import annotations
+
+import math
+
+from sealwire.errors import BadSequence, InvalidState, RemoteProtocolError
+from sealwire.wire.events import Established, Event, Faulted, Ponged, Rejected, Reply
+from sealwire.wire.frames import MAX_PING, TAG, Fault, Kind, VerifiedPayload, unpack_reject
+from sealwire.wire.handshake import ClientHandshake
+from sealwire.wire.keys import Binding, Key
+from sealwire.wire.protocol import Protocol, State
+from sealwire.wire.reader import Frame
+
+_MAX_WAIT = 65_535
+_GIVEN_UP = 0
+
+
+class ClientProtocol(Protocol):
+    """A client's side of one connection. HELLO is among the bytes to send from the start.
+
+    key: what we sign with. binding: the two leaf certificates of this connection. codec: what payloads are.
+    server_name: the host as it was verified, and the service. max_frame: bytes of a frame that we take.
+    nonce: 32 bytes, for test vectors alone.
+    """
+
+    _is_client = True
+
+    def __init__(
+        self,
+        *,
+        key: Key,
+        binding: Binding,
+        codec: str,
+        server_name: str,
+        max_frame: int,
+        nonce: bytes | None = None,
+    ) -> None:
+        super().__init__(max_frame)
+        self._offer = ClientHandshake(
+            key=key, binding=binding, codec=codec, server_name=server_name, max_frame=max_frame, nonce=nonce
+        )
+        self._out.append((self._offer.hello,))
+        self._unanswered: dict[int, int] = {}
+        """Sequence of each request under way, and the kind of its answer; _GIVEN_UP where nobody waits any more."""
+        self._pinging = False
+
+    @property
+    def unanswered(self) -> int:
+        """Requests and pings whose answers have not come, those given up included."""
+        return len(self._unanswered)
+
+    def send_request(self, payload: bytes | memoryview, *, wait: float | None = None) -> int:
+        """Queue a MESSAGE; returns its sequence. ``wait``: seconds for which its reply is awaited.
+
+        Raises InvalidState, PayloadTooLarge.
+        """
+        sequence = self._send(Kind.MESSAGE, payload, wait=_hundredths(wait))
+        self._unanswered[sequence] = Kind.MESSAGE
+        return sequence
+
+    def send_ping(self, data: bytes = b"") -> int:
+        """Queue a PING with at most 125 bytes; returns its sequence. Raises InvalidState while one is unanswered."""
+        if len(data) > MAX_PING:
+            raise InvalidState(f"a ping carries at most {MAX_PING} bytes")
+        if self._pinging:
+            raise InvalidState("a ping is unanswered; one at a time")
+        sequence = self._send(Kind.PING, data)
+        self._unanswered[sequence] = Kind.PONG
+        self._pinging = True
+        return sequence
+
+    def give_up(self, sequence: int) -> None:
+        """Nobody waits for this answer any more: drop it when it comes."""
+        if self._unanswered.get(sequence) == Kind.MESSAGE:
+            self._unanswered[sequence] = _GIVEN_UP
+
+    def _last(self) -> int:
+        return self._opener.sequence - 1
+
+    def _handshake(self, frame: Frame) -> Event | None:
+        self._opener.check(frame)
+        if frame.kind == Kind.REJECT:
+            code = unpack_reject(frame.payload)
+            if frame.raw[-TAG:] != bytes(TAG):
+                raise RemoteProtocolError("REJECT with a tag that is not zero")
+            self.state = State.ENDED
+            return Rejected(code)
+        if frame.kind != Kind.WELCOME:
+            raise RemoteProtocolError(f"{frame} before WELCOME")
+        agreed = self._offer.complete(frame)
+        self._establish(
+            sending=agreed.traffic.client_to_server,
+            receiving=agreed.traffic.server_to_client,
+            peer_max_frame=agreed.max_frame,
+        )
+        return Established(agreed.key.id, agreed.max_frame)
+
+    def _message(self, frame: Frame) -> Event | None:
+        kind = frame.kind
+        if kind not in (Kind.MESSAGE, Kind.FAULT, Kind.PONG):
+            raise RemoteProtocolError(f"{frame} from a server with an established connection")
+        request = frame.reply_to
+        expected = self._unanswered.pop(request, None)
+        if expected is None:
+            raise BadSequence(f"{frame} in answer to {request}, which is not unanswered")
+        if (expected == Kind.PONG) is not (kind == Kind.PONG):
+            raise BadSequence(f"{frame} in answer to {request}, which asked for something else")
+        if kind == Kind.PONG:
+            self._pinging = False
+            return Ponged(request, VerifiedPayload(frame.payload))
+        fault = Fault.unpack(frame.payload) if kind == Kind.FAULT else None
+        if expected == _GIVEN_UP:
+            return None
+        return Reply(request, VerifiedPayload(frame.payload)) if fault is None else Faulted(request, *fault)
+
+
+def _hundredths(wait: float | None) -> int:
+    if wait is None:
+        return 0
+    # At least one: 0 would say that we wait for ever.
+    hundredths = max(1, math.ceil(wait * 100))
+    return hundredths if hundredths <= _MAX_WAIT else 0

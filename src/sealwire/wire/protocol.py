@@ -1,0 +1,152 @@
+"""What both sides share: states, errors and the end of a connection (docs/protocol.md, section 5).
+
+The pump contract, the same for every carrier that is a stream::
+
+    view = protocol.get_buffer()            read into it, then
+    protocol.buffer_updated(count)          or, at the stream's end, protocol.eof_received()
+    protocol.next_event()                   again and again until None; raises what the peer did wrong, once
+    protocol.data_to_send()                 write all of it, in order, after every call that may have queued something
+
+An error of the peer comes out of ``next_event`` after all that was good before it. By then the answer to it, if there
+is one, is among the bytes to send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import Enum, auto
+
+from sealwire.errors import ConnectionClosed, InvalidState, RemoteProtocolError
+from sealwire.wire.events import Closed, Event
+from sealwire.wire.frames import Close, CloseCode, Kind
+from sealwire.wire.keys import Mac
+from sealwire.wire.reader import Frame, Reader
+from sealwire.wire.sealing import Opener, Sealer
+
+
+class State(Enum):
+    """Where a connection is."""
+
+    HANDSHAKE = auto()
+    OPEN = auto()
+    ENDED = auto()
+    """Our last frame is sent or queued, or none can be: whatever still comes is read and discarded."""
+
+
+class Protocol:
+    """One side of one connection; ClientProtocol and ServerProtocol are the two."""
+
+    _is_client: bool
+
+    def __init__(self, max_frame: int) -> None:
+        self.state = State.HANDSHAKE
+        self._max_frame = max_frame
+        self._reader = Reader()
+        self._opener = Opener(from_client=not self._is_client, sequence=0)
+        self._sealer: Sealer | None = None
+        self._out: list[Iterable[bytes | memoryview]] = []
+        self._eof = False
+
+    # Bytes
+
+    def get_buffer(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - the shape of asyncio's BufferedProtocol
+        """Where to read into: never empty, valid until the next call of this object."""
+        if self.state is State.ENDED:
+            self._reader.discard()
+        return self._reader.get_buffer()
+
+    def buffer_updated(self, count: int) -> None:
+        """``count`` bytes are at the front of what get_buffer handed out."""
+        if self.state is State.ENDED:
+            return
+        self._reader.buffer_updated(count)
+
+    def eof_received(self) -> None:
+        """The stream ended."""
+        self._eof = True
+
+    def data_to_send(self) -> Iterator[bytes | memoryview]:
+        """The bytes to write now, in pieces. Take all of them: each is handed out once."""
+        out, self._out = self._out, []
+        for pieces in out:
+            yield from pieces
+
+    @property
+    def inside_frame(self) -> bool:
+        """Whether a frame of the peer has begun and not ended."""
+        return not self._reader.empty
+
+    # Events
+
+    def next_event(self) -> Event | None:
+        """What happened next, or None until more bytes come (or the connection is over).
+
+        Raises RemoteProtocolError for what the peer did wrong, ConnectionClosed or TruncatedFrame at the end of the
+        stream without CLOSE.
+        """
+        while self.state is not State.ENDED:
+            try:
+                frame = self._reader.next_frame()
+                if frame is None:
+                    if self._eof:
+                        self._reader.eof()
+                        raise ConnectionClosed("the peer ended the connection without CLOSE")  # noqa: TRY301
+                    return None
+                event = self._handshake(frame) if self.state is State.HANDSHAKE else self._frame(frame)
+            except RemoteProtocolError:
+                self._fail()
+                raise
+            except ConnectionClosed:
+                self.state = State.ENDED
+                raise
+            if event is not None:
+                return event
+        return None
+
+    def close(self, code: int = CloseCode.DONE) -> None:
+        """Queue CLOSE, our last frame. Without effect where the connection has ended or is not established."""
+        if self.state is State.OPEN:
+            self._send(Kind.CLOSE, Close(code, self._last()).pack())
+        self.state = State.ENDED
+
+    # For the two sides
+
+    def _handshake(self, frame: Frame) -> Event | None:
+        raise NotImplementedError
+
+    def _message(self, frame: Frame) -> Event | None:
+        """A frame of a kind that only one side sends, the connection being established."""
+        raise NotImplementedError
+
+    def _last(self) -> int:
+        """``last`` of our CLOSE."""
+        raise NotImplementedError
+
+    def _establish(self, *, sending: Mac, receiving: Mac, peer_max_frame: int) -> None:
+        self._sealer = Sealer(sending, max_frame=peer_max_frame, sequence=1)
+        self._reader.establish(receiving, self._max_frame)
+        self.state = State.OPEN
+
+    def _send(self, kind: int, payload: bytes | memoryview, *, wait: int = 0, reply_to: int = 0) -> int:
+        sealer = self._sealer
+        if sealer is None or self.state is not State.OPEN:
+            raise InvalidState("the connection is not established, or has ended; nothing more can be sent on it")
+        sequence = sealer.sequence
+        self._out.append(sealer.seal(kind, payload, wait=wait, reply_to=reply_to))
+        return sequence
+
+    # Inside
+
+    def _frame(self, frame: Frame) -> Event | None:
+        self._opener.check(frame)
+        if frame.kind != Kind.CLOSE:
+            return self._message(frame)
+        close = Close.unpack(frame.payload)
+        assert self._sealer is not None  # noqa: S101 - the state is OPEN
+        if close.last >= self._sealer.sequence:
+            raise RemoteProtocolError(f"CLOSE that names sequence {close.last}, which was never sent")
+        self.close()
+        return Closed(*close)
+
+    def _fail(self) -> None:
+        self.close(CloseCode.PROTOCOL_ERROR)

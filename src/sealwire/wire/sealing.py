@@ -1,0 +1,81 @@
+"""Tags and sequence numbers, one object for each direction (docs/protocol.md, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sealwire.errors import BadSequence, PayloadTooLarge, RemoteProtocolError
+from sealwire.limits import FRAME_OVERHEAD
+from sealwire.wire.frames import HEAD, Kind
+from sealwire.wire.keys import Mac
+from sealwire.wire.reader import Frame
+
+PIECE = 65_536
+"""A payload over this is sealed piece by piece while it is sent, so that both ends compute its MAC at the same time."""
+
+_REPLIES = (Kind.MESSAGE, Kind.FAULT, Kind.PONG)
+
+
+class Sealer:
+    """Makes our frames."""
+
+    def __init__(self, key: Mac, *, max_frame: int, sequence: int) -> None:
+        self._key = key
+        self._max_payload = max_frame - FRAME_OVERHEAD
+        self.sequence = sequence
+        """The number of the next frame."""
+
+    def seal(
+        self, kind: int, payload: bytes | bytearray | memoryview = b"", *, wait: int = 0, reply_to: int = 0
+    ) -> Iterator[bytes | memoryview]:
+        """The frame, in pieces to be written in order; a small one is one piece.
+
+        Raises PayloadTooLarge before a number is used up.
+        """
+        size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
+        if size > self._max_payload:
+            raise PayloadTooLarge(
+                f"a payload of {size} bytes; the peer takes {self._max_payload} at most (max_frame in its Limits)"
+            )
+        head = HEAD.pack(size + FRAME_OVERHEAD, kind, 0, wait, self.sequence, reply_to)
+        self.sequence += 1
+        if size > PIECE:
+            return self._pieces(head, memoryview(payload).cast("B"))
+        signed = head + payload
+        mac = self._key.copy()
+        mac.update(signed)
+        return iter((signed + mac.digest(),))
+
+    def _pieces(self, head: bytes, payload: memoryview) -> Iterator[bytes | memoryview]:
+        mac = self._key.copy()
+        mac.update(head)
+        start = 0
+        for end in range(PIECE, len(payload), PIECE):
+            piece = payload[start:end]
+            mac.update(piece)
+            yield head + piece if start == 0 else piece
+            start = end
+        piece = payload[start:]
+        mac.update(piece)
+        yield b"".join((piece, mac.digest()))
+
+
+class Opener:
+    """Judges the headers of the peer's frames, whose tags are right."""
+
+    def __init__(self, *, from_client: bool, sequence: int) -> None:
+        self._from_client = from_client
+        self.sequence = sequence
+        """The number that the next frame must have."""
+
+    def check(self, frame: Frame) -> None:
+        """Raises BadSequence, or RemoteProtocolError for a header field out of range."""
+        if frame.sequence != self.sequence:
+            raise BadSequence(f"{frame} with number {frame.sequence}; {self.sequence} was due")
+        self.sequence += 1
+        if frame.flags:
+            raise RemoteProtocolError(f"{frame} with flags {frame.flags:#04x}; version 1 has none")
+        if frame.wait and not (self._from_client and frame.kind == Kind.MESSAGE):
+            raise RemoteProtocolError(f"{frame} with a wait; only a client's MESSAGE has one")
+        if frame.reply_to and (self._from_client or frame.kind not in _REPLIES):
+            raise RemoteProtocolError(f"{frame} with a reply_to; only a server's replies have one")
