@@ -1,0 +1,103 @@
+"""Sealwire: Python objects between hosts that do not trust each other.
+
+TLS 1.3 with certificates on both sides around socketserver's servers and their clients, HMAC-signed and size-capped
+frames, and a restricted unpickler with a type allowlist in place of raw pickle. See README.md.
+"""
+
+from sealwire.client import SynchronousTCPClient
+from sealwire.encoding import Allowlist, Codec, decode, encode
+from sealwire.errors import (
+    AuthenticationError,
+    BadSequence,
+    BadTag,
+    BadVersion,
+    ConfigurationError,
+    ConnectionClosed,
+    DeadlineExceeded,
+    DecodeError,
+    EncodeError,
+    FrameTooLarge,
+    HandshakeFailed,
+    HandshakeRejected,
+    InvalidState,
+    InvalidValue,
+    LimitExceeded,
+    LocalProtocolError,
+    MalformedPickle,
+    PayloadTooLarge,
+    PeerNotAllowed,
+    ProtocolError,
+    RemoteError,
+    RemoteProtocolError,
+    SealwireError,
+    TransportError,
+    TruncatedFrame,
+    TypeNotAllowed,
+    UnknownKey,
+)
+from sealwire.handler import RequestHandler
+from sealwire.keyring import Keyring
+from sealwire.limits import Limits
+from sealwire.security import Security
+from sealwire.send_rcv import BYTE_COUNT, add_msg_header, len_frombytes, len_inbytes, recv_msg, recvall, send_msg
+from sealwire.server import ForkingTCPServer, TCPServer, ThreadingTCPServer, serve
+from sealwire.tls.credentials import Credentials
+from sealwire.tls.identity import PeerIdentity
+from sealwire.tls.policy import PeerPolicy
+from sealwire.wire.keys import Key
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BYTE_COUNT",
+    "Allowlist",
+    "AuthenticationError",
+    "BadSequence",
+    "BadTag",
+    "BadVersion",
+    "Codec",
+    "ConfigurationError",
+    "ConnectionClosed",
+    "Credentials",
+    "DeadlineExceeded",
+    "DecodeError",
+    "EncodeError",
+    "ForkingTCPServer",
+    "FrameTooLarge",
+    "HandshakeFailed",
+    "HandshakeRejected",
+    "InvalidState",
+    "InvalidValue",
+    "Key",
+    "Keyring",
+    "LimitExceeded",
+    "Limits",
+    "LocalProtocolError",
+    "MalformedPickle",
+    "PayloadTooLarge",
+    "PeerIdentity",
+    "PeerNotAllowed",
+    "PeerPolicy",
+    "ProtocolError",
+    "RemoteError",
+    "RemoteProtocolError",
+    "RequestHandler",
+    "SealwireError",
+    "Security",
+    "SynchronousTCPClient",
+    "TCPServer",
+    "ThreadingTCPServer",
+    "TransportError",
+    "TruncatedFrame",
+    "TypeNotAllowed",
+    "UnknownKey",
+    "add_msg_header",
+    "decode",
+    "encode",
+    "len_frombytes",
+    "len_inbytes",
+    "recv_msg",
+    "recvall",
+    "send_msg",
+    "serve",
+]

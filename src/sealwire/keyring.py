@@ -91,12 +91,12 @@ class Keyring:
         """The key of that id, valid now or not."""
         return self._by_id.get(key_id)
 
-    def signing_key(self, now: datetime, *, usable: Callable[[Key], bool] = lambda key: True) -> Key:
-        """The newest key that is valid at ``now`` (aware) and ``usable``: the latest ``not_before``, of equals the last.
+    def signing_key(self, now: datetime, *, usable: Callable[[Key], bool] | None = None) -> Key:
+        """The newest key that is valid at ``now`` (aware) and ``usable``: the latest not_before, of equals the last.
 
         Raises ConfigurationError where there is none.
         """
-        valid = [key for key in self._keys if key.valid_at(now) and usable(key)]
+        valid = [key for key in self._keys if key.valid_at(now) and (usable is None or usable(key))]
         if not valid:
             raise ConfigurationError(
                 f"no key of the keyring ({', '.join(key.id for key in self._keys)}) is valid now for this identity; "

@@ -43,7 +43,7 @@ class ClientProtocol(Protocol):
         self._out.append((self._offer.hello,))
         self._unanswered: dict[int, int] = {}
         """Sequence of each request under way, and the kind of its answer; _GIVEN_UP where nobody waits any more."""
-        self._pinging = False
+        self._ping: bytes | None = None
 
     @property
     def unanswered(self) -> int:
@@ -63,11 +63,11 @@ class ClientProtocol(Protocol):
         """Queue a PING with at most 125 bytes; returns its sequence. Raises InvalidState while one is unanswered."""
         if len(data) > MAX_PING:
             raise InvalidState(f"a ping carries at most {MAX_PING} bytes")
-        if self._pinging:
+        if self._ping is not None:
             raise InvalidState("a ping is unanswered; one at a time")
         sequence = self._send(Kind.PING, data)
         self._unanswered[sequence] = Kind.PONG
-        self._pinging = True
+        self._ping = data
         return sequence
 
     def give_up(self, sequence: int) -> None:
@@ -107,7 +107,9 @@ class ClientProtocol(Protocol):
         if (expected == Kind.PONG) is not (kind == Kind.PONG):
             raise BadSequence(f"{frame} in answer to {request}, which asked for something else")
         if kind == Kind.PONG:
-            self._pinging = False
+            if frame.payload != self._ping:
+                raise RemoteProtocolError("PONG with other bytes than the ping's")
+            self._ping = None
             return Ponged(request, VerifiedPayload(frame.payload))
         fault = Fault.unpack(frame.payload) if kind == Kind.FAULT else None
         if expected == _GIVEN_UP:

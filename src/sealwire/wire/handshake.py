@@ -1,4 +1,7 @@
-"""HELLO, WELCOME and REJECT: both sides prove that they hold the key, on this very connection (docs/protocol.md, section 3)."""
+"""HELLO, WELCOME and REJECT: both sides prove that they hold the key, on this very connection.
+
+docs/protocol.md, section 3.
+"""
 
 from __future__ import annotations
 

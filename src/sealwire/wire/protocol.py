@@ -13,6 +13,7 @@ is one, is among the bytes to send.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 
@@ -33,7 +34,7 @@ class State(Enum):
     """Our last frame is sent or queued, or none can be: whatever still comes is read and discarded."""
 
 
-class Protocol:
+class Protocol(ABC):
     """One side of one connection; ClientProtocol and ServerProtocol are the two."""
 
     _is_client: bool
@@ -111,16 +112,17 @@ class Protocol:
 
     # For the two sides
 
+    @abstractmethod
     def _handshake(self, frame: Frame) -> Event | None:
-        raise NotImplementedError
+        """A frame before the connection is established."""
 
+    @abstractmethod
     def _message(self, frame: Frame) -> Event | None:
         """A frame of a kind that only one side sends, the connection being established."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _last(self) -> int:
         """``last`` of our CLOSE."""
-        raise NotImplementedError
 
     def _establish(self, *, sending: Mac, receiving: Mac, peer_max_frame: int) -> None:
         self._sealer = Sealer(sending, max_frame=peer_max_frame, sequence=1)

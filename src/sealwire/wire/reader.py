@@ -1,8 +1,8 @@
 """Bytes in, whole frames out, at a cost bounded by the bytes that came.
 
 The pump reads straight into the buffer that :meth:`Reader.get_buffer` hands out (asyncio's BufferedProtocol shape). A
-frame that fits the staging area is cut out of it in one piece. A larger one gets a buffer of its own, which grows as its
-bytes arrive, never on the word of the length field, and its MAC is computed on the way, so that a body is neither
+frame that fits the staging area is cut out of it in one piece. A larger one gets a buffer of its own, which grows as
+its bytes arrive, never on the word of the length field, and its MAC is computed on the way, so that a body is neither
 copied nor walked through again.
 """
 

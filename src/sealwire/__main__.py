@@ -1,0 +1,21 @@
+"""The command line: ``sealwire`` and ``python -m sealwire``. Needs the extra ``cli``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line with the arguments of the process, and exit."""
+    try:
+        import click  # noqa: F401 - asked for here, so that an ImportError of any other kind is not explained away
+        import rich  # noqa: F401 - the same
+    except ImportError:
+        sys.exit("sealwire: the command line needs click and rich; install them with: pip install 'sealwire[cli]'")
+    from sealwire.cli.app import app
+
+    app(prog_name="sealwire")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""A TLS socket and the wire protocol on it, pumped, under one deadline.
+
+pump     what both sides share
+client   connect, requests out, replies in
+server   accept, requests in, replies out
+"""
+
+from sealwire.channel.client import ClientChannel, connect
+from sealwire.channel.pump import Channel
+from sealwire.channel.server import Lease, ServerChannel, accept
+
+__all__ = ["Channel", "ClientChannel", "Lease", "ServerChannel", "accept", "connect"]

@@ -1,0 +1,232 @@
+"""The client's end: connect, requests out, replies in."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from time import monotonic
+
+from sealwire.channel.pump import Channel, left, reason
+from sealwire.errors import (
+    ConnectionClosed,
+    DeadlineExceeded,
+    HandshakeFailed,
+    HandshakeRejected,
+    InvalidState,
+    RemoteError,
+    RemoteProtocolError,
+    SealwireError,
+    TransportError,
+)
+from sealwire.limits import Limits
+from sealwire.security import Security
+from sealwire.tls.contexts import ALPN
+from sealwire.tls.identity import PeerIdentity, canonical_host
+from sealwire.wire.client import ClientProtocol
+from sealwire.wire.events import Closed, Established, Event, Faulted, Ponged, Rejected, Reply
+from sealwire.wire.frames import RejectCode, VerifiedPayload
+
+_REJECTIONS = {
+    RejectCode.VERSION: "it speaks another version of the protocol; upgrade the older side",
+    RejectCode.CODEC: "it uses another codec; configure the same on both sides",
+    RejectCode.NOT_AUTHORISED: "not authorised; see whether both sides hold the same key under the same id, this "
+    "client's identity is among the server's peers, and host name and service are the server's (its log says which)",
+    RejectCode.OVERLOADED: "it is overloaded; try again later",
+    RejectCode.SHUTTING_DOWN: "it is shutting down; try again later",
+}
+
+
+class ClientChannel(Channel):
+    """The client's end of a sealed connection, as :func:`connect` makes it."""
+
+    _protocol: ClientProtocol
+
+    def __init__(self, sock: ssl.SSLSocket, protocol: ClientProtocol, limits: Limits, peer: PeerIdentity) -> None:
+        super().__init__(sock, protocol, limits, peer)
+        self.sent = False
+        """Whether the last request's last byte was handed to TLS."""
+        self.sequence = 0
+        """The last request's number."""
+
+    def send_request(self, payload: bytes | memoryview, deadline: float) -> None:
+        """Send a request. Raises DeadlineExceeded, PayloadTooLarge, InvalidState; where the connection breaks, the
+        reply is what reports it, since the peer's last words may explain it."""
+        self.sent = False
+        self.sequence = self._protocol.send_request(payload, wait=max(0.0, deadline - monotonic()))
+        try:
+            self.flush(deadline)
+            self.sent = True
+        except ConnectionClosed:
+            pass
+
+    def receive_reply(self, deadline: float) -> VerifiedPayload:
+        """The next reply. Raises RemoteError, DeadlineExceeded, RemoteProtocolError, ConnectionClosed."""
+        while True:
+            event = self._awaited(deadline)
+            if isinstance(event, Reply):
+                return event.payload
+            if isinstance(event, Faulted):
+                raise RemoteError(event.code, event.text)
+
+    def ping(self, deadline: float) -> float:
+        """Seconds until the server's answer. Raises DeadlineExceeded, RemoteProtocolError, ConnectionClosed."""
+        start = monotonic()
+        self._protocol.send_ping()
+        self.flush(deadline)
+        while not isinstance(self._awaited(deadline), Ponged):
+            pass
+        return monotonic() - start
+
+    def usable(self, deadline: float) -> bool:
+        """Whether the connection can take a request: looks for a CLOSE or an end that waits to be read."""
+        try:
+            while not self._closed and self.failure is None and self.readable(0):
+                self.receive(deadline)
+                if self._protocol.next_event() is not None:
+                    return False
+        except (SealwireError, OSError):
+            return False
+        return not self._closed and self.failure is None
+
+    @property
+    def idle(self) -> bool:
+        """Whether the connection stands and nothing is unanswered."""
+        return not self.ended and not self._protocol.unanswered
+
+    def abandon(self) -> None:
+        """Close our copy of the socket without a word: the connection belongs to the process that forked this one."""
+        self._closed = True
+        self._release()
+
+    def send_msg(self, payload: bytes | memoryview) -> None:
+        """Send a request; sealwire.send_msg(channel, payload) is the usual way to call it."""
+        self.send_request(payload, monotonic() + self._limits.frame_timeout)
+        if not self.sent:
+            raise ConnectionClosed("the connection broke while sending; the request was not received")
+
+    def recv_msg(self) -> bytes | None:
+        """The next reply, waiting as long as Limits.idle_timeout; None after the server's CLOSE."""
+        if not self._protocol.unanswered:
+            raise InvalidState("no request is unanswered, so no reply will come; send_msg first")
+        try:
+            return bytes(self.receive_reply(monotonic() + self._limits.idle_timeout))
+        except ConnectionClosed as closed:
+            if closed.code is None:
+                raise
+            return None
+
+    def _awaited(self, deadline: float) -> Event:
+        event = self.next_event(deadline)
+        if event is None:
+            raise ConnectionClosed("the connection was closed by this side")
+        if isinstance(event, Closed):
+            raise ConnectionClosed(
+                f"the server closed the connection (code {event.code}) with the request unanswered", **event._asdict()
+            )
+        return event
+
+
+def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) -> ClientChannel:
+    """A sealed connection to a server. ``timeout``: seconds for TCP, TLS and Sealwire's handshake together.
+
+    Raises ConfigurationError, TransportError (HandshakeFailed, HandshakeRejected, PeerNotAllowed), DeadlineExceeded.
+    """
+    deadline = monotonic() + timeout
+    name = canonical_host(host)
+    where = f"{host}:{port}"
+    raw = _tcp(host, port, deadline)
+    try:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock = security.client_context().wrap_socket(
+            raw, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
+    except OSError as error:
+        raw.close()
+        raise HandshakeFailed(f"TLS with {where} failed: {reason(error)}") from None
+    try:
+        return _handshake(sock, name, where, security, deadline)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _tcp(host: str, port: int, deadline: float) -> socket.socket:
+    where = f"{host}:{port}"
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, OverflowError):
+        raise TransportError(f"{where}: the host's address cannot be found") from None
+    failed = "no address"
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            # An address that never answers leaves the others their share.
+            sock.settimeout(left(deadline) / (len(addresses) - number))
+            sock.connect(address)
+        except TimeoutError:
+            sock.close()
+            failed = "no answer in time"
+        except OSError as error:
+            sock.close()
+            failed = reason(error)
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    if monotonic() >= deadline:
+        raise DeadlineExceeded(f"{where} did not answer in time")
+    raise TransportError(f"cannot connect to {where}: {failed}")
+
+
+def _handshake(sock: ssl.SSLSocket, name: str, where: str, security: Security, deadline: float) -> ClientChannel:
+    try:
+        sock.settimeout(left(deadline))
+        sock.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        raise HandshakeFailed(
+            f"the certificate of {where} is not acceptable: {error.verify_message}; it must come from a CA in this "
+            "client's ca file, be valid now, and have the host name among its subject alternative names"
+        ) from None
+    except TimeoutError:
+        raise DeadlineExceeded(f"{where} did not complete TLS in time") from None
+    except OSError as error:
+        raise HandshakeFailed(f"TLS with {where} failed: {reason(error)}; is a Sealwire server there?") from None
+    leaf = sock.getpeercert(binary_form=True)
+    if sock.selected_alpn_protocol() != ALPN or leaf is None:
+        raise HandshakeFailed(f"{where} did not agree to the protocol {ALPN}; something else listens there")
+    protocol = security.client_protocol(host=name, server=leaf)
+    channel = ClientChannel(sock, protocol, security.limits, PeerIdentity.from_der(leaf))
+    with suppress(ConnectionClosed):  # what explains it may be there to read
+        channel.flush(deadline)
+    try:
+        event = channel.next_event(deadline)
+    except DeadlineExceeded:
+        raise DeadlineExceeded(f"{where} did not complete the handshake in time") from None
+    except ConnectionClosed:
+        raise HandshakeFailed(_unwelcome(where, channel.failure)) from None
+    except RemoteProtocolError as error:
+        raise HandshakeFailed(
+            f"{where} did not prove that it holds this client's key: {error}; "
+            "compare the keyrings, and see whether a proxy ends TLS between the two"
+        ) from error
+    if isinstance(event, Rejected):
+        raise HandshakeRejected(f"{where} refused: {_REJECTIONS[RejectCode(event.code)]}", code=event.code)
+    if not isinstance(event, Established):
+        raise HandshakeFailed(f"{where} ended the handshake")
+    return channel
+
+
+def _unwelcome(where: str, failure: OSError | None) -> str:
+    # In TLS 1.3 a client whose certificate was refused learns it on its first read.
+    if isinstance(failure, ssl.SSLError) and "ALERT" in (failure.reason or ""):
+        return (
+            f"{where} refused this client's certificate ({reason(failure)}); it must come from a CA in the "
+            "server's ca file, be valid now and be meant for clients"
+        )
+    return (
+        f"{where} ended the connection during the handshake; its log says why "
+        "(often: this client's certificate or the time that the handshake took)"
+    )

@@ -1,0 +1,159 @@
+"""What the channels of both sides share: bytes in, bytes out, and the end.
+
+One thread at a time: OpenSSL does not support reading and writing one connection concurrently. Deadlines are moments of
+``time.monotonic()``. ``settimeout`` bounds one call and not a frame, so each call gets what is left until the deadline;
+inside a call CPython keeps it even while bytes drip.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from contextlib import suppress
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from sealwire.errors import ConnectionClosed, DeadlineExceeded, SealwireError
+from sealwire.limits import Limits
+from sealwire.tls.identity import PeerIdentity
+from sealwire.wire.events import Event
+from sealwire.wire.frames import CloseCode
+from sealwire.wire.protocol import Protocol, State
+
+LINGER = 2.0
+"""Seconds for which a side that has said its last still reads and discards (docs/protocol.md, section 5)."""
+
+_DISCARD = 65_536
+
+
+class Channel:
+    """A sealed connection. ``peer``: who is at the other end; None for a client without a certificate.
+
+    A context manager: it is closed at the end.
+    """
+
+    def __init__(self, sock: ssl.SSLSocket, protocol: Protocol, limits: Limits, peer: PeerIdentity | None) -> None:
+        self._sock = sock
+        self._protocol = protocol
+        self._limits = limits
+        self._closed = False
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self.peer = peer
+        self.failure: OSError | None = None
+        """What ended the stream, where it was not the peer's will."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 when closed."""
+        return self._sock.fileno()
+
+    def close(self, code: int = CloseCode.DONE, *, linger: float = LINGER) -> None:
+        """Send CLOSE if nothing else ended the connection, wait at most ``linger`` seconds for the peer's end, and
+        close the socket. To be called again without effect; never raises for what the network does."""
+        if self._closed:
+            return
+        self._closed = True
+        deadline = monotonic() + linger
+        try:
+            self._protocol.close(code)
+            with suppress(SealwireError):
+                self.flush(max(deadline, monotonic() + 0.01))
+            # With input unread, closing would reset the connection and destroy what was just sent.
+            if self.failure is None:
+                discard_until_end(self._sock, deadline)
+        finally:
+            self._release()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self._closed or self._protocol.state is State.ENDED or self.failure is not None
+
+    def flush(self, deadline: float) -> None:
+        """Write all that is queued. Raises DeadlineExceeded, ConnectionClosed."""
+        for piece in self._protocol.data_to_send():
+            try:
+                self._sock.settimeout(left(deadline))
+                self._sock.sendall(piece)
+            except TimeoutError:
+                self.failure = DeadlineExceeded("the peer did not take what was sent to it in time")
+                raise self.failure from None
+            except OSError as error:
+                self.failure = error
+                raise ConnectionClosed(f"the connection broke while sending: {reason(error)}") from None
+
+    def receive(self, deadline: float) -> None:
+        """Read once. The end of the stream is the protocol's to report. Raises DeadlineExceeded."""
+        try:
+            self._sock.settimeout(left(deadline))
+            count = self._sock.recv_into(self._protocol.get_buffer())
+        except TimeoutError:
+            raise DeadlineExceeded("nothing came from the peer in time") from None
+        except OSError as error:
+            self.failure = error
+            count = 0
+        if count:
+            self._protocol.buffer_updated(count)
+        else:
+            self._protocol.eof_received()
+
+    def next_event(self, deadline: float) -> Event | None:
+        """The next event; None where our side has ended the connection.
+
+        Raises DeadlineExceeded, RemoteProtocolError, ConnectionClosed.
+        """
+        while True:
+            event = self._protocol.next_event()
+            if event is not None or self._protocol.state is State.ENDED:
+                return event
+            self.receive(deadline)
+
+    def _release(self) -> None:
+        self._sock.close()
+
+    def readable(self, timeout: float) -> bool:
+        """Whether there is something to read within that many seconds."""
+        return bool(self._sock.pending() or self._poll.poll(max(0.0, timeout) * 1000))
+
+
+def discard_until_end(sock: ssl.SSLSocket, deadline: float) -> None:
+    """Say that we are done, then read and discard until the peer's end or the deadline. The TLS layer is gone then."""
+    try:
+        sock.settimeout(0)
+        with suppress(OSError, ValueError):
+            # close_notify; without waiting for the peer's, which comes among what is discarded.
+            sock.unwrap()
+        # SSLSocket.shutdown takes the TLS layer off: what is read from here on is ciphertext, thrown away.
+        sock.shutdown(socket.SHUT_WR)
+        scratch = bytearray(_DISCARD)
+        while (seconds := deadline - monotonic()) > 0:
+            sock.settimeout(seconds)
+            if not sock.recv_into(scratch):
+                return
+    except OSError:
+        pass
+
+
+def left(deadline: float) -> float:
+    """Seconds until the deadline. Raises TimeoutError when it is over."""
+    seconds = deadline - monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+def reason(error: OSError) -> str:
+    """An error of the socket or of TLS in words, without anything that the peer chose."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "TLS error").lower().replace("_", " ")
+    return error.strerror or type(error).__name__

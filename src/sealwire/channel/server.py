@@ -1,0 +1,245 @@
+"""The server's end: accept, requests in, replies out."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Protocol as TypingProtocol
+
+from sealwire.channel.pump import LINGER, Channel, discard_until_end, left, reason
+from sealwire.errors import (
+    ConnectionClosed,
+    DeadlineExceeded,
+    HandshakeFailed,
+    InvalidState,
+    PayloadTooLarge,
+    SealwireError,
+)
+from sealwire.limits import Limits
+from sealwire.security import Security
+from sealwire.tls.contexts import ALPN
+from sealwire.tls.identity import PeerIdentity
+from sealwire.wire.events import Closed, Established, Event, Request
+from sealwire.wire.frames import CloseCode, FaultCode
+from sealwire.wire.protocol import State
+from sealwire.wire.server import ServerProtocol
+
+FAULT_TEXTS = {
+    FaultCode.MALFORMED_PAYLOAD: "the payload is not an acceptable message",
+    FaultCode.TYPE_NOT_ALLOWED: "the payload has a type that is not on the server's allowlist",
+    FaultCode.TOO_LARGE: "the payload or the reply is over a limit",
+    FaultCode.HANDLER_FAILED: "the handler failed",
+    FaultCode.DEADLINE_EXCEEDED: "the deadline was over before the request was run",
+    FaultCode.OVERLOADED: "the server is overloaded",
+}
+
+
+class Lease(TypingProtocol):
+    """A connection's place among those that the server admits."""
+
+    def hold(self, sock: socket.socket | None) -> None:
+        """This is the connection's socket from now on; None just before it is closed."""
+
+    def promote(self) -> bool:
+        """The peer has proved who it is. False where there is no room for it."""
+
+
+class ServerChannel(Channel):
+    """The server's end of a sealed connection, as :func:`accept` makes it.
+
+    ``key_id``: the key that the client proved to hold. ``deadline``: the moment of ``time.monotonic()`` until which the
+    client of the last request waits; None where it did not say.
+    """
+
+    _protocol: ServerProtocol
+
+    def __init__(
+        self,
+        sock: ssl.SSLSocket,
+        protocol: ServerProtocol,
+        limits: Limits,
+        peer: PeerIdentity | None,
+        *,
+        lease: Lease,
+        leaving: int,
+    ) -> None:
+        super().__init__(sock, protocol, limits, peer)
+        self._lease = lease
+        self._promoted = False
+        self._leaving = select.poll()
+        self._leaving.register(leaving, select.POLLIN)
+        self._poll.register(leaving, select.POLLIN)
+        self._received_at = 0.0
+        self.key_id = ""
+        self.deadline: float | None = None
+
+    def receive(self, deadline: float) -> None:
+        super().receive(deadline)
+        self._received_at = monotonic()
+
+    def handshake(self, deadline: float) -> None:
+        """Read HELLO and answer. Raises HandshakeFailed, RemoteProtocolError, DeadlineExceeded, ConnectionClosed."""
+        try:
+            event = self.next_event(deadline)
+        finally:
+            with suppress(SealwireError):
+                self.flush(deadline)
+        if not isinstance(event, Established):
+            raise HandshakeFailed(f"answered with REJECT {self._protocol.rejected}")
+        self.key_id = event.key_id
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the server is going away."""
+        return bool(self._leaving.poll(0))
+
+    def next_request(self) -> Request | None:
+        """The next request, which counts as handed to a handler from now on; None at the connection's clean end,
+        whoever wanted it. Raises RemoteProtocolError, ConnectionClosed.
+        """
+        while True:
+            event = self._next_event()
+            if event is None or isinstance(event, Closed):
+                return None
+            if not self._promoted and self._protocol.authenticated:
+                self._promoted = self._lease.promote()
+                if not self._promoted:
+                    self._protocol.close(CloseCode.GOING_AWAY)
+                    return None
+            if isinstance(event, Request):
+                self.deadline = None if event.wait is None else self._received_at + event.wait
+                if self.leaving:
+                    self._protocol.close(CloseCode.GOING_AWAY)
+                    return None
+                if self.deadline is None or monotonic() < self.deadline:
+                    self._protocol.hand_over(event.sequence)
+                    return event
+                self.send_fault(event.sequence, FaultCode.DEADLINE_EXCEEDED)
+            else:
+                self.flush(self._frame_deadline())
+
+    def send_reply(self, request: int, payload: bytes | memoryview) -> None:
+        """Answer a request; FAULT 18 where the payload is over the client's cap. Raises ConnectionClosed,
+        DeadlineExceeded, InvalidState, PayloadTooLarge."""
+        try:
+            self._protocol.send_reply(request, payload)
+        except PayloadTooLarge:
+            self.send_fault(request, FaultCode.TOO_LARGE)
+            raise
+        self.flush(self._frame_deadline())
+
+    def send_fault(self, request: int, code: int, text: str | None = None) -> None:
+        """Answer a request with FAULT; ``text``: by default the fixed one for the code. Raises like send_reply."""
+        self._protocol.send_fault(request, code, FAULT_TEXTS[FaultCode(code)] if text is None else text)
+        self.flush(self._frame_deadline())
+
+    @property
+    def oldest_unanswered(self) -> int | None:
+        """The request that has waited longest for its answer."""
+        return self._protocol.oldest_unanswered
+
+    def recv_msg(self) -> bytes | None:
+        """The next request's payload; None at the clean end. sealwire.recv_msg(channel) is the usual way to call it."""
+        request = self.next_request()
+        return None if request is None else bytes(request.payload)
+
+    def send_msg(self, payload: bytes | memoryview) -> None:
+        """Answer the oldest unanswered request. Raises InvalidState where there is none."""
+        request = self.oldest_unanswered
+        if request is None:
+            raise InvalidState("there is no unanswered request; a server sends nothing unasked")
+        self.send_reply(request, payload)
+
+    def _next_event(self) -> Event | None:
+        """As next_event, but the wait for a frame ends with the idle limit or the server, that inside one with the
+        frame's."""
+        idle = monotonic() + self._limits.idle_timeout
+        frame: float | None = None
+        while True:
+            event = self._protocol.next_event()
+            if event is not None or self._protocol.state is State.ENDED:
+                return event
+            if not self._protocol.inside_frame:
+                frame = None
+            if not self.readable((frame or idle) - monotonic()):
+                self._protocol.close(CloseCode.IDLE)
+            elif self.leaving:
+                self._protocol.close(CloseCode.GOING_AWAY)
+            else:
+                frame = frame or self._frame_deadline()
+                try:
+                    self.receive(frame)
+                except DeadlineExceeded:
+                    self._protocol.close(CloseCode.IDLE)
+
+    def _release(self) -> None:
+        self._lease.hold(None)
+        super()._release()
+
+    def _frame_deadline(self) -> float:
+        return monotonic() + self._limits.frame_timeout
+
+
+def accept(
+    sock: socket.socket, security: Security, *, lease: Lease, leaving: int, busy: Callable[[], int | None]
+) -> ServerChannel:
+    """TLS and Sealwire's handshake on an accepted connection, all under Limits.handshake_timeout.
+
+    lease: its place. leaving: a descriptor that becomes readable when the server is going away. busy: the code to
+    REJECT an authorised client with, or None. The socket is closed where this raises: HandshakeFailed, PeerNotAllowed,
+    RemoteProtocolError, ConnectionClosed, DeadlineExceeded.
+    """
+    deadline = monotonic() + security.limits.handshake_timeout
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        tls = security.server_context().wrap_socket(
+            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
+    except OSError as error:
+        lease.hold(None)
+        sock.close()
+        raise HandshakeFailed(f"the connection ended before TLS: {reason(error)}") from None
+    lease.hold(tls)
+    try:
+        _tls_handshake(tls, deadline)
+        leaf = tls.getpeercert(binary_form=True)
+        client = None if leaf is None else PeerIdentity.from_der(leaf)
+        protocol = security.server_protocol(client=client, leaf=leaf, busy=busy)
+        channel = ServerChannel(tls, protocol, security.limits, client, lease=lease, leaving=leaving)
+    except BaseException:
+        lease.hold(None)
+        tls.close()
+        raise
+    try:
+        channel.handshake(deadline)
+    except (DeadlineExceeded, ConnectionClosed):
+        channel.close(linger=0)
+        raise
+    except BaseException:
+        channel.close()
+        raise
+    return channel
+
+
+def _tls_handshake(tls: ssl.SSLSocket, deadline: float) -> None:
+    try:
+        tls.settimeout(left(deadline))
+        tls.do_handshake()
+    except TimeoutError:
+        raise DeadlineExceeded("TLS was not complete in time") from None
+    except ssl.SSLCertVerificationError as error:
+        discard_until_end(tls, monotonic() + LINGER)
+        raise HandshakeFailed(f"the client's certificate is not acceptable: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        # Linger, so that the alert which explains it to the client is not destroyed by what it has sent meanwhile.
+        discard_until_end(tls, monotonic() + LINGER)
+        raise HandshakeFailed(f"TLS failed: {reason(error)}") from None
+    except OSError as error:
+        raise HandshakeFailed(f"the connection ended during TLS: {reason(error)}") from None
+    if tls.selected_alpn_protocol() != ALPN:
+        raise HandshakeFailed(f"the client did not offer the protocol {ALPN}")

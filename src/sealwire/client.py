@@ -1,0 +1,221 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from random import SystemRandom
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sealwire.channel import ClientChannel, connect
+from sealwire.errors import (
+    ConfigurationError,
+    ConnectionClosed,
+    DeadlineExceeded,
+    HandshakeRejected,
+    RemoteError,
+    RemoteProtocolError,
+)
+from sealwire.security import Security
+from sealwire.tls.identity import PeerIdentity, canonical_host
+from sealwire.wire.frames import CloseCode, RejectCode, VerifiedPayload
+
+_BACK_OFF = 0.05
+"""Seconds before the first new attempt after REJECT 4 or 5; doubled each time, at most 1 s."""
+_RESEND_AFTER = (CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY)
+_random = SystemRandom()
+_T = TypeVar("_T")
+
+
+class SynchronousTCPClient:
+    """A client for one server, to be shared by threads; one request is under way at a time.
+
+    host, port: the server; the host is verified against its certificate (or see Security.peers). timeout: seconds for
+    connecting (TCP, TLS and handshake together). wait: seconds for one request, from its first byte out to the
+    reply's last byte in. security: a Security.
+
+    It connects when first used and again when the server has gone away between requests. A context manager: at the end
+    the connection is closed. Raises ConfigurationError.
+    """
+
+    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
+        if not isinstance(security, Security):
+            raise ConfigurationError(
+                "a client needs security=Security(…); see Security.from_files and Security.from_toml"
+            )
+        if type(port) is not int or not 0 < port < 65536:
+            raise ConfigurationError("port must be a whole number from 1 to 65535")
+        canonical_host(host)
+        self.host = host
+        self.port = port
+        self.timeout = _seconds("timeout", timeout)
+        self.wait = _seconds("wait", wait)
+        self.security = security
+        self._channel: ClientChannel | None = None
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.host}:{self.port}, {'open' if self._channel else 'not connected'}>"
+
+    @property
+    def peer(self) -> PeerIdentity | None:
+        """Who the server is; None while there is no connection."""
+        channel = self._channel
+        return None if channel is None else channel.peer
+
+    def connect(self) -> None:
+        """Connect now, if no connection is usable. Raises TransportError, DeadlineExceeded, ConfigurationError."""
+        self._exclusively(monotonic() + self.timeout, lambda: self._usable(monotonic() + self.timeout))
+
+    def send_request(self, data: Any, *, wait: float | None = None, idempotent: bool = False) -> Any:
+        """Send ``data`` and return the reply.
+
+        wait: seconds instead of the client's own. idempotent: whether it does no harm if the server acts on the
+        request twice; then it is sent once more where the connection broke and nobody knows what became of it. Without
+        it a request is sent again, once, only where it is proved that no handler has seen it.
+
+        Raises EncodeError, PayloadTooLarge (nothing was sent); RemoteError (the server's fault; the connection stays);
+        DecodeError (a reply of a type that is not on the allowlist; the connection stays); DeadlineExceeded;
+        ConnectionClosed (it is not known whether the request was processed); other TransportErrors while connecting;
+        RemoteProtocolError.
+        """
+        seconds = self.wait if wait is None else _seconds("wait", wait)
+        payload = self.security.codec.encode(data)
+
+        def ask() -> Any:
+            channel = self._usable(monotonic() + self.timeout)
+            deadline = monotonic() + seconds
+            try:
+                return self._attempt(channel, payload, deadline)
+            except ConnectionClosed as closed:
+                if not (idempotent or _unprocessed(channel, closed)):
+                    raise ConnectionClosed(
+                        "the connection ended while the request was under way; the server may or may not have acted on "
+                        "it. Requests for which acting twice does no harm can be sent with idempotent=True",
+                        code=closed.code,
+                        last=closed.last,
+                    ) from None
+            return self._attempt(self._usable(min(deadline, monotonic() + self.timeout)), payload, deadline)
+
+        reply = self._exclusively(monotonic() + seconds, ask)
+        return self.security.decode(reply)
+
+    def ping(self) -> float:
+        """Seconds that the server takes to answer. Raises DeadlineExceeded, TransportError, RemoteProtocolError."""
+
+        def ask() -> float:
+            for attempt in (1, 2):
+                channel = self._usable(monotonic() + self.timeout)
+                try:
+                    return self._guarded(channel, lambda: channel.ping(monotonic() + self.wait))  # noqa: B023 - called at once
+                except ConnectionClosed:
+                    if attempt == 2:
+                        raise
+            raise AssertionError("not reached")
+
+        return self._exclusively(monotonic() + self.wait, ask)
+
+    def close(self) -> None:
+        """Close the connection, if there is one. The next request opens a new one."""
+        self._after_fork()
+        with self._lock:
+            channel, self._channel = self._channel, None
+            if channel is not None:
+                channel.close()
+
+    def _exclusively(self, deadline: float, action: Callable[[], _T]) -> _T:
+        self._after_fork()
+        if not self._lock.acquire(timeout=max(0.0, deadline - monotonic())):
+            raise DeadlineExceeded(
+                "another thread's request held the connection all the time; use a client for each thread"
+            )
+        try:
+            return action()
+        finally:
+            self._lock.release()
+
+    def _usable(self, deadline: float) -> ClientChannel:
+        channel = self._channel
+        if channel is not None:
+            if channel.usable(deadline):
+                return channel
+            self._channel = None
+            channel.close()
+        self._channel = self._open(deadline)
+        return self._channel
+
+    def _open(self, deadline: float) -> ClientChannel:
+        pause = _BACK_OFF
+        while True:
+            try:
+                return connect(self.host, self.port, self.security, timeout=max(0.001, deadline - monotonic()))
+            except HandshakeRejected as rejected:
+                if rejected.code not in (RejectCode.OVERLOADED, RejectCode.SHUTTING_DOWN):
+                    raise
+                # Between half and all of the pause, so that clients refused together do not come back together.
+                seconds = pause * _random.uniform(0.5, 1.0)
+                if monotonic() + seconds >= deadline:
+                    raise
+                threading.Event().wait(seconds)
+                pause = min(1.0, pause * 2)
+
+    def _attempt(self, channel: ClientChannel, payload: bytes, deadline: float) -> VerifiedPayload:
+        def exchange() -> VerifiedPayload:
+            channel.send_request(payload, deadline)
+            return channel.receive_reply(deadline)
+
+        return self._guarded(channel, exchange)
+
+    def _guarded(self, channel: ClientChannel, exchange: Callable[[], _T]) -> _T:
+        """Let the connection go unless ``exchange`` left it without anything unanswered."""
+        try:
+            result = exchange()
+        except RemoteError:
+            raise
+        except (ConnectionClosed, RemoteProtocolError):
+            self._channel = None
+            channel.close()
+            raise
+        except BaseException:
+            if channel.idle:
+                raise  # nothing was sent
+            # A reply that came late would otherwise be the next request's, and a handler that takes too long would
+            # hold that up as well. The caller's time is over, so there is no lingering.
+            self._channel = None
+            channel.close(linger=0)
+            raise
+        return result
+
+    def _after_fork(self) -> None:
+        """In a forked child the connection is the parent's, and so is whoever held the lock."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._lock = threading.Lock()
+            channel, self._channel = self._channel, None
+            if channel is not None:
+                channel.abandon()
+
+
+def _unprocessed(channel: ClientChannel, closed: ConnectionClosed) -> bool:
+    """Whether no handler can have seen the request (docs/protocol.md, section 5)."""
+    if not channel.sent:
+        return True
+    return closed.code in _RESEND_AFTER and closed.last is not None and closed.last < channel.sequence
+
+
+def _seconds(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86_400:
+        raise ConfigurationError(f"{name} must be a number of seconds above 0 and at most 86400")
+    return float(value)

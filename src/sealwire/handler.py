@@ -1,0 +1,146 @@
+"""What a service does with a connection or, simpler, with each message."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socketserver
+import traceback
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+
+from sealwire.channel import ServerChannel
+from sealwire.encoding import Codec, RawCodec
+from sealwire.errors import (
+    ConfigurationError,
+    DecodeError,
+    EncodeError,
+    LimitExceeded,
+    PayloadTooLarge,
+    TypeNotAllowed,
+)
+from sealwire.security import Security
+from sealwire.tls.identity import PeerIdentity
+from sealwire.wire.events import Request
+from sealwire.wire.frames import FaultCode
+
+logger = logging.getLogger("sealwire.server")
+
+
+class RequestHandler(socketserver.BaseRequestHandler):
+    """Derive from this, and give it one of two methods.
+
+    ``respond(message)`` is called with each decoded message of a connection; what it returns is the reply. What it
+    raises reaches the client as FAULT 19 with an id under which the server's log has the type and place of the error.
+
+    ``handle()`` is the article's: it owns the connection, and its return ends it::
+
+        def handle(self):
+            the_goods = decode(recv_msg(self.request))
+            send_msg(self.request, encode({"msg": "Goods received."}))
+
+    request: the sealed channel. client_address, server: as in socketserver. peer: who asks (None without a
+    certificate). key_id: the key that it proved to hold. codec: of the server's Security.
+    """
+
+    request: ServerChannel
+    peer: PeerIdentity | None
+    codec: Codec | RawCodec
+
+    def setup(self) -> None:
+        """Called before handle; a derived class calls it too."""
+        self.peer = self.request.peer
+        self.key_id = self.request.key_id
+        self._security: Security = self.server.security  # type: ignore[attr-defined]  # typeshed's BaseServer, not ours
+        self.codec = self._security.codec
+
+    @property
+    def deadline(self) -> float | None:
+        """Until which moment of ``time.monotonic()`` the client waits for the reply in hand; None: it did not say."""
+        return self.request.deadline
+
+    def respond(self, message: Any) -> Any:
+        """The reply to ``message``, both of types that the codec accepts."""
+        raise NotImplementedError
+
+    def handle(self) -> None:
+        """Answer every message of the connection with what respond returns."""
+        while (request := self.request.next_request()) is not None:
+            self._answer(request)
+
+    def _answer(self, request: Request) -> None:
+        channel = self.request
+        try:
+            message = self._security.decode(request.payload)
+        except DecodeError as error:
+            logger.warning("%s: refused a message: %s", address_text(self.client_address), error)
+            channel.send_fault(request.sequence, fault_code(error))
+            return
+        try:
+            payload = self.codec.encode(self.respond(message))
+        except Exception as error:
+            report_failure(channel, request.sequence, self.client_address, error)
+            return
+        try:
+            channel.send_reply(request.sequence, payload)
+        except PayloadTooLarge as error:
+            logger.warning("%s: a reply was not sent: %s", address_text(self.client_address), error)
+
+
+def handler_class(handler: object) -> type[socketserver.BaseRequestHandler]:
+    """A handler class from what the user gave: a class derived from RequestHandler, or a function of the message.
+
+    Raises ConfigurationError.
+    """
+    if isinstance(handler, type):
+        if not issubclass(handler, RequestHandler):
+            raise ConfigurationError(f"{handler.__qualname__} must be derived from sealwire.RequestHandler")
+        if handler.respond is RequestHandler.respond and handler.handle is RequestHandler.handle:
+            raise ConfigurationError(f"{handler.__qualname__} needs a method respond(message) or handle()")
+        return handler
+    if not callable(handler):
+        raise ConfigurationError("a handler must be a class derived from sealwire.RequestHandler or a function")
+    function: Callable[[Any], Any] = handler
+
+    class FunctionHandler(RequestHandler):
+        def respond(self, message: Any) -> Any:
+            return function(message)
+
+    return FunctionHandler
+
+
+def fault_code(error: DecodeError) -> int:
+    """What a client is told whose message could not be decoded."""
+    if isinstance(error, TypeNotAllowed):
+        return FaultCode.TYPE_NOT_ALLOWED
+    return FaultCode.TOO_LARGE if isinstance(error, LimitExceeded) else FaultCode.MALFORMED_PAYLOAD
+
+
+def report_failure(channel: ServerChannel, request: int | None, client_address: Any, error: Exception) -> None:
+    """Log what a handler raised, under an id; tell the client the id, if a request of its is unanswered.
+
+    An exception's text is often made of what the client sent, so the log has its type and place; at level DEBUG all.
+    """
+    number = secrets.token_hex(8)
+    own = f": {error}" if isinstance(error, EncodeError) else ""
+    logger.error("%s: handler failed (id %s): %s%s", address_text(client_address), number, place_of(error), own)
+    logger.debug("handler failed (id %s)", number, exc_info=error)
+    if request is not None:
+        channel.send_fault(request, FaultCode.HANDLER_FAILED, f"the handler failed (id {number})")
+
+
+def place_of(error: BaseException) -> str:
+    """Type and place of an exception, without its text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return type(error).__name__
+    return f"{type(error).__name__} at {PurePath(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}"
+
+
+def address_text(client_address: Any) -> str:
+    """host:port, for a log."""
+    if isinstance(client_address, tuple) and len(client_address) >= 2:
+        host, port = client_address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return "a local peer"

@@ -1,0 +1,284 @@
+"""Security: the one object that a server or a client is given."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sealwire.encoding import Allowlist, Codec, RawCodec
+from sealwire.errors import ConfigurationError, PeerNotAllowed
+from sealwire.keyring import Keyring
+from sealwire.limits import Limits
+from sealwire.tls.contexts import client_context, server_context
+from sealwire.tls.credentials import Credentials
+from sealwire.tls.identity import PeerIdentity, canonical_host
+from sealwire.tls.policy import PeerPolicy
+from sealwire.wire.client import ClientProtocol
+from sealwire.wire.frames import VerifiedPayload
+from sealwire.wire.keys import Binding, Key
+from sealwire.wire.server import ServerProtocol, Terms
+
+ANY_SIGNED_BY_CA = "any-signed-by-ca"
+_MAX_SERVER_NAME = 255
+_FILES = ("cert", "key", "ca", "crl", "keyring")
+_OPTIONS = (*_FILES, "peers", "service", "names", "codec", "limits", "allowlist")
+
+
+class Security:
+    """Everything that an endpoint trusts, shows and bounds; immutable, and shared by any number of servers and clients.
+
+    credentials: certificate, private key and trust anchors. keys: the keyring. peers: who may be at the other end; a
+    server needs it, a client without it takes whoever the trust anchors say is the host that it wants. service: both
+    ends must say the same; give different ones to services that share a certificate or a key. names: further host names
+    of this server than those in its certificate. codec: how payloads become objects (default: Codec() with plain data).
+    limits: the bounds (default: Limits(); those of the codec are its own).
+
+    Raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        *,
+        credentials: Credentials,
+        keys: Keyring,
+        peers: PeerPolicy | Iterable[str] | None = None,
+        service: str = "",
+        names: Iterable[str] = (),
+        codec: Codec | RawCodec | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        if not isinstance(service, str) or not service.isascii() or not (service.isprintable() and len(service) <= 128):
+            raise ConfigurationError("service must be at most 128 printable ASCII characters")
+        if isinstance(names, str):
+            raise ConfigurationError("names must be a list of host names, not one str")
+        self.credentials = credentials
+        self.keys = keys
+        self.peers = peers if peers is None or isinstance(peers, PeerPolicy) else PeerPolicy(peers)
+        self.service = service
+        self.names = frozenset(canonical_host(name) for name in names)
+        self.limits = limits if limits is not None else Limits()
+        self.codec = codec if codec is not None else Codec(limits=self.limits)
+        self._key_policies = {key.id: None if key.identity is None else _bound(key) for key in keys}
+        self._contexts: dict[bool, ssl.SSLContext] = {}
+
+    @classmethod
+    def from_files(
+        cls,
+        *,
+        cert: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        ca: str | os.PathLike[str],
+        keyring: str | os.PathLike[str],
+        crl: str | os.PathLike[str] | None = None,
+        allow: Iterable[type] | Allowlist = (),
+        peers: PeerPolicy | Iterable[str] | None = None,
+        service: str = "",
+        names: Iterable[str] = (),
+        limits: Limits | None = None,
+    ) -> Security:
+        """From PEM files and a keyring file; ``allow``: the types that messages may hold beside plain data.
+
+        Raises ConfigurationError, naming the file and the remedy.
+        """
+        allowlist = allow if isinstance(allow, Allowlist) else Allowlist(*allow)
+        limits = limits if limits is not None else Limits()
+        return cls(
+            credentials=Credentials.from_files(cert=cert, key=key, ca=ca, crl=crl),
+            keys=Keyring.from_file(keyring),
+            peers=peers,
+            service=service,
+            names=names,
+            codec=Codec(allowlist, limits=limits),
+            limits=limits,
+        )
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Security:
+        """From a configuration file (docs/reference/configuration.md); paths in it are relative to it.
+
+        Raises ConfigurationError for an unknown key or a bad value, naming file, key and the form expected.
+        """
+        name = os.fspath(path)
+        try:
+            with open(path, "rb") as file:
+                document = tomllib.load(file)
+        except OSError as error:
+            raise ConfigurationError(f"{name}: cannot be read ({error.strerror})") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{name}: not valid TOML: {error}") from None
+        try:
+            return cls._from_document(document, Path(path).parent)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error}") from None
+
+    @classmethod
+    def _from_document(cls, document: Mapping[str, Any], directory: Path) -> Security:
+        _only(document, _OPTIONS, "")
+        files = {
+            option: directory / _typed(document, option, str, "a path as a string")
+            for option in _FILES
+            if option in document
+        }
+        for option in ("ca", "keyring"):
+            if option not in files:
+                raise ConfigurationError(f"{option} is missing; expected a path as a string")
+        limits = _limits(_typed(document, "limits", dict, "a table", {}))
+        allowlist = _typed(document, "allowlist", dict, "a table", {})
+        _only(allowlist, (), "allowlist.")
+        codec = _typed(document, "codec", str, f"{Codec.name!r} or {RawCodec.name!r}", Codec.name)
+        if codec not in (Codec.name, RawCodec.name):
+            raise ConfigurationError(f"codec: expected {Codec.name!r} or {RawCodec.name!r}")
+        return cls(
+            credentials=Credentials.from_files(
+                cert=files.get("cert"), key=files.get("key"), ca=files["ca"], crl=files.get("crl")
+            ),
+            keys=Keyring.from_file(files["keyring"]),
+            peers=_peers(document),
+            service=_typed(document, "service", str, "a string", ""),
+            names=_strings(document, "names") or (),
+            codec=RawCodec() if codec == RawCodec.name else Codec(limits=limits),
+            limits=limits,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Security of {self.credentials.identity or 'nobody'}, {self.keys!r}, peers {self.peers!r}>"
+
+    # For the channel
+
+    def check_server(self) -> None:
+        """Raises ConfigurationError where a server could not work with this."""
+        if self.peers is None:
+            raise ConfigurationError(
+                "a server must be told who may connect: peers=['dns:client.example', …]; "
+                "PeerPolicy.any_signed_by_ca() is the explicit way to trust everybody with a certificate of the CA"
+            )
+        self.server_context()
+
+    def server_context(self) -> ssl.SSLContext:
+        """The TLS context of a server."""
+        if True not in self._contexts:
+            anonymous = self.peers is not None and self.peers.allows_anonymous
+            self._contexts[True] = server_context(self.credentials, anonymous=anonymous)
+        return self._contexts[True]
+
+    def client_context(self) -> ssl.SSLContext:
+        """The TLS context of a client."""
+        if False not in self._contexts:
+            self._contexts[False] = client_context(self.credentials, check_hostname=not self._replaces_host_name)
+        return self._contexts[False]
+
+    @property
+    def _replaces_host_name(self) -> bool:
+        return self.peers is not None and self.peers.replaces_host_name
+
+    def decode(self, payload: VerifiedPayload) -> Any:
+        """The value that a verified payload stands for; unverified bytes do not type-check here. Raises DecodeError."""
+        return self.codec.decode(payload)
+
+    def client_protocol(self, *, host: str, server: bytes) -> ClientProtocol:
+        """A client's protocol towards ``host`` (canonical), whose verified leaf certificate is ``server`` (DER).
+
+        Raises PeerNotAllowed, ConfigurationError.
+        """
+        identity = PeerIdentity.from_der(server)
+        if self.peers is not None and not self.peers.allows(identity):
+            raise PeerNotAllowed(
+                f"the server at {host} showed {identity}, which is not on this client's list of peers; "
+                "add one of its names to peers if it is the right one"
+            )
+        verified = "" if self._replaces_host_name else host
+        name = f"{verified}/{self.service}" if self.service else verified
+        if len(name) > _MAX_SERVER_NAME:
+            raise ConfigurationError(f"host and service have {len(name)} characters; the most is {_MAX_SERVER_NAME}")
+        own = self.credentials.identity
+        return ClientProtocol(
+            key=self.keys.signing_key(datetime.now(UTC), usable=lambda key: self._may_use(key, own)),
+            binding=Binding.of(server=server, client=self.credentials.leaf),
+            codec=self.codec.name,
+            server_name=name,
+            max_frame=self.limits.max_frame,
+        )
+
+    def server_protocol(
+        self, *, client: PeerIdentity | None, leaf: bytes | None, busy: Callable[[], int | None]
+    ) -> ServerProtocol:
+        """A server's protocol on a connection from ``client``, whose verified leaf certificate is ``leaf`` (DER)."""
+
+        def lookup(key_id: str) -> Key | None:
+            key = self.keys.get(key_id)
+            return key if key is not None and key.valid_at(datetime.now(UTC)) and self._may_use(key, client) else None
+
+        return ServerProtocol(
+            Terms(
+                lookup=lookup,
+                accepts_name=self._accepts_name,
+                binding=Binding.of(server=self.credentials.leaf, client=leaf),
+                codec=self.codec.name,
+                max_frame=self.limits.max_frame,
+                allowed=self.peers is not None and self.peers.allows(client),
+                busy=busy,
+            )
+        )
+
+    def _may_use(self, key: Key, identity: PeerIdentity | None) -> bool:
+        policy = self._key_policies[key.id]
+        return policy is None or policy.allows(identity)
+
+    def _accepts_name(self, name: str) -> bool:
+        host, _, service = name.partition("/")
+        own = self.credentials.identity
+        known = host == "" or host in self.names or (own is not None and own.is_named(host))
+        return known and service == self.service
+
+
+def _bound(key: Key) -> PeerPolicy:
+    try:
+        return PeerPolicy([key.identity or ""])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"key {key.id!r}: identity {error}") from None
+
+
+def _only(table: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
+    for option in table:
+        if option not in known:
+            expected = ", ".join(known) or "nothing in this version"
+            raise ConfigurationError(f"unknown key {prefix + option!r}; expected {expected}")
+
+
+def _typed(table: Mapping[str, Any], option: str, kind: type, form: str, default: Any = None) -> Any:
+    value = table.get(option, default)
+    if type(value) is not kind:
+        raise ConfigurationError(f"{option}: expected {form}, not a TOML value of type {type(value).__name__}")
+    return value
+
+
+def _strings(table: Mapping[str, Any], option: str) -> list[str] | None:
+    if option not in table:
+        return None
+    values: list[str] = _typed(table, option, list, "a list of strings")
+    if not all(type(value) is str for value in values):
+        raise ConfigurationError(f"{option}: expected a list of strings")
+    return values
+
+
+def _peers(document: Mapping[str, Any]) -> PeerPolicy | None:
+    if document.get("peers") == ANY_SIGNED_BY_CA:
+        return PeerPolicy.any_signed_by_ca()
+    if "peers" in document and type(document["peers"]) is not list:
+        raise ConfigurationError(f"peers: expected a list of strings, or {ANY_SIGNED_BY_CA!r}")
+    entries = _strings(document, "peers")
+    try:
+        return None if entries is None else PeerPolicy(entries)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"peers: {error}") from None
+
+
+def _limits(table: Mapping[str, Any]) -> Limits:
+    _only(table, [spec.name for spec in fields(Limits)], "limits.")
+    return Limits(**table)

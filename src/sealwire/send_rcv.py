@@ -1,0 +1,63 @@
+"""The article's functions, on sealed channels."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sealwire.channel import Channel, ClientChannel, ServerChannel
+from sealwire.errors import ConnectionClosed, InvalidState, TruncatedFrame
+from sealwire.wire.framing import BYTE_COUNT, add_msg_header, len_frombytes, len_inbytes
+
+__all__ = ["BYTE_COUNT", "add_msg_header", "len_frombytes", "len_inbytes", "recv_msg", "recvall", "send_msg"]
+
+_PIECE = 65_536
+
+
+class _Stream(Protocol):
+    def recv(self, size: int, /) -> bytes: ...
+
+
+def send_msg(sock: Channel, msg: bytes | bytearray | memoryview) -> None:
+    """Send one message: a client's is a request, a server's the reply to its oldest unanswered request.
+
+    Raises InvalidState for anything but a sealed channel (nothing is ever sent over a plain socket) and where a server
+    has nothing to answer; PayloadTooLarge, DeadlineExceeded, ConnectionClosed.
+    """
+    if isinstance(msg, bytearray):
+        msg = bytes(msg)
+    _sealed(sock, "send_msg").send_msg(msg)
+
+
+def recv_msg(sock: Channel) -> bytes | None:
+    """The next message's payload, verified; None after the peer's CLOSE, the only clean end.
+
+    Raises InvalidState for anything but a sealed channel; ConnectionClosed where the connection ended without CLOSE,
+    TruncatedFrame where it ended inside a frame; DeadlineExceeded, RemoteProtocolError, and for a client RemoteError.
+    """
+    return _sealed(sock, "recv_msg").recv_msg()
+
+
+def recvall(sock: _Stream, length: int) -> bytes:
+    """Exactly ``length`` bytes of a stream. They are allocated as they arrive.
+
+    Raises ConnectionClosed where the stream ends before the first of them, TruncatedFrame where it ends among them.
+    Bytes are all that this gives: what they are worth is for the caller to verify.
+    """
+    data = bytearray()
+    while len(data) < length:
+        piece = sock.recv(min(length - len(data), _PIECE))
+        if not piece:
+            if data:
+                raise TruncatedFrame(f"the stream ended after {len(data)} of {length} bytes")
+            raise ConnectionClosed("the stream ended")
+        data += piece
+    return bytes(data)
+
+
+def _sealed(sock: object, name: str) -> ClientChannel | ServerChannel:
+    if isinstance(sock, ClientChannel | ServerChannel):
+        return sock
+    raise InvalidState(
+        f"{name} needs a sealed channel (a handler's self.request, or sealwire.channel.connect), "
+        f"not a {type(sock).__name__}; nothing was sent or received"
+    )

@@ -1,0 +1,282 @@
+"""Servers on socketserver: its API, with TLS, keys and bounds underneath.
+
+The TLS handshake is the worker's, never the accepting loop's: one silent client would stop the server. For the same
+reason the loop never waits on a connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from sealwire.admission import Admission, Place, ProcessPlace
+from sealwire.channel import accept
+from sealwire.errors import (
+    ConfigurationError,
+    ConnectionClosed,
+    DeadlineExceeded,
+    DecodeError,
+    RemoteProtocolError,
+    SealwireError,
+)
+from sealwire.handler import address_text, fault_code, handler_class, place_of, report_failure
+from sealwire.security import Security
+from sealwire.wire.frames import RejectCode
+
+logger = logging.getLogger("sealwire.server")
+
+_ROOM_WAIT = 0.05
+"""Seconds for which the accepting loop waits for a place before it looks at its other duties."""
+_TERMINATION = 1.0
+"""Seconds for those whose connections were ended under them."""
+
+
+class TCPServer(socketserver.TCPServer):
+    """Serves one connection at a time; socketserver.TCPServer's API.
+
+    server_address: host and port; port 0 picks a free one (see the attribute of that name). RequestHandlerClass: a
+    class derived from RequestHandler, or a function from message to reply. security: a Security with ``peers``.
+
+    ``shutdown`` and the end of ``serve_forever`` let the requests in hand finish, at most for Limits.drain_timeout
+    seconds, and tell the clients that the server is going away. Raises ConfigurationError.
+    """
+
+    allow_reuse_address = True
+    request_queue_size = 128
+    _place_kind: type[Place] = Place
+
+    def __init__(
+        self,
+        server_address: tuple[str, int],
+        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        security: Security,
+        bind_and_activate: bool = True,
+    ) -> None:
+        if not isinstance(security, Security):
+            raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
+        security.check_server()
+        self.security = security
+        self._admission = Admission(security.limits, self._place_kind)
+        self._places: dict[Any, Place] = {}
+        # Never read from: once the server is going away, everybody who polls it sees that, forked children as well.
+        self._leaving, self._leave = socket.socketpair()
+        self._leave.setblocking(False)
+        self._going = False
+        try:
+            super().__init__(server_address, handler_class(RequestHandlerClass), bind_and_activate)
+        except BaseException:
+            self._leaving.close()
+            self._leave.close()
+            raise
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Serve until shutdown or an exception, then drain."""
+        self._stay()
+        try:
+            super().serve_forever(poll_interval)
+        finally:
+            self._drain()
+
+    def handle_request(self) -> None:
+        """Accept one connection and have it served; a TCPServer returns when it has ended."""
+        self._stay()
+        super().handle_request()
+
+    def shutdown(self) -> None:
+        """Stop serve_forever, from another thread; returns when it has drained."""
+        self._go()
+        super().shutdown()
+
+    def server_close(self) -> None:
+        """Stop listening, drain, and release everything."""
+        super().server_close()
+        self._drain()
+        self._leaving.close()
+        self._leave.close()
+
+    def get_request(self) -> tuple[Any, Any]:
+        if not self._admission.room(_ROOM_WAIT):
+            # socketserver takes an OSError here as: nothing to accept, look again.
+            raise BlockingIOError(errno.EAGAIN, "no place free")
+        try:
+            request, client_address = super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                # The connection stays in the queue, so without a pause the loop would spin.
+                logger.error("cannot accept: %s; raise the descriptor limit or lower Limits", error.strerror)
+                self._admission.drop_oldest()
+                with self._admission.changed:
+                    self._admission.changed.wait(_ROOM_WAIT)
+            raise
+        self._places[request] = self._admission.enter(request)
+        return request, client_address
+
+    def close_request(self, request: Any) -> None:
+        place = self._places.pop(request, None)
+        if place is not None:
+            place.hold(None)
+        super().close_request(request)
+        if place is not None:
+            place.leave()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection to its end."""
+        place = self._places[request]
+        try:
+            channel = accept(request, self.security, lease=place, leaving=self._leaving.fileno(), busy=self._busy)
+        except SealwireError as error:
+            why = "it made room for newer connections" if place.dropped else str(error)
+            logger.warning("%s: refused: %s", address_text(client_address), why)
+            return
+        with channel:
+            try:
+                self.RequestHandlerClass(channel, client_address, self)  # type: ignore[arg-type]  # typeshed's Self
+            except Exception as error:
+                if not channel.ended:
+                    _report(channel, client_address, error)
+                elif isinstance(error, ConnectionClosed | DeadlineExceeded):
+                    logger.info("%s: %s", address_text(client_address), error)
+                elif isinstance(error, RemoteProtocolError):
+                    logger.warning("%s: ended: %s", address_text(client_address), error)
+                else:
+                    logger.info(
+                        "%s: has left; its handler ended with %s", address_text(client_address), place_of(error)
+                    )
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
+        """Called by socketserver for an error outside of any handler: a bug of ours, or no more threads."""
+        error = sys.exc_info()[1]
+        assert error is not None  # noqa: S101 - socketserver calls this in an except clause
+        logger.error("%s: not served: %s", address_text(client_address), place_of(error))
+        logger.debug("not served", exc_info=error)
+
+    def _busy(self) -> int | None:
+        if self._going:
+            return RejectCode.SHUTTING_DOWN
+        return RejectCode.OVERLOADED if self._admission.overloaded() else None
+
+    def _stay(self) -> None:
+        if self._going:
+            self._leaving.recv(1)
+            self._going = False
+
+    def _go(self) -> None:
+        if not self._going:
+            self._going = True
+            self._leave.send(b"x")
+
+    def _drain(self) -> None:
+        if self._leave.fileno() < 0:
+            return
+        self._go()
+        self._join(monotonic() + self.security.limits.drain_timeout)
+        if self._admission.places():
+            self._admission.drop_all()
+            self._join(monotonic() + _TERMINATION)
+
+    def _join(self, deadline: float) -> None:
+        for place in self._admission.places():
+            place.join(deadline)
+
+
+class ThreadingTCPServer(socketserver.ThreadingMixIn, TCPServer):
+    """Serves each connection in a thread of its own; at most Limits.max_threads of them."""
+
+    # Drained with a bound instead, which a handler that never returns cannot pass.
+    daemon_threads = True
+    block_on_close = False
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start the thread."""
+        thread = threading.Thread(
+            target=self.process_request_thread,
+            args=(request, client_address),
+            name=f"sealwire {address_text(client_address)}",
+            daemon=self.daemon_threads,
+        )
+        self._places[request].thread = thread
+        thread.start()
+
+
+class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
+    """Serves each connection in a child process; at most Limits.max_threads of them."""
+
+    _place_kind = ProcessPlace
+    block_on_close = False
+
+    def __init__(
+        self,
+        server_address: tuple[str, int],
+        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        security: Security,
+        bind_and_activate: bool = True,
+    ) -> None:
+        super().__init__(server_address, RequestHandlerClass, security, bind_and_activate)
+        # At this number socketserver's loop would wait for a child, so it is never reached.
+        self.max_children = security.limits.max_threads + 1
+        self._children: dict[int, ProcessPlace] = {}
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the child: serve one connection to its end."""
+        with suppress(ValueError):
+            # The parent is asked to stop and lets its children finish; a terminal's ^C goes to all of them.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.socket.close()
+        super().finish_request(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        for pid in set(self.active_children or ()) - self._children.keys():
+            # We are the parent, and the child that was just born has the connection: it keeps its place.
+            place = self._places.pop(request)
+            assert isinstance(place, ProcessPlace)  # noqa: S101 - _place_kind
+            place.pid = pid
+            self._children[pid] = place
+        super().close_request(request)
+
+    def collect_children(self, *, blocking: bool = False) -> None:
+        """Reap the children that have ended."""
+        super().collect_children(blocking=blocking)
+        for pid in self._children.keys() - set(self.active_children or ()):
+            self._children.pop(pid).leave()
+
+    def _join(self, deadline: float) -> None:
+        self.collect_children()
+        while self._children and monotonic() < deadline:
+            with self._admission.changed:
+                self._admission.changed.wait(0.01)
+            self.collect_children()
+
+
+def serve(
+    function: Callable[[Any], Any] | type,
+    host: str,
+    port: int,
+    security: Security,
+    *,
+    server_class: type[TCPServer] = ThreadingTCPServer,
+) -> None:
+    """Answer every message with ``function(message)``, until interrupted. Raises ConfigurationError, OSError."""
+    with server_class((host, port), function, security) as server:
+        server.serve_forever()
+
+
+def _report(channel: Any, client_address: Any, error: Exception) -> None:
+    request = channel.oldest_unanswered
+    try:
+        if isinstance(error, DecodeError) and request is not None:
+            logger.warning("%s: refused a message: %s", address_text(client_address), error)
+            channel.send_fault(request, fault_code(error))
+        else:
+            report_failure(channel, request, client_address, error)
+    except SealwireError as broken:
+        logger.info("%s: %s", address_text(client_address), broken)
