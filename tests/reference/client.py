@@ -1,0 +1,170 @@
+"""The client's side, plain and blocking, with means to misbehave at each point."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from reference import protocol as p
+from reference.protocol import Frame, demand
+from reference.rules import FromServer, Rejected, check_welcome
+from reference.transport import Adjust, Endpoint, tls_context
+
+STAGES = ("tcp", "tls", "hello", "welcome")
+
+
+def leaf_der(path: str | os.PathLike[str] | None) -> bytes | None:
+    """The first certificate of a PEM file; None for None."""
+    if path is None:
+        return None
+    return x509.load_pem_x509_certificates(Path(path).read_bytes())[0].public_bytes(Encoding.DER)
+
+
+class Closed(Exception):
+    """CLOSE came where a reply was awaited; ``frame`` has its code and last."""
+
+    def __init__(self, frame: Frame) -> None:
+        super().__init__(f"CLOSE {frame.code}, last {frame.last}")
+        self.frame = frame
+
+
+class RefClient(Endpoint):
+    """Connects on construction, as far as ``until`` says: "tcp", "tls", "hello" (sent, nothing read) or "welcome".
+
+    ``server_name`` goes into HELLO; its part before the "/" is also the host that TLS checks and SNI names, and no
+    host is checked where that is empty. ``cert`` None connects without a client certificate. Later stages can be run
+    by hand: start_tls, send_hello, read_welcome. Raises Violation, Rejected, ssl.SSLError, Ended, TimeoutError.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        ca: str,
+        cert: str | None,
+        key: str | None,
+        psk: bytes,
+        key_id: str = "client-1",
+        server_name: str = "localhost",
+        codec: str = "raw",
+        max_frame: int = 2**20,
+        timeout: float = 10.0,
+        until: str = "welcome",
+        adjust: Adjust | None = None,
+    ) -> None:
+        super().__init__(socket.create_connection((host, port), timeout), timeout)
+        self.context = tls_context(False, cert, key, ca)
+        self.adjust = adjust
+        if adjust:
+            adjust(self.context)
+        self.client_der = leaf_der(cert)
+        self.server_der: bytes | None = None
+        self.psk, self.key_id, self.server_name = psk, key_id, server_name
+        self.codec, self.max_frame = codec, max_frame
+        self.hello_frame: bytes | None = None
+        self.replies: dict[int, Frame] = {}
+        steps = (self.start_tls, self.send_hello, self.read_welcome)
+        try:
+            for step in steps[: STAGES.index(until)]:
+                step()
+        except BaseException:
+            self.link.sock.close()
+            raise
+
+    def start_tls(self) -> None:
+        """Section 1; the host of ``server_name`` is checked, if any."""
+        host = self.server_name.partition("/")[0]
+        self.context.check_hostname = bool(host)
+        self.link.start_tls(self.context, False, host or None, check=self.adjust is None)
+        self.server_der = self.link.peer_der()
+
+    @property
+    def bound(self) -> bytes:
+        return p.binding(self.server_der, self.client_der)
+
+    def hello_payload(self, **fields: Any) -> bytes:
+        """This client's HELLO, any field replaced."""
+        mine: dict[str, Any] = {
+            "nonce": os.urandom(32),
+            "max_frame": self.max_frame,
+            "key_id": self.key_id.encode(),
+            "codec": self.codec.encode(),
+            "server_name": self.server_name.encode(),
+        }
+        return p.hello_payload(**(mine | fields))
+
+    def send_hello(self, frame: bytes | None = None, **fields: Any) -> None:
+        """HELLO, with any field replaced, or ``frame`` whole."""
+        if frame is None:
+            key = p.k_hello(self.psk, self.server_der, self.client_der)
+            frame = p.frame(p.HELLO, self.hello_payload(**fields), 0, 0, key)
+        self.hello_frame = frame
+        self.send_raw(frame)
+        self.next_sequence = 1
+
+    def read_welcome(self) -> Frame:
+        """WELCOME, checked. Raises Rejected where the server answered REJECT."""
+        got = self.read_frame()
+        if got.kind == p.REJECT:
+            raise Rejected(got.code, "as the server answered")
+        return got
+
+    def read_frame(self, timeout: float | None = None) -> Frame:
+        """The next frame, checked as the state demands; the first is WELCOME, from which the keys follow, or REJECT."""
+        if self.incoming is not None:
+            return super().read_frame(timeout)
+        got = self.read_unverified(timeout)
+        demand(self.hello_frame is not None, "3", "the server spoke before HELLO")
+        assert self.hello_frame is not None
+        with contextlib.suppress(Rejected):
+            session = check_welcome(got, psk=self.psk, bound=self.bound, hello_frame=self.hello_frame)
+            self.key_out, self.peer_max_frame = session.k_c2s, session.peer_max_frame
+            self.incoming = FromServer(session.k_s2c, self.max_frame)
+            self._check_no_ticket()
+        return got
+
+    def _check_no_ticket(self) -> None:
+        assert self.link.tls is not None
+        session: ssl.SSLSession | None = self.link.tls.session
+        demand(session is None or not session.has_ticket, "1", "the server sent a session ticket")
+
+    def send(self, kind: int, payload: bytes = b"", **header: Any) -> int:
+        number = super().send(kind, payload, **header)
+        if isinstance(self.incoming, FromServer) and kind in (p.MESSAGE, p.PING):
+            self.incoming.unanswered[number] = (kind, payload)
+            if kind == p.MESSAGE:
+                self.incoming.requests.add(number)
+        return number
+
+    def send_message(self, payload: bytes, wait: float | None = None) -> int:
+        """A request; ``wait`` in seconds. Returns its sequence."""
+        return self.send(p.MESSAGE, payload, wait=p.wait_field(wait))
+
+    def receive(self, sequence: int, timeout: float | None = None) -> Frame:
+        """The answer to that request; others that come first are kept in ``replies``. Raises Closed."""
+        while sequence not in self.replies:
+            got = self.read_frame(timeout)
+            if got.kind == p.CLOSE:
+                raise Closed(got)
+            self.replies[got.reply_to] = got
+        return self.replies.pop(sequence)
+
+    def request(self, payload: bytes, wait: float | None = None) -> tuple[int, bytes, int]:
+        """``(kind, payload, reply_to)`` of the MESSAGE or FAULT that answers."""
+        got = self.receive(self.send_message(payload, wait))
+        return got.kind, got.payload, got.reply_to
+
+    def ping(self, payload: bytes = b"ping") -> None:
+        """Raises Violation where the answer is not the right PONG."""
+        self.receive(self.send(p.PING, payload))
+
+    def highest(self) -> int:
+        return self.incoming.expected - 1 if self.incoming else 0
