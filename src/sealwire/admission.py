@@ -60,7 +60,7 @@ class Place:
     def join(self, deadline: float) -> None:
         """Wait until whoever serves it is gone."""
         if self.thread is not None and self.thread is not threading.current_thread():
-            self.thread.join(max(0.0, deadline - monotonic()))
+            self.thread.join(min(threading.TIMEOUT_MAX, max(0.0, deadline - monotonic())))
 
 
 class ProcessPlace(Place):

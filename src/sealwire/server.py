@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import signal
 import socket
 import socketserver
@@ -87,9 +88,13 @@ class TCPServer(socketserver.TCPServer):
             self._drain()
 
     def handle_request(self) -> None:
-        """Accept one connection and have it served; a TCPServer returns when it has ended."""
+        """Accept one connection, serve it to its end, return; ``timeout`` bounds the wait for it, as in socketserver.
+
+        That is so for every kind of server: for many at once there is serve_forever.
+        """
         self._stay()
         super().handle_request()
+        self._join(math.inf)
 
     def shutdown(self) -> None:
         """Stop serve_forever, from another thread; returns when it has drained."""

@@ -1,9 +1,13 @@
+import hmac
+import pickle
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sealwire.errors import ConfigurationError
-from sealwire.wire.keys import Binding, Key
+from sealwire.wire.keys import Binding, Key, Mac
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -64,3 +68,19 @@ def test_valid_at():
 
 def test_binding_of_nobody_is_zero():
     assert Binding.of(server=None, client=None) == Binding() == (bytes(32), bytes(32))
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(max_size=300), st.integers(0, 300))
+def test_mac_is_the_standard_librarys(key, message, cut):
+    mac = Mac(key)
+    expected = hmac.digest(key, message, "sha256")
+    assert mac.tag(message) == expected
+    running = mac.begin()
+    running.update(message[:cut])
+    running.update(message[cut:])
+    assert mac.finish(running) == expected
+
+
+def test_mac_cannot_be_pickled():
+    with pytest.raises(TypeError, match="secret"):
+        pickle.dumps(Mac(b"x" * 32))

@@ -1,4 +1,3 @@
-import hmac
 import os
 
 import pytest
@@ -7,10 +6,11 @@ from hypothesis import strategies as st
 
 from sealwire.errors import BadTag, FrameTooLarge, InvalidState, RemoteProtocolError, TruncatedFrame
 from sealwire.wire.frames import Kind
+from sealwire.wire.keys import Mac
 from sealwire.wire.reader import FIRST_BODY, STAGING, Reader
 from sealwire.wire.sealing import PIECE, Sealer
 
-MAC = hmac.new(b"k" * 32, digestmod="sha256")
+MAC = Mac(b"k" * 32)
 CAP = 1 << 21
 
 

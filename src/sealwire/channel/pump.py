@@ -1,8 +1,8 @@
 """What the channels of both sides share: bytes in, bytes out, and the end.
 
 One thread at a time: OpenSSL does not support reading and writing one connection concurrently. Deadlines are moments of
-``time.monotonic()``. ``settimeout`` bounds one call and not a frame, so each call gets what is left until the deadline;
-inside a call CPython keeps it even while bytes drip.
+``time.monotonic()``. The socket does not block, and all waiting is in poll(2) with what is left until the deadline: a
+time-out of the socket's own would bound one call and not a frame, however slowly its bytes drip.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class Channel:
         self._protocol = protocol
         self._limits = limits
         self._closed = False
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
+        sock.setblocking(False)
+        self._input = select.poll()
+        self._input.register(sock, select.POLLIN)
         self.peer = peer
         self.failure: OSError | None = None
         """What ended the stream, where it was not the peer's will."""
@@ -83,8 +84,7 @@ class Channel:
         """Write all that is queued. Raises DeadlineExceeded, ConnectionClosed."""
         for piece in self._protocol.data_to_send():
             try:
-                self._sock.settimeout(left(deadline))
-                self._sock.sendall(piece)
+                self._write(piece, deadline)
             except TimeoutError:
                 self.failure = DeadlineExceeded("the peer did not take what was sent to it in time")
                 raise self.failure from None
@@ -92,11 +92,13 @@ class Channel:
                 self.failure = error
                 raise ConnectionClosed(f"the connection broke while sending: {reason(error)}") from None
 
-    def receive(self, deadline: float) -> None:
-        """Read once. The end of the stream is the protocol's to report. Raises DeadlineExceeded."""
+    def receive(self, deadline: float, *, ready: bool = False) -> None:
+        """Read once. The end of the stream is the protocol's to report. Raises DeadlineExceeded.
+
+        ready: whether there is probably something to read, so that waiting for it first would be for nothing.
+        """
         try:
-            self._sock.settimeout(left(deadline))
-            count = self._sock.recv_into(self._protocol.get_buffer())
+            count = self._read(self._protocol.get_buffer(), deadline, ready)
         except TimeoutError:
             raise DeadlineExceeded("nothing came from the peer in time") from None
         except OSError as error:
@@ -107,6 +109,40 @@ class Channel:
         else:
             self._protocol.eof_received()
 
+    def _write(self, data: bytes | memoryview, deadline: float) -> None:
+        while True:
+            try:
+                sent = self._sock.send(data)
+            except ssl.SSLWantWriteError:
+                self._wait_for_output(deadline)
+            except ssl.SSLWantReadError:
+                self._wait_for_input(deadline)
+            else:
+                if sent == len(data):
+                    return
+                data = memoryview(data)[sent:]
+
+    def _read(self, buffer: memoryview, deadline: float, ready: bool) -> int:
+        if not ready and not self._sock.pending():
+            self._wait_for_input(deadline)
+        while True:
+            try:
+                return self._sock.recv_into(buffer)
+            except ssl.SSLWantReadError:
+                self._wait_for_input(deadline)
+            except ssl.SSLWantWriteError:
+                self._wait_for_output(deadline)
+
+    def _wait_for_input(self, deadline: float) -> None:
+        if not self._input.poll(left(deadline) * 1000):
+            raise TimeoutError
+
+    def _wait_for_output(self, deadline: float) -> None:
+        output = select.poll()
+        output.register(self._sock, select.POLLOUT)
+        if not output.poll(left(deadline) * 1000):
+            raise TimeoutError
+
     def next_event(self, deadline: float) -> Event | None:
         """The next event; None where our side has ended the connection.
 
@@ -116,14 +152,10 @@ class Channel:
             event = self._protocol.next_event()
             if event is not None or self._protocol.state is State.ENDED:
                 return event
-            self.receive(deadline)
+            self.receive(deadline, ready=self._protocol.inside_frame)
 
     def _release(self) -> None:
         self._sock.close()
-
-    def readable(self, timeout: float) -> bool:
-        """Whether there is something to read within that many seconds."""
-        return bool(self._sock.pending() or self._poll.poll(max(0.0, timeout) * 1000))
 
 
 def discard_until_end(sock: ssl.SSLSocket, deadline: float) -> None:

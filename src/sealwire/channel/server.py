@@ -70,15 +70,17 @@ class ServerChannel(Channel):
         super().__init__(sock, protocol, limits, peer)
         self._lease = lease
         self._promoted = False
-        self._leaving = select.poll()
-        self._leaving.register(leaving, select.POLLIN)
-        self._poll.register(leaving, select.POLLIN)
+        # What is awaited before a frame is its first byte or the end of the server.
+        self._wake = select.poll()
+        self._wake.register(sock, select.POLLIN)
+        self._wake.register(leaving, select.POLLIN)
+        self._leaving = leaving
         self._received_at = 0.0
         self.key_id = ""
         self.deadline: float | None = None
 
-    def receive(self, deadline: float) -> None:
-        super().receive(deadline)
+    def receive(self, deadline: float, *, ready: bool = False) -> None:
+        super().receive(deadline, ready=ready)
         self._received_at = monotonic()
 
     def handshake(self, deadline: float) -> None:
@@ -91,11 +93,6 @@ class ServerChannel(Channel):
         if not isinstance(event, Established):
             raise HandshakeFailed(f"answered with REJECT {self._protocol.rejected}")
         self.key_id = event.key_id
-
-    @property
-    def leaving(self) -> bool:
-        """Whether the server is going away."""
-        return bool(self._leaving.poll(0))
 
     def next_request(self) -> Request | None:
         """The next request, which counts as handed to a handler from now on; None at the connection's clean end,
@@ -112,9 +109,6 @@ class ServerChannel(Channel):
                     return None
             if isinstance(event, Request):
                 self.deadline = None if event.wait is None else self._received_at + event.wait
-                if self.leaving:
-                    self._protocol.close(CloseCode.GOING_AWAY)
-                    return None
                 if self.deadline is None or monotonic() < self.deadline:
                     self._protocol.hand_over(event.sequence)
                     return event
@@ -159,22 +153,33 @@ class ServerChannel(Channel):
         frame's."""
         idle = monotonic() + self._limits.idle_timeout
         frame: float | None = None
+        looked = False
         while True:
             event = self._protocol.next_event()
+            if event is not None and not looked and self._server_leaves(self._wake.poll(0)):
+                self._protocol.close(CloseCode.GOING_AWAY)
+                return None
             if event is not None or self._protocol.state is State.ENDED:
                 return event
             if not self._protocol.inside_frame:
                 frame = None
-            if not self.readable((frame or idle) - monotonic()):
+                if not self._sock.pending():
+                    ready = self._wake.poll(max(0.0, idle - monotonic()) * 1000)
+                    looked = True
+                    if not ready:
+                        self._protocol.close(CloseCode.IDLE)
+                        continue
+                    if self._server_leaves(ready):
+                        self._protocol.close(CloseCode.GOING_AWAY)
+                        continue
+            frame = frame or self._frame_deadline()
+            try:
+                self.receive(frame, ready=True)
+            except DeadlineExceeded:
                 self._protocol.close(CloseCode.IDLE)
-            elif self.leaving:
-                self._protocol.close(CloseCode.GOING_AWAY)
-            else:
-                frame = frame or self._frame_deadline()
-                try:
-                    self.receive(frame)
-                except DeadlineExceeded:
-                    self._protocol.close(CloseCode.IDLE)
+
+    def _server_leaves(self, ready: list[tuple[int, int]]) -> bool:
+        return any(descriptor == self._leaving for descriptor, _ in ready)
 
     def _release(self) -> None:
         self._lease.hold(None)

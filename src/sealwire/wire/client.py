@@ -107,7 +107,7 @@ class ClientProtocol(Protocol):
         if (expected == Kind.PONG) is not (kind == Kind.PONG):
             raise BadSequence(f"{frame} in answer to {request}, which asked for something else")
         if kind == Kind.PONG:
-            if frame.payload != self._ping:
+            if bytes(frame.payload) != self._ping:
                 raise RemoteProtocolError("PONG with other bytes than the ping's")
             self._ping = None
             return Ponged(request, VerifiedPayload(frame.payload))

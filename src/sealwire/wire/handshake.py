@@ -49,9 +49,7 @@ class ClientHandshake:
         self._binding = binding
         self._offer = Hello(nonce or secrets.token_bytes(NONCE), max_frame, key.id, codec, server_name)
         unsigned = _unsigned(Kind.HELLO, self._offer.pack())
-        mac = hello_mac(key.secret, binding)
-        mac.update(unsigned)
-        self.hello = unsigned + mac.digest()
+        self.hello = unsigned + hello_mac(key.secret, binding).tag(unsigned)
 
     def complete(self, frame: Frame) -> Agreed:
         """Judge WELCOME. Raises RemoteProtocolError, BadTag, BadVersion."""
@@ -150,9 +148,7 @@ class ServerHandshake:
             binding=terms.binding,
             log=transcript(raw_hello, unsigned),
         )
-        mac = keys.server_to_client.copy()
-        mac.update(unsigned)
-        return unsigned + mac.digest(), Agreed(key, keys, hello.max_frame)
+        return unsigned + keys.server_to_client.tag(unsigned), Agreed(key, keys, hello.max_frame)
 
 
 def reject(code: int) -> bytes:

@@ -14,8 +14,9 @@ is one, is among the bytes to send.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from enum import Enum, auto
+from itertools import chain
 
 from sealwire.errors import ConnectionClosed, InvalidState, RemoteProtocolError
 from sealwire.wire.events import Closed, Event
@@ -66,11 +67,10 @@ class Protocol(ABC):
         """The stream ended."""
         self._eof = True
 
-    def data_to_send(self) -> Iterator[bytes | memoryview]:
+    def data_to_send(self) -> Iterable[bytes | memoryview]:
         """The bytes to write now, in pieces. Take all of them: each is handed out once."""
         out, self._out = self._out, []
-        for pieces in out:
-            yield from pieces
+        return out[0] if len(out) == 1 else chain.from_iterable(out)
 
     @property
     def inside_frame(self) -> bool:

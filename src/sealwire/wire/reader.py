@@ -126,7 +126,7 @@ class Reader:
         assert self._mac is not None  # noqa: S101 - the cap of the handshake is below STAGING
         head = self._window[self._start : self._start + HEAD.size].tobytes()
         rest = self._window[self._start + HEAD.size : self._end]
-        self._body = _Body(head, length + 4 - HEAD.size, self._mac.copy())
+        self._body = _Body(head, length + 4 - HEAD.size, self._mac)
         self._body.feed(rest)
         self._start = self._end = 0
         return self._finish_body()
@@ -143,9 +143,7 @@ class Reader:
 
 def verify(signed: bytes | memoryview, tag: bytes | memoryview, key: Mac) -> None:
     """Raises BadTag unless ``tag`` is the MAC of ``signed``; in constant time."""
-    mac = key.copy()
-    mac.update(signed)
-    if not compare_digest(mac.digest(), tag):
+    if not compare_digest(key.tag(signed), tag):
         raise BadTag("a frame's tag is wrong: it was altered on the way, or made with another key")
 
 
@@ -160,7 +158,8 @@ class _Body:
         self._buffer = bytearray(min(size, FIRST_BODY))
         self._view = memoryview(self._buffer)
         self._mac = mac
-        mac.update(head)
+        self._running = mac.begin()
+        self._running.update(head)
 
     @property
     def complete(self) -> bool:
@@ -177,7 +176,7 @@ class _Body:
         start = self._filled
         self._filled = end = start + count
         if start < self._signed:
-            self._mac.update(self._view[start : min(end, self._signed)])
+            self._running.update(self._view[start : min(end, self._signed)])
 
     def feed(self, data: memoryview) -> None:
         """The bytes that came together with the head: fewer than the first buffer holds."""
@@ -185,6 +184,6 @@ class _Body:
         self.buffer_updated(len(data))
 
     def verified(self) -> memoryview:
-        if not compare_digest(self._mac.digest(), self._view[self._signed :]):
+        if not compare_digest(self._mac.finish(self._running), self._view[self._signed :]):
             raise BadTag("a frame's tag is wrong: it was altered on the way, or made with another key")
         return self._view[: self._signed].toreadonly()

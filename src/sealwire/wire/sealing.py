@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sealwire.errors import BadSequence, PayloadTooLarge, RemoteProtocolError
 from sealwire.limits import FRAME_OVERHEAD
@@ -27,7 +27,7 @@ class Sealer:
 
     def seal(
         self, kind: int, payload: bytes | bytearray | memoryview = b"", *, wait: int = 0, reply_to: int = 0
-    ) -> Iterator[bytes | memoryview]:
+    ) -> Iterable[bytes | memoryview]:
         """The frame, in pieces to be written in order; a small one is one piece.
 
         Raises PayloadTooLarge before a number is used up.
@@ -42,22 +42,20 @@ class Sealer:
         if size > PIECE:
             return self._pieces(head, memoryview(payload).cast("B"))
         signed = head + payload
-        mac = self._key.copy()
-        mac.update(signed)
-        return iter((signed + mac.digest(),))
+        return (signed + self._key.tag(signed),)
 
     def _pieces(self, head: bytes, payload: memoryview) -> Iterator[bytes | memoryview]:
-        mac = self._key.copy()
-        mac.update(head)
+        running = self._key.begin()
+        running.update(head)
         start = 0
         for end in range(PIECE, len(payload), PIECE):
             piece = payload[start:end]
-            mac.update(piece)
+            running.update(piece)
             yield head + piece if start == 0 else piece
             start = end
         piece = payload[start:]
-        mac.update(piece)
-        yield b"".join((piece, mac.digest()))
+        running.update(piece)
+        yield b"".join((piece, self._key.finish(running)))
 
 
 class Opener:

@@ -1,0 +1,51 @@
+"""The command ``sealwire``: finds the command asked for, and turns errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from sealwire.cli.console import printable
+from sealwire.errors import SealwireError
+
+COMMANDS = {
+    "certs": "sealwire.cli.certs",
+    "keys": "sealwire.cli.keys",
+}
+"""Where each command is, under its own name; imported when it is asked for."""
+
+
+class Commands(click.Group):
+    """Exit status: 0 done, 1 an error of Sealwire or the system, 2 wrong usage (click's own)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # standard output is gone, as with `| head`: click ends quietly
+        except (SealwireError, OSError) as error:
+            raise click.ClickException(printable(_one_line(error))) from error
+
+
+def _one_line(error: SealwireError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sealwire", message="%(prog)s %(version)s")
+def app() -> None:
+    """Python objects between hosts that do not trust each other."""

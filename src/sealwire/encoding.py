@@ -1,0 +1,88 @@
+"""From objects to the bytes of a payload and back: :func:`encode`, :func:`decode` and :class:`Codec`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sealwire.errors import EncodeError
+from sealwire.limits import Limits
+from sealwire.pickling import Allowlist, Decoder, Encoder
+
+__all__ = ["Allowlist", "Codec", "RawCodec", "decode", "encode"]
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Codec:
+    """Payloads are pickles, of the types on an allowlist and within limits, and nothing else.
+
+    ``allowlist``: default the standard value types. ``limits``: default ``Limits()``; max_frame, less 52 bytes, bounds
+    the payload. Immutable; threads may share one.
+    """
+
+    name: Final = "pickle-5"
+    """How the handshake calls it (docs/protocol.md, section 3)."""
+
+    __slots__ = ("_decoder", "_encoder", "allowlist", "limits")
+
+    def __init__(self, allowlist: Allowlist | None = None, *, limits: Limits | None = None) -> None:
+        self.allowlist: Final = allowlist if allowlist is not None else Allowlist()
+        self.limits: Final = limits if limits is not None else Limits()
+        self._decoder: Final = Decoder(self.allowlist, self.limits)
+        self._encoder: Final = Encoder(self.allowlist, self.limits, self._decoder)
+
+    def encode(self, value: object) -> bytes:
+        """An ordinary pickle of protocol 5.
+
+        Raises EncodeError, naming the path to what is wrong, for each value that :meth:`decode` would refuse.
+        """
+        return self._encoder.encode(value)
+
+    def decode(self, data: Buffer) -> Any:
+        """The value that was encoded: by :meth:`encode`, or by ``pickle.dumps`` at protocols 2 to 5.
+
+        ``data``: what is 64 KiB or more and writable is not copied and must not be changed meanwhile.
+        Raises DecodeError, of which a subclass says what was wrong, with nothing built; TypeError where ``data`` is not
+        bytes, bytearray or memoryview.
+        """
+        return self._decoder.decode(data)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.allowlist!r})"
+
+
+class RawCodec:
+    """Payloads are the caller's own bytes."""
+
+    name: Final = "raw"
+    """How the handshake calls it (docs/protocol.md, section 3)."""
+
+    __slots__ = ()
+
+    def encode(self, value: object) -> bytes:
+        """The bytes. Raises EncodeError for anything that is not bytes-like."""
+        if isinstance(value, bytes | bytearray | memoryview):
+            return bytes(value)
+        raise EncodeError(f"a raw payload must be bytes, bytearray or memoryview, not {type(value).__name__}")
+
+    def decode(self, data: Buffer) -> bytes:
+        """The bytes. Raises TypeError for anything that is not bytes-like."""
+        if isinstance(data, bytes | bytearray | memoryview):
+            return bytes(data)
+        raise TypeError(f"a payload must be bytes, bytearray or memoryview, not {type(data).__name__}")
+
+    def __repr__(self) -> str:
+        return "RawCodec()"
+
+
+_default: Final = Codec()
+
+
+def encode(value: object) -> bytes:
+    """The payload for a value of the standard value types: ``Codec().encode``. Raises EncodeError."""
+    return _default.encode(value)
+
+
+def decode(data: Buffer) -> Any:
+    """The value of a payload, of the standard value types: ``Codec().decode``. Raises DecodeError, TypeError."""
+    return _default.decode(data)

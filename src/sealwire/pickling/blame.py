@@ -1,0 +1,89 @@
+"""Which part of a value it is that cannot be encoded, and where."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from sealwire.errors import DecodeError, EncodeError
+from sealwire.pickling.allowlist import Allowlist, spelling
+
+_MAPPINGS: Final = frozenset((dict, OrderedDict, defaultdict, Counter))
+_SEQUENCES: Final = frozenset((list, tuple, deque, set, frozenset))
+_LONGEST_NAME: Final = 64
+"""Characters of a key that is shown in a path; a longer one is data rather than a name."""
+
+
+def find_culprit(
+    value: object, allowlist: Allowlist, max_depth: int, attempt: Callable[[object], object]
+) -> tuple[str, str]:
+    """The path to the first part that cannot be encoded, and why; ``("$", "")`` where each part could be by itself.
+
+    ``attempt`` encodes one part, and raises EncodeError or DecodeError where it cannot.
+    """
+    search = _Search(allowlist, max_depth, attempt)
+    return search.visit(value, "$", 1) or ("$", "")
+
+
+class _Search:
+    def __init__(self, allowlist: Allowlist, max_depth: int, attempt: Callable[[object], object]) -> None:
+        self._allowlist = allowlist
+        self._max_depth = max_depth
+        self._attempt = attempt
+        self._open: set[int] = set()
+        self._good: set[int] = set()
+
+    def visit(self, value: Any, path: str, depth: int) -> tuple[str, str] | None:
+        """What is wrong in ``value``, which is so many levels down."""
+        kind = type(value)
+        if kind not in self._allowlist:
+            return path, f"{spelling(kind)} is not on the allowlist"
+        if kind not in _MAPPINGS and kind not in _SEQUENCES:
+            return self._try(value, path)
+        identity = id(value)
+        if identity in self._open:
+            return path, "a cycle: it contains itself"
+        if identity in self._good:
+            return None
+        if depth > self._max_depth:
+            return path, f"nested deeper than max_depth ({self._max_depth} levels)"
+        self._open.add(identity)
+        for where, part in _parts(value, path):
+            found = self.visit(part, where, depth + 1)
+            if found is not None:
+                return found
+        self._open.remove(identity)
+        self._good.add(identity)
+        return self._try_shell(value, path)
+
+    def _try(self, value: object, path: str) -> tuple[str, str] | None:
+        try:
+            self._attempt(value)
+        except (EncodeError, DecodeError) as error:
+            return path, str(error)
+        return None
+
+    def _try_shell(self, value: Any, path: str) -> tuple[str, str] | None:
+        """A container without its values: its keys, its factory, its attributes."""
+        kind = type(value)
+        if kind is list or kind is tuple or kind is deque:
+            return None
+        if kind in _MAPPINGS:
+            shell = value.copy()
+            for key in shell:
+                shell[key] = None
+            value = shell
+        return self._try(value, path)
+
+
+def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if type(value) not in _MAPPINGS:
+        for index, item in enumerate(value):
+            yield f"{path}[{index}]", item
+        return
+    for index, (key, item) in enumerate(value.items()):
+        # A key is a part of the message like any other; only one that looks like a name is shown.
+        named = type(key) is str and key.isidentifier() and key.isascii() and len(key) <= _LONGEST_NAME
+        yield f"{path}.<key {index}>", key
+        yield (f"{path}.{key}" if named else f"{path}.<value {index}>"), item

@@ -1,0 +1,77 @@
+"""The encoder: an ordinary pickle, of nothing that the decoder would refuse.
+
+Plain data is surveyed and then pickled by ``pickle.dumps``. Where the survey leaves a doubt, or there are other types, the
+decoder itself is asked about the result. When it says no, the path to the offending part is looked for (:mod:`.blame`).
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import pickle
+import types
+import zoneinfo
+from typing import Any, Final
+
+from sealwire.errors import DecodeError, EncodeError
+from sealwire.limits import Limits
+from sealwire.pickling.allowlist import VALUES, Allowlist, spelling
+from sealwire.pickling.blame import find_culprit
+from sealwire.pickling.standard import FACTORIES
+from sealwire.pickling.survey import Survey
+from sealwire.pickling.unpickler import Decoder
+
+PROTOCOL: Final = 5
+_CLASSES: Final = VALUES.union(FACTORIES)
+_FUNCTIONS: Final = (getattr, zoneinfo.ZoneInfo._unpickle)  # type: ignore[attr-defined]  # how a ZoneInfo is pickled
+
+
+class Encoder:
+    """Encodes what one decoder accepts. Immutable; threads may share it."""
+
+    def __init__(self, allowlist: Allowlist, limits: Limits, decoder: Decoder) -> None:
+        self._allowlist = allowlist
+        self._limits = limits
+        self._decoder = decoder
+
+    def encode(self, value: object) -> bytes:
+        """The pickle of a value, at protocol 5. Raises EncodeError with the path to what is wrong."""
+        survey = Survey(self._limits)
+        try:
+            if not survey.is_plain(value):
+                return self.proved(value)
+            data = pickle.dumps(value, PROTOCOL)
+            if not survey.fits(data):
+                self._decoder.check(data)
+            return data
+        except (EncodeError, DecodeError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        path, why = find_culprit(value, self._allowlist, self._limits.max_depth, self.proved)
+        raise EncodeError(f"{path}: {why or reason}")
+
+    def proved(self, value: object) -> bytes:
+        """The pickle of a value that the decoder has accepted. Raises EncodeError, DecodeError, RecursionError."""
+        file = io.BytesIO()
+        pickler = _Pickler(file, PROTOCOL)
+        pickler.allowlist = self._allowlist
+        pickler.dump(value)
+        data = file.getvalue()
+        self._decoder.decode(data)
+        return data
+
+
+class _Pickler(pickle.Pickler):
+    """Looks at everything that is not plain data before any method of it can run."""
+
+    allowlist: Allowlist
+
+    def reducer_override(self, item: Any) -> Any:
+        kind = type(item)
+        if kind is ipaddress.IPv6Address and item.scope_id is not None:
+            raise EncodeError("pickle loses the scope of an ipaddress.IPv6Address; send its str")
+        if kind in self.allowlist:
+            return NotImplemented
+        # What the pickles of values name.
+        if (kind is type and item in _CLASSES) or (kind is types.BuiltinFunctionType and item in _FUNCTIONS):
+            return NotImplemented
+        raise EncodeError(f"{spelling(kind)} is not on the allowlist")

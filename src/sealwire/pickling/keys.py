@@ -1,0 +1,70 @@
+"""The keys of one dict, or the elements of one set, as the vetting pass meets them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sealwire.errors import InvalidValue, MalformedPickle
+from sealwire.pickling.probes import Probes, check_hashes, free_keys
+
+_KEYED_HASH: Final = frozenset((str, bytes))
+
+
+class KeyTable:
+    """Refuses duplicates, and keys that collide too often.
+
+    A key comes as a value that is equal to, and has the hash of, the key that will be built. The table in which
+    duplicates are found is of the kind that will be built, a dict or a set, so that the one bound protects both.
+    """
+
+    def __init__(self, is_set: bool, max_probes: int) -> None:
+        self._is_set: Final = is_set
+        self._max_probes: Final = max_probes
+        self._free: Final = free_keys(is_set, max_probes)
+        self._keys: list[Any] = []
+        self._dict: dict[Any, None] = {}
+        self._set: set[Any] = set()
+        self._dense = True
+        """So far keys are 0, 1, 2, …: each has a slot of its own."""
+        self._keyed = True
+        """So far keys are str and bytes, whose hashes are not a peer's to choose."""
+        self._probes: Probes | None = None
+
+    def add(self, keys: list[Any]) -> None:
+        """The next keys, at least one. Raises LimitExceeded (max_probes) or MalformedPickle (a duplicate)."""
+        have = len(self._keys)
+        total = have + len(keys)
+        if self._keyed:
+            self._keyed = _KEYED_HASH.issuperset(map(type, keys))
+        if self._dense:
+            self._dense = type(keys[0]) is int and keys == list(range(have, total))
+        if self._probes is not None:
+            self._probes.add(list(map(hash, keys)))
+        elif total > self._free and not self._keyed and not self._dense:
+            self._probes = Probes(self._is_set, self._max_probes)
+            self._probes.add(list(map(hash, self._keys + keys)))
+        self._keys += keys
+        if self._is_set:
+            self._set.update(keys)
+            distinct = len(self._set)
+        else:
+            self._dict.update(dict.fromkeys(keys))
+            distinct = len(self._dict)
+        if distinct != total:
+            raise MalformedPickle("a key occurs twice in a dict or set")
+
+
+def check_built_keys(keys: list[Any], *, is_set: bool, max_probes: int) -> None:
+    """The same for keys that are built already, before they go into a dict or set; what is made of them may be smaller.
+
+    Raises LimitExceeded (max_probes), InvalidValue (NaN), or TypeError where a key is not hashable.
+    """
+    if any(map(_has_nan, keys)):
+        raise InvalidValue("NaN as a key")
+    check_hashes(map(hash, keys), is_set=is_set, max_probes=max_probes)
+
+
+def _has_nan(key: Any) -> bool:
+    if type(key) is tuple or type(key) is frozenset:
+        return any(map(_has_nan, key))
+    return bool(key != key)

@@ -1,0 +1,97 @@
+"""The closed set of opcodes, and what each of them may do in a message.
+
+These are the opcodes that CPython's pickler writes for accepted values at protocols 2 to 5 (``pickletools`` has the
+full language). Whatever is not named here is refused; so are, among others, INST, OBJ, PERSID, EXT1 to EXT4 (they
+reach classes without ``find_class``), POP, POP_MARK and DUP (only cyclic values need them), the text opcodes of
+protocol 0, and NEXT_BUFFER.
+
+==================================  ==================================================================================
+PROTO                               first, once; the protocol is 2 to 5
+FRAME                               from protocol 4; not inside a frame; a frame ends where an opcode ends
+STOP                                last: no byte, open mark or second object remains
+NONE NEWTRUE NEWFALSE EMPTY_TUPLE   push a leaf
+BININT BININT1 BININT2 BINFLOAT     push a leaf
+LONG1 LONG4                         push a leaf of at most ``max_integer_bits``
+SHORT_BINUNICODE BINUNICODE[8]      push a leaf of at most ``max_string`` bytes, no lone surrogate
+[SHORT_]BINBYTES[8]                 push a leaf of at most ``max_string`` bytes
+BYTEARRAY8                          push a new bytearray, at most ``max_string`` bytes
+EMPTY_LIST EMPTY_DICT EMPTY_SET     push a new container, open for items
+MARK                                begins the items of the next nine opcodes' first six
+TUPLE FROZENSET                     push a container of the items since the mark
+APPENDS SETITEMS ADDITEMS           items into an open list, dict, set below the mark (or a new deque, OrderedDict, …)
+APPEND SETITEM                      the same for one item, without a mark
+TUPLE1 TUPLE2 TUPLE3                the same as TUPLE, without a mark
+MEMOIZE BINPUT LONG_BINPUT          the top gets the next memo index; an index is never skipped or reused
+BINGET LONG_BINGET                  push what was stored, and close it for further items
+GLOBAL STACK_GLOBAL                 push a name that is in the table of grants; it is not a value
+REDUCE                              call what a granted name stands for with a tuple
+NEWOBJ                              a new instance of a granted class, without arguments
+BUILD                               state, once, for an instance that NEWOBJ has just made
+==================================  ==================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROTO: Final = 0x80
+FRAME: Final = 0x95
+STOP: Final = 0x2E
+
+NONE: Final = 0x4E
+NEWTRUE: Final = 0x88
+NEWFALSE: Final = 0x89
+EMPTY_TUPLE: Final = 0x29
+BININT: Final = 0x4A
+BININT1: Final = 0x4B
+BININT2: Final = 0x4D
+BINFLOAT: Final = 0x47
+LONG1: Final = 0x8A
+LONG4: Final = 0x8B
+SHORT_BINUNICODE: Final = 0x8C
+BINUNICODE: Final = 0x58
+BINUNICODE8: Final = 0x8D
+SHORT_BINBYTES: Final = 0x43
+BINBYTES: Final = 0x42
+BINBYTES8: Final = 0x8E
+BYTEARRAY8: Final = 0x96
+
+EMPTY_LIST: Final = 0x5D
+EMPTY_DICT: Final = 0x7D
+EMPTY_SET: Final = 0x8F
+MARK: Final = 0x28
+TUPLE: Final = 0x74
+TUPLE1: Final = 0x85
+TUPLE2: Final = 0x86
+TUPLE3: Final = 0x87
+FROZENSET: Final = 0x91
+APPEND: Final = 0x61
+APPENDS: Final = 0x65
+SETITEM: Final = 0x73
+SETITEMS: Final = 0x75
+ADDITEMS: Final = 0x90
+
+MEMOIZE: Final = 0x94
+BINPUT: Final = 0x71
+LONG_BINPUT: Final = 0x72
+BINGET: Final = 0x68
+LONG_BINGET: Final = 0x6A
+
+GLOBAL: Final = 0x63
+STACK_GLOBAL: Final = 0x93
+REDUCE: Final = 0x52
+NEWOBJ: Final = 0x81
+BUILD: Final = 0x62
+
+_WIDTHS = {
+    NONE: 1, NEWTRUE: 1, NEWFALSE: 1, EMPTY_TUPLE: 1,
+    BININT1: 2, BININT2: 3, BININT: 5, BINFLOAT: 9,
+}  # fmt: skip
+
+LEAF_WIDTH: Final = bytes(_WIDTHS.get(opcode, 0) for opcode in range(256))
+"""Opcode to its length in bytes with its argument, for leaves of one fixed size; 0 for all other opcodes."""
+
+NAMES: Final = {
+    value: name for name, value in globals().copy().items() if name.isupper() and isinstance(value, int)
+}
+"""Opcode to name, for error messages."""

@@ -1,0 +1,379 @@
+"""The standard value types: what a message may say of each, and the checked constructor that makes it.
+
+Each ``load`` takes the parts that the type's own ``__reduce_ex__`` gives, and trusts none of them: CPython's constructors
+from raw state do not (a datetime of the year 0 crashes the process when it is printed).
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import fractions
+import functools
+import ipaddress
+import pathlib
+import uuid
+import zoneinfo
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NoReturn
+
+from sealwire.errors import InvalidValue, MalformedPickle
+from sealwire.pickling.grants import (
+    CALL,
+    CALL_EMPTY,
+    FACTORY,
+    NEW,
+    PHRASE_ENCODE,
+    PHRASE_GETATTR,
+    PHRASE_ZONE,
+    TAKES_FACTORY,
+    TAKES_ITEMS,
+    TAKES_PAIRS,
+    UNHASHABLE,
+    Grant,
+)
+from sealwire.pickling.keys import check_built_keys
+
+MAX_DECIMAL_DIGITS: Final = 4300
+"""As many as CPython converts between int and str (PEP 670's ``int_max_str_digits``)."""
+MAX_DECIMAL_EXPONENT: Final = 6144
+"""Of IEEE 754 decimal128; ``Decimal('1e999999999')`` prints a gigabyte."""
+MAX_PATH: Final = 32_767
+"""Characters of a path: what Windows allows; Linux allows 4,096."""
+MAX_PATH_PARTS: Final = 256
+MAX_DEQUE: Final = 2**31 - 1
+
+FACTORIES: Final[tuple[type, ...]] = (
+    bool, bytearray, bytes, complex, dict, float, frozenset, int, list, set, str, tuple,
+)  # fmt: skip
+"""What a defaultdict may have as its factory, besides None."""
+
+Load = Callable[..., Any]
+
+
+def _refuse(spelling: str, why: str) -> NoReturn:
+    raise InvalidValue(f"{spelling}: {why}")
+
+
+def _loads(spelling: str) -> Callable[[Load], Load]:
+    """What the type's own constructor raises on bad parts becomes an InvalidValue that names the type."""
+
+    def decorate(load: Load) -> Load:
+        @functools.wraps(load)
+        def checked(*parts: Any) -> Any:
+            try:
+                return load(*parts)
+            except (TypeError, ValueError, ArithmeticError, LookupError):
+                raise InvalidValue(f"{spelling}: its parts are not acceptable") from None
+
+        return checked
+
+    return decorate
+
+
+# Builtin types
+
+
+def _set_loader(kind: type[set[Any]] | type[frozenset[Any]], max_probes: int) -> Load:
+    @_loads(kind.__name__)
+    def load(items: Any = None) -> Any:
+        if items is None:
+            return kind()
+        if type(items) is not list:
+            _refuse(kind.__name__, "its items are not a list")
+        check_built_keys(items, is_set=True, max_probes=max_probes)
+        made = kind(items)
+        if len(made) != len(items):
+            raise MalformedPickle("a key occurs twice in a dict or set")
+        return made
+
+    return load
+
+
+@_loads("bytes")
+def _bytes() -> bytes:
+    return b""
+
+
+@_loads("bytes")
+def _encode(text: str, _: str) -> bytes:
+    return text.encode("latin-1")
+
+
+@_loads("bytearray")
+def _bytearray(content: Any = b"") -> bytearray:
+    if type(content) is not bytes:
+        _refuse("bytearray", "its content is not bytes")
+    return bytearray(content)
+
+
+@_loads("complex")
+def _complex(real: Any, imag: Any) -> complex:
+    if not type(real) is type(imag) is float:
+        _refuse("complex", "its parts are not floats")
+    return complex(real, imag)
+
+
+# datetime and zoneinfo
+
+
+def _check_tz(spelling: str, tz: Any) -> None:
+    if tz is not None and type(tz) is not datetime.timezone and type(tz) is not zoneinfo.ZoneInfo:
+        _refuse(spelling, "its tzinfo is neither a timezone nor a ZoneInfo")
+
+
+@_loads("datetime.datetime")
+def _datetime(state: Any, tz: Any = None) -> datetime.datetime:
+    _check_tz("datetime.datetime", tz)
+    if type(state) is not bytes or len(state) != 10:
+        _refuse("datetime.datetime", "its state is not 10 bytes")
+    # Two bytes of year, month with fold in its top bit, day, hour, minute, second, three bytes of microsecond.
+    return datetime.datetime(
+        state[0] << 8 | state[1], state[2] & 127, state[3], state[4], state[5], state[6],
+        state[7] << 16 | state[8] << 8 | state[9], tz, fold=state[2] >> 7,
+    )  # fmt: skip
+
+
+@_loads("datetime.date")
+def _date(state: Any) -> datetime.date:
+    if type(state) is not bytes or len(state) != 4:
+        _refuse("datetime.date", "its state is not 4 bytes")
+    return datetime.date(state[0] << 8 | state[1], state[2], state[3])
+
+
+@_loads("datetime.time")
+def _time(state: Any, tz: Any = None) -> datetime.time:
+    _check_tz("datetime.time", tz)
+    if type(state) is not bytes or len(state) != 6:
+        _refuse("datetime.time", "its state is not 6 bytes")
+    return datetime.time(
+        state[0] & 127, state[1], state[2], state[3] << 16 | state[4] << 8 | state[5], tz, fold=state[0] >> 7
+    )
+
+
+@_loads("datetime.timedelta")
+def _timedelta(days: Any, seconds: Any, microseconds: Any) -> datetime.timedelta:
+    if not type(days) is type(seconds) is type(microseconds) is int:
+        _refuse("datetime.timedelta", "its parts are not integers")
+    if not (abs(days) <= 999_999_999 and 0 <= seconds < 86_400 and 0 <= microseconds < 1_000_000):
+        _refuse("datetime.timedelta", "its parts are out of range")
+    return datetime.timedelta(days, seconds, microseconds)
+
+
+@_loads("datetime.timezone")
+def _timezone(offset: Any, name: Any = None) -> datetime.timezone:
+    if type(offset) is not datetime.timedelta or (name is not None and type(name) is not str):
+        _refuse("datetime.timezone", "its parts are not a timedelta and a str")
+    return datetime.timezone(offset) if name is None else datetime.timezone(offset, name)
+
+
+@functools.cache
+def _zones() -> frozenset[str]:
+    # Not when the module is imported: it walks the whole time zone database.
+    return frozenset(zoneinfo.available_timezones())
+
+
+@_loads("zoneinfo.ZoneInfo")
+def _zone(key: Any, from_cache: Any) -> zoneinfo.ZoneInfo:
+    if type(key) is not str or key not in _zones() or type(from_cache) not in (bool, int):
+        _refuse("zoneinfo.ZoneInfo", "there is no such time zone on this host")
+    return zoneinfo.ZoneInfo(key)
+
+
+def _getattr(_: Any, __: Any) -> Load:
+    return _zone
+
+
+# Numbers and identifiers
+
+
+@_loads("decimal.Decimal")
+def _decimal(text: Any) -> decimal.Decimal:
+    if type(text) is not str or len(text) > MAX_DECIMAL_DIGITS + 20 or not text.isascii():
+        _refuse("decimal.Decimal", f"not the text of a number of at most {MAX_DECIMAL_DIGITS} digits")
+    value = decimal.Decimal(text)
+    if value.is_snan():
+        _refuse("decimal.Decimal", "a signalling NaN")
+    if len(value.as_tuple().digits) > MAX_DECIMAL_DIGITS:
+        _refuse("decimal.Decimal", f"more than {MAX_DECIMAL_DIGITS} digits")
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and (
+        abs(exponent) > MAX_DECIMAL_EXPONENT or abs(value.adjusted()) > MAX_DECIMAL_EXPONENT
+    ):
+        _refuse("decimal.Decimal", f"an exponent over {MAX_DECIMAL_EXPONENT}")
+    if str(value) != text:
+        _refuse("decimal.Decimal", "not in the form that Decimal prints")
+    return value
+
+
+@_loads("fractions.Fraction")
+def _fraction(numerator: Any, denominator: Any) -> fractions.Fraction:
+    if not type(numerator) is type(denominator) is int or denominator <= 0:
+        _refuse("fractions.Fraction", "its parts are not an integer and a positive integer")
+    value = fractions.Fraction(numerator, denominator)
+    if value.denominator != denominator:
+        _refuse("fractions.Fraction", "not in lowest terms")
+    return value
+
+
+@_loads("uuid.UUID")
+def _uuid(*states: Any) -> uuid.UUID:
+    state = states[0]
+    if type(state) is not dict or not {"int"} <= state.keys() <= {"int", "is_safe"}:
+        _refuse("uuid.UUID", "its state has other fields")
+    number, safe = state["int"], state.get("is_safe", uuid.SafeUUID.unknown.value)
+    if type(number) is not int or (safe is not None and type(safe) is not int):
+        _refuse("uuid.UUID", "its state has other types")
+    return uuid.UUID(int=number, is_safe=uuid.SafeUUID(safe))
+
+
+def _path_loader(cls: type[pathlib.PurePath]) -> Load:
+    spelling = f"pathlib.{cls.__name__}"
+
+    @_loads(spelling)
+    def load(*parts: Any) -> pathlib.PurePath:
+        if len(parts) > MAX_PATH_PARTS or not all(type(part) is str for part in parts):
+            _refuse(spelling, f"its parts are not at most {MAX_PATH_PARTS} str")
+        if sum(map(len, parts)) > MAX_PATH:
+            _refuse(spelling, f"longer than {MAX_PATH} characters")
+        return cls(*parts)
+
+    return load
+
+
+def _ip_loader(cls: Any) -> Load:
+    spelling = f"ipaddress.{cls.__name__}"
+    form = int if cls in (ipaddress.IPv4Address, ipaddress.IPv6Address) else str
+
+    @_loads(spelling)
+    def load(value: Any) -> Any:
+        if type(value) is not form or (type(value) is str and len(value) > 128):
+            _refuse(spelling, f"not given as {form.__name__}")
+        return cls(value)
+
+    return load
+
+
+# Containers of the standard library: made empty, filled by the message
+
+
+@_loads("collections.OrderedDict")
+def _ordered_dict() -> OrderedDict[Any, Any]:
+    return OrderedDict()
+
+
+@_loads("collections.deque")
+def _deque(items: Any = (), maxlen: Any = None) -> deque[Any]:
+    if type(items) is not tuple or items:
+        _refuse("collections.deque", "made with items in it")
+    if maxlen is not None and (type(maxlen) is not int or not 0 <= maxlen <= MAX_DEQUE):
+        _refuse("collections.deque", "its maxlen is not a length")
+    return deque(maxlen=maxlen)
+
+
+@_loads("collections.Counter")
+def _counter(counts: Any = None) -> Counter[Any]:
+    made: Counter[Any] = Counter()
+    if counts is not None:
+        if type(counts) is not dict:
+            _refuse("collections.Counter", "its counts are not a dict")
+        dict.update(made, counts)
+    return made
+
+
+def _defaultdict_loader(factories: dict[Any, type]) -> Load:
+    @_loads("collections.defaultdict")
+    def load(factory: Any = None) -> defaultdict[Any, Any]:
+        # The argument is what the table gave for the factory's name: its loader, or the stand-in for that.
+        if type(factory) is functools.partial:
+            (factory,) = factory.args
+        return defaultdict(None if factory is None else factories[factory])
+
+    return load
+
+
+def _only_named(cls: type) -> Load:
+    """What the name of a class stands for that may be named but not called."""
+
+    def load(*_: Any) -> NoReturn:
+        _refuse(cls.__name__, "may be named but not called")
+
+    return load
+
+
+# The table
+
+
+def standard_grants(max_probes: int) -> Iterator[Grant]:
+    """The grants of the standard value types; ``max_probes`` as in Limits."""
+    loaders: dict[type, tuple[int, Load]] = {
+        set: (CALL | CALL_EMPTY | UNHASHABLE, _set_loader(set, max_probes)),
+        frozenset: (CALL | CALL_EMPTY, _set_loader(frozenset, max_probes)),
+        bytes: (CALL_EMPTY, _bytes),
+        bytearray: (CALL | CALL_EMPTY | UNHASHABLE, _bytearray),
+        complex: (CALL, _complex),
+    }
+    factories: dict[Any, type] = {}
+    for cls in FACTORIES:
+        powers, load = loaders.get(cls, (0, _only_named(cls)))
+        factories[load] = cls
+        yield Grant(
+            spelling=cls.__name__,
+            names=_builtin(cls.__name__),
+            powers=powers | FACTORY,
+            load=load,
+            memory=_SET_MEMORY if cls in (set, frozenset) else 64,
+        )
+    yield Grant(spelling="getattr", names=_builtin("getattr"), powers=PHRASE_GETATTR, load=_getattr)
+    yield Grant(spelling="_codecs.encode", names=(("_codecs", "encode"),), powers=PHRASE_ENCODE, load=_encode)
+    # The phrase getattr(ZoneInfo, '_unpickle') stands for the grant after ZoneInfo's, which has no name of its own.
+    yield _plain("zoneinfo", "ZoneInfo", _only_named(zoneinfo.ZoneInfo), powers=PHRASE_ZONE)
+    yield Grant(spelling="zoneinfo.ZoneInfo", names=(), powers=CALL, load=_zone, memory=4096)
+
+    for name, load in {
+        "datetime": _datetime, "date": _date, "time": _time, "timedelta": _timedelta, "timezone": _timezone,
+    }.items():  # fmt: skip
+        yield _plain("datetime", name, load)
+    yield _plain("decimal", "Decimal", _decimal, memory=128 + MAX_DECIMAL_DIGITS // 2)
+    yield _plain("fractions", "Fraction", _fraction, memory=128)
+    yield _plain("uuid", "UUID", _uuid, powers=NEW, memory=256)
+
+    for path in (pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())):
+        yield Grant(
+            spelling=f"pathlib.{path.__name__}",
+            # CPython 3.13 writes the private name.
+            names=(("pathlib", path.__name__), ("pathlib._local", path.__name__)),
+            powers=CALL | CALL_EMPTY,
+            load=_path_loader(path),
+            memory=1024,
+        )
+    for family in ("IPv4", "IPv6"):
+        for what in ("Address", "Network", "Interface"):
+            cls = getattr(ipaddress, family + what)
+            yield _plain("ipaddress", cls.__name__, _ip_loader(cls), memory=1024)
+
+    yield _container("OrderedDict", _ordered_dict, CALL_EMPTY | TAKES_PAIRS, memory=512)
+    yield _container("deque", _deque, CALL | CALL_EMPTY | TAKES_ITEMS, memory=768)
+    yield _container("Counter", _counter, CALL | CALL_EMPTY, memory=512)
+    yield _container(
+        "defaultdict", _defaultdict_loader(factories), CALL_EMPTY | TAKES_FACTORY | TAKES_PAIRS, memory=320
+    )
+
+
+_SET_MEMORY: Final = 320
+
+
+def _builtin(name: str) -> tuple[tuple[str, str], ...]:
+    # Protocol 2 names builtins as Python 2 did.
+    return (("builtins", name), ("__builtin__", name))
+
+
+def _plain(module: str, name: str, load: Load, *, powers: int = CALL, memory: int = 128) -> Grant:
+    return Grant(
+        spelling=f"{module}.{name}", names=((module, name),), powers=powers, load=load, memory=memory
+    )
+
+
+def _container(name: str, load: Load, powers: int, *, memory: int) -> Grant:
+    return _plain("collections", name, load, powers=powers | UNHASHABLE, memory=memory)

@@ -1,0 +1,144 @@
+"""The decoder: vet the whole message, let CPython's unpickler build it from inert parts, resolve."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle, TypeNotAllowed
+from sealwire.limits import FRAME_OVERHEAD, Limits
+from sealwire.pickling.allowlist import Allowlist
+from sealwire.pickling.grants import NEW, PHRASE_ENCODE, PHRASE_GETATTR, TAKES_ITEMS, TAKES_PAIRS, Grant, GrantTable
+from sealwire.pickling.resolve import Resolver, stand_in
+from sealwire.pickling.standard import standard_grants
+from sealwire.pickling.vet import FOUND_INSTANCES, FOUND_OBJECT_KEYS, Rules, Vetting
+
+LARGE: Final = 65_536
+"""Bytes from which on a message in a mutable buffer is read where it is; a smaller one is copied first."""
+
+_load: Final = pickle.loads
+_Names = dict[tuple[str, str], Callable[..., Any]]
+
+
+class Decoder:
+    """Decodes by one allowlist and one set of limits. Immutable; threads may share it."""
+
+    def __init__(self, allowlist: Allowlist, limits: Limits) -> None:
+        table = GrantTable(allowlist.grants(limits))
+        self._limits = limits
+        self._max_size = limits.max_frame - FRAME_OVERHEAD
+        self._rules = Rules(table, limits)
+        direct: _Names = {}
+        inert: _Names = {}
+        for grant in table.grants:
+            made, standing = _stand_ins(grant)
+            for name in grant.names:
+                direct[name] = made
+                inert[name] = standing
+        self._direct = _unpickler(direct)
+        self._inert = _unpickler(inert)
+        self._no_names = _unpickler({})
+
+    def decode(self, data: bytes | bytearray | memoryview) -> Any:
+        """The value that the bytes are the pickle of.
+
+        A bytearray or writable memory must not be changed meanwhile.
+        Raises DecodeError, TypeError where ``data`` is not bytes-like.
+        """
+        if type(data) is not bytes:
+            data = _readable(data)
+        found = self.check(data)
+        try:
+            if not found and type(data) is bytes:
+                # Vetted, free of names, and nobody can change it: nothing could go through find_class.
+                return _load(data)
+            file = io.BytesIO(data) if type(data) is bytes else _Window(data)
+            unpickler = self._no_names if not found else self._inert if found & FOUND_OBJECT_KEYS else self._direct
+            value = unpickler(file).load()
+            if found & (FOUND_INSTANCES | FOUND_OBJECT_KEYS):
+                value = Resolver(self._limits.max_probes).resolve(value)
+        except UnicodeDecodeError:
+            raise MalformedPickle("a str is not UTF-8") from None
+        except RecursionError:
+            raise LimitExceeded("max_depth: nested too deeply for what is left of Python's stack") from None
+        except MemoryError:
+            raise LimitExceeded("max_memory: there is not enough memory for the message") from None
+        except TypeError:
+            raise InvalidValue("a key that is not hashable") from None
+        return value
+
+    def check(self, data: bytes | memoryview) -> int:
+        """Vet a message and build nothing; return what was found in it. Raises DecodeError."""
+        if len(data) > self._max_size:
+            raise LimitExceeded(
+                f"max_frame: the message has {len(data)} bytes, {self._max_size} are allowed"
+            )
+        return Vetting(data, self._rules).run()
+
+
+def _stand_ins(grant: Grant) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What a name stands for where values may be made directly, and where calls must stay inert until the end."""
+    load = grant.load
+    if grant.powers & NEW:
+        cls = stand_in(load)
+        return cls, cls
+    if grant.powers & PHRASE_GETATTR:
+        return load, lambda *parts: partial(partial, load(*parts))
+    if grant.powers & (TAKES_ITEMS | TAKES_PAIRS | PHRASE_ENCODE):
+        # Containers that the message fills, which are not hashable; and bytes, which are vetted as keys.
+        return load, load
+    return load, partial(partial, load)
+
+
+def _unpickler(names: _Names) -> type[pickle.Unpickler]:
+    """An unpickler that knows these names and no other."""
+
+    class Restricted(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            try:
+                return names[module, name]
+            except KeyError:
+                raise TypeNotAllowed("the message names a type that is not on the allowlist") from None
+
+    return Restricted
+
+
+def _readable(data: bytearray | memoryview) -> bytes | memoryview:
+    """One reading of the message for both passes, without a copy of what is large."""
+    view = memoryview(data)
+    if view.nbytes < LARGE or not view.contiguous:
+        return view.tobytes()
+    if type(view.obj) is bytes and view.nbytes == len(view.obj):
+        return view.obj
+    view = view.cast("B")
+    # From protocol 4 on the unpickler reads frame by frame; before, byte by byte, where a copy is cheaper.
+    return view if view[0] == 0x80 and view[1] >= 4 else view.tobytes()
+
+
+class _Window:
+    """A file over memory that is not copied. The unpickler reads large bytes from it straight into their place."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        start = self._at
+        self._at = start + size
+        return bytes(self._view[start : self._at])
+
+    def readinto(self, buffer: memoryview) -> int:
+        start = self._at
+        piece = self._view[start : start + len(buffer)]
+        self._at = start + len(piece)
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def readline(self) -> bytes:
+        line = bytes(self._view[self._at : self._at + 512])
+        line = line[: line.find(b"\n") + 1]
+        self._at += len(line)
+        return line

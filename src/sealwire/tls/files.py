@@ -1,0 +1,109 @@
+"""Writing files: at no moment can others read a private one, and nothing is overwritten unasked."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+PRIVATE = 0o600
+PUBLIC = 0o644
+
+
+class NewFile(NamedTuple):
+    """A file to write. mode: if private (nothing for group and others) exactly that; else that less the umask."""
+
+    path: Path
+    content: bytes
+    mode: int
+
+
+def write_files(files: Iterable[NewFile], *, replace: bool = False) -> None:
+    """Write files that belong together, in existing directories, and have them on the disk when this returns.
+
+    Each is created exclusively, with its final mode and without following a symbolic link. If one cannot be created,
+    those made before are removed, so that there are all or none.
+
+    replace: put them in the place of files of those names. All are complete under temporary names first, then renamed:
+    at any moment a name stands for the old file or the new one, whole.
+
+    Raises FileExistsError without ``replace``, PermissionError where with it the old file is another user's, and every
+    other OSError of the calls beneath.
+    """
+    wanted = list(files)
+    if replace:
+        for file in wanted:
+            _check_owner(file.path)
+    names = [_temporary(file.path) if replace else file.path for file in wanted]
+    made: list[Path] = []
+    try:
+        for name, file in zip(names, wanted, strict=True):
+            _create(name, file, made)
+        if replace:
+            for name, file in zip(names, wanted, strict=True):
+                os.replace(name, file.path)
+    except BaseException:
+        for name in made:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+        raise
+    for directory in {file.path.parent for file in wanted}:
+        _sync_directory(directory)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold off everybody else who locks ``path``, which need not exist, to read it, change it and write it back.
+
+    The lock (flock(2), freed with the process) is on ``.NAME.lock`` beside it, because replacing a file leaves its own
+    lock on the old one. That file stays: removing it would let two hold locks on two files of that name.
+    """
+    name = path.with_name(f".{path.name}.lock")
+    with open(os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE), "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _create(name: Path, file: NewFile, made: list[Path]) -> None:
+    # O_EXCL fails on any symbolic link in the last place, even a dangling one (open(2)).
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(name, flags, file.mode), "wb") as stream:
+        made.append(name)
+        if not file.mode & 0o077:
+            # All that the umask can have taken from it are the owner's own bits.
+            os.fchmod(stream.fileno(), file.mode)
+        stream.write(file.content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+def _check_owner(path: Path) -> None:
+    """A file of ours in the place of another user's could not be read by the service that it is for."""
+    try:
+        owner = os.lstat(path).st_uid
+    except FileNotFoundError:
+        return
+    if owner != os.geteuid():
+        raise PermissionError(
+            errno.EPERM,
+            f"belongs to another user (uid {owner}); run this as that user, or remove the file first",
+            str(path),
+        )
+
+
+def _sync_directory(directory: Path) -> None:
+    """A new name is on the disk when its directory is (fsync(2))."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sealwire.cli import app as module
+from sealwire.cli.app import COMMANDS, app
+from sealwire.errors import ConfigurationError, DeadlineExceeded, TransportError
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> click.testing.Result:
+    """What comes of a command that raises ``error``."""
+
+    @click.command()
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(module, "fail", fail, raising=False)
+    monkeypatch.setitem(COMMANDS, "fail", module.__name__)
+    return CliRunner().invoke(app, ["fail"])
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConfigurationError("a.toml: unknown key"), "a.toml: unknown key"),
+        (TransportError("connection lost"), "connection lost"),
+        (DeadlineExceeded("too late"), "too late"),
+        (FileNotFoundError(2, "No such file or directory", "a.pem"), "a.pem: No such file or directory"),
+        (OSError("odd"), "odd"),
+        (OSError(), "OSError"),
+        (TransportError("two\nlines \x1b[31m"), r"two\nlines \x1b[31m"),
+        (FileNotFoundError(2, "No", "\udcff\u202e.pem"), r"\udcff\u202e.pem: No"),
+    ],
+)
+def test_errors_are_one_line_on_stderr(monkeypatch: pytest.MonkeyPatch, error: Exception, line: str) -> None:
+    result = failing(monkeypatch, error)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == f"Error: {line}\n"
+
+
+def test_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(failing(monkeypatch, ZeroDivisionError()).exception, ZeroDivisionError)
+
+
+def test_a_closed_pipe_is_no_error_to_speak_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = failing(monkeypatch, BrokenPipeError(32, "Broken pipe"))
+    assert (result.exit_code, result.stderr) == (1, "")
+
+
+def test_wrong_usage_is_status_2() -> None:
+    for arguments in (["unknown"], ["certs", "unknown"], ["certs", "init", "--unknown"], ["certs", "issue"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2, arguments
+        assert "Usage: " in result.stderr
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(app, ["--version"], prog_name="sealwire")
+    assert result.stdout == f"sealwire {version('sealwire')}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["certs"], ["keys"]])
+def test_help_is_whole(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "..." not in result.stdout.replace("[ARGS]...", ""), "click cuts a summary that is too long"
+    if not command:
+        assert all(name in result.stdout for name in COMMANDS)

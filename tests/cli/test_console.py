@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sealwire.cli.console import print_json, print_table, printable
+
+
+def test_nothing_steers_the_terminal() -> None:
+    assert printable("dns:a\x1b]0;title\x07\r\n\u202eb\udcff ü") == r"dns:a\x1b]0;title\x07\r\n\u202eb\udcff ü"
+
+
+def test_a_table_elsewhere_than_on_a_terminal_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name", "state"), [("x" * 300, "[red]as it is[/red] \x1b[31m"), (1, "")])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[1].split() == ["x" * 300, "[red]as", "it", "is[/red]", r"\x1b[31m"]
+
+
+def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json([{"name": "ü\x1b"}])
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert "\x1b" not in out
+    assert json.loads(out) == [{"name": "ü\x1b"}]
