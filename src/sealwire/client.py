@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import SystemRandom
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from sealwire.channel import ClientChannel, connect
 from sealwire.errors import (
@@ -27,6 +27,7 @@ _BACK_OFF = 0.05
 """Seconds before the first new attempt after REJECT 4 or 5; doubled each time, at most 1 s."""
 _RESEND_AFTER = (CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY)
 _random = SystemRandom()
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -77,7 +78,11 @@ class SynchronousTCPClient:
 
     def connect(self) -> None:
         """Connect now, if no connection is usable. Raises TransportError, DeadlineExceeded, ConfigurationError."""
-        self._exclusively(monotonic() + self.timeout, lambda: self._usable(monotonic() + self.timeout))
+        self._acquire(self.timeout)
+        try:
+            self._usable(monotonic() + self.timeout)
+        finally:
+            self._lock.release()
 
     def send_request(self, data: Any, *, wait: float | None = None, idempotent: bool = False) -> Any:
         """Send ``data`` and return the reply.
@@ -93,58 +98,59 @@ class SynchronousTCPClient:
         """
         seconds = self.wait if wait is None else _seconds("wait", wait)
         payload = self.security.codec.encode(data)
-
-        def ask() -> Any:
-            channel = self._usable(monotonic() + self.timeout)
-            deadline = monotonic() + seconds
-            try:
-                return self._attempt(channel, payload, deadline)
-            except ConnectionClosed as closed:
-                if not (idempotent or _unprocessed(channel, closed)):
-                    raise ConnectionClosed(
-                        "the connection ended while the request was under way; the server may or may not have acted on "
-                        "it. Requests for which acting twice does no harm can be sent with idempotent=True",
-                        code=closed.code,
-                        last=closed.last,
-                    ) from None
-            return self._attempt(self._usable(min(deadline, monotonic() + self.timeout)), payload, deadline)
-
-        reply = self._exclusively(monotonic() + seconds, ask)
+        self._acquire(seconds)
+        try:
+            reply = self._request(payload, seconds, idempotent)
+        finally:
+            self._lock.release()
         return self.security.decode(reply)
 
     def ping(self) -> float:
         """Seconds that the server takes to answer. Raises DeadlineExceeded, TransportError, RemoteProtocolError."""
 
-        def ask() -> float:
-            for attempt in (1, 2):
+        self._acquire(self.wait)
+        try:
+            channel = self._usable(monotonic() + self.timeout)
+            try:
+                return self._exchange(channel, channel.ping, monotonic() + self.wait)
+            except ConnectionClosed:
                 channel = self._usable(monotonic() + self.timeout)
-                try:
-                    return self._guarded(channel, lambda: channel.ping(monotonic() + self.wait))  # noqa: B023 - called at once
-                except ConnectionClosed:
-                    if attempt == 2:
-                        raise
-            raise AssertionError("not reached")
-
-        return self._exclusively(monotonic() + self.wait, ask)
+                return self._exchange(channel, channel.ping, monotonic() + self.wait)
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Close the connection, if there is one. The next request opens a new one."""
-        self._after_fork()
+        if self._process != os.getpid():
+            self._after_fork()
         with self._lock:
             channel, self._channel = self._channel, None
             if channel is not None:
                 channel.close()
 
-    def _exclusively(self, deadline: float, action: Callable[[], _T]) -> _T:
-        self._after_fork()
-        if not self._lock.acquire(timeout=max(0.0, deadline - monotonic())):
+    def _acquire(self, seconds: float) -> None:
+        if self._process != os.getpid():
+            self._after_fork()
+        if not self._lock.acquire(timeout=seconds):
             raise DeadlineExceeded(
                 "another thread's request held the connection all the time; use a client for each thread"
             )
+
+    def _request(self, payload: bytes, seconds: float, idempotent: bool) -> VerifiedPayload:
+        channel = self._usable(monotonic() + self.timeout)
+        deadline = monotonic() + seconds
         try:
-            return action()
-        finally:
-            self._lock.release()
+            return self._exchange(channel, channel.request, payload, deadline)
+        except ConnectionClosed as closed:
+            if not (idempotent or _unprocessed(channel, closed)):
+                raise ConnectionClosed(
+                    "the connection ended while the request was under way; the server may or may not have acted on "
+                    "it. Requests for which acting twice does no harm can be sent with idempotent=True",
+                    code=closed.code,
+                    last=closed.last,
+                ) from None
+        channel = self._usable(min(deadline, monotonic() + self.timeout))
+        return self._exchange(channel, channel.request, payload, deadline)
 
     def _usable(self, deadline: float) -> ClientChannel:
         channel = self._channel
@@ -171,17 +177,10 @@ class SynchronousTCPClient:
                 threading.Event().wait(seconds)
                 pause = min(1.0, pause * 2)
 
-    def _attempt(self, channel: ClientChannel, payload: bytes, deadline: float) -> VerifiedPayload:
-        def exchange() -> VerifiedPayload:
-            channel.send_request(payload, deadline)
-            return channel.receive_reply(deadline)
-
-        return self._guarded(channel, exchange)
-
-    def _guarded(self, channel: ClientChannel, exchange: Callable[[], _T]) -> _T:
+    def _exchange(self, channel: ClientChannel, exchange: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Let the connection go unless ``exchange`` left it without anything unanswered."""
         try:
-            result = exchange()
+            return exchange(*args, **kwargs)
         except RemoteError:
             raise
         except (ConnectionClosed, RemoteProtocolError):
@@ -189,23 +188,20 @@ class SynchronousTCPClient:
             channel.close()
             raise
         except BaseException:
-            if channel.idle:
-                raise  # nothing was sent
-            # A reply that came late would otherwise be the next request's, and a handler that takes too long would
-            # hold that up as well. The caller's time is over, so there is no lingering.
-            self._channel = None
-            channel.close(linger=0)
+            if not channel.idle:
+                # A reply that came late would otherwise be the next request's, and a handler that takes too long would
+                # hold that up as well. The caller's time is over, so there is no lingering.
+                self._channel = None
+                channel.close(linger=0)
             raise
-        return result
 
     def _after_fork(self) -> None:
         """In a forked child the connection is the parent's, and so is whoever held the lock."""
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._lock = threading.Lock()
-            channel, self._channel = self._channel, None
-            if channel is not None:
-                channel.abandon()
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.abandon()
 
 
 def _unprocessed(channel: ClientChannel, closed: ConnectionClosed) -> bool:

@@ -49,16 +49,15 @@ class ClientChannel(Channel):
         self.sequence = 0
         """The last request's number."""
 
-    def send_request(self, payload: bytes | memoryview, deadline: float) -> None:
-        """Send a request. Raises DeadlineExceeded, PayloadTooLarge, InvalidState; where the connection breaks, the
-        reply is what reports it, since the peer's last words may explain it."""
-        self.sent = False
-        self.sequence = self._protocol.send_request(payload, wait=max(0.0, deadline - monotonic()))
-        try:
-            self.flush(deadline)
-            self.sent = True
-        except ConnectionClosed:
-            pass
+    def request(self, payload: bytes | memoryview, deadline: float) -> VerifiedPayload:
+        """Send a request and return its reply. Raises DeadlineExceeded, PayloadTooLarge, InvalidState, RemoteError,
+        RemoteProtocolError, ConnectionClosed; where the connection breaks while sending, what the peer said last is
+        read before it is reported, since that may explain it.
+        """
+        self._send_request(payload, deadline)
+        if self.sent:
+            self.receive(deadline)
+        return self.receive_reply(deadline)
 
     def receive_reply(self, deadline: float) -> VerifiedPayload:
         """The next reply. Raises RemoteError, DeadlineExceeded, RemoteProtocolError, ConnectionClosed."""
@@ -101,7 +100,7 @@ class ClientChannel(Channel):
 
     def send_msg(self, payload: bytes | memoryview) -> None:
         """Send a request; sealwire.send_msg(channel, payload) is the usual way to call it."""
-        self.send_request(payload, monotonic() + self._limits.frame_timeout)
+        self._send_request(payload, monotonic() + self._limits.frame_timeout)
         if not self.sent:
             raise ConnectionClosed("the connection broke while sending; the request was not received")
 
@@ -115,6 +114,13 @@ class ClientChannel(Channel):
             if closed.code is None:
                 raise
             return None
+
+    def _send_request(self, payload: bytes | memoryview, deadline: float) -> None:
+        self.sent = False
+        self.sequence = self._protocol.send_request(payload, wait=max(0.0, deadline - monotonic()))
+        with suppress(ConnectionClosed):
+            self.flush(deadline)
+            self.sent = True
 
     def _awaited(self, deadline: float) -> Event:
         event = self.next_event(deadline)

@@ -98,7 +98,16 @@ class Channel:
         ready: whether there is probably something to read, so that waiting for it first would be for nothing.
         """
         try:
-            count = self._read(self._protocol.get_buffer(), deadline, ready)
+            if not ready and not self._sock.pending():
+                self._wait_for_input(deadline)
+            count = None
+            while count is None:
+                try:
+                    count = self._sock.recv_into(self._protocol.get_buffer())
+                except ssl.SSLWantReadError:
+                    self._wait_for_input(deadline)
+                except ssl.SSLWantWriteError:
+                    self._wait_for_output(deadline)
         except TimeoutError:
             raise DeadlineExceeded("nothing came from the peer in time") from None
         except OSError as error:
@@ -121,17 +130,6 @@ class Channel:
                 if sent == len(data):
                     return
                 data = memoryview(data)[sent:]
-
-    def _read(self, buffer: memoryview, deadline: float, ready: bool) -> int:
-        if not ready and not self._sock.pending():
-            self._wait_for_input(deadline)
-        while True:
-            try:
-                return self._sock.recv_into(buffer)
-            except ssl.SSLWantReadError:
-                self._wait_for_input(deadline)
-            except ssl.SSLWantWriteError:
-                self._wait_for_output(deadline)
 
     def _wait_for_input(self, deadline: float) -> None:
         if not self._input.poll(left(deadline) * 1000):

@@ -76,6 +76,7 @@ class ServerChannel(Channel):
         self._wake.register(leaving, select.POLLIN)
         self._leaving = leaving
         self._received_at = 0.0
+        self._frame_timeout = limits.frame_timeout
         self.key_id = ""
         self.deadline: float | None = None
 
@@ -179,14 +180,15 @@ class ServerChannel(Channel):
                 self._protocol.close(CloseCode.IDLE)
 
     def _server_leaves(self, ready: list[tuple[int, int]]) -> bool:
-        return any(descriptor == self._leaving for descriptor, _ in ready)
+        # poll reports in the order of registration.
+        return bool(ready) and ready[-1][0] == self._leaving
 
     def _release(self) -> None:
         self._lease.hold(None)
         super()._release()
 
     def _frame_deadline(self) -> float:
-        return monotonic() + self._limits.frame_timeout
+        return monotonic() + self._frame_timeout
 
 
 def accept(

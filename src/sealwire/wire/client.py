@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from sealwire.errors import BadSequence, InvalidState, RemoteProtocolError
 from sealwire.wire.events import Established, Event, Faulted, Ponged, Rejected, Reply
-from sealwire.wire.frames import MAX_PING, TAG, Fault, Kind, VerifiedPayload, unpack_reject
+from sealwire.wire.frames import MAX_PING, TAG, Fault, Kind, unpack_reject, verified
 from sealwire.wire.handshake import ClientHandshake
 from sealwire.wire.keys import Binding, Key
 from sealwire.wire.protocol import Protocol, State
 from sealwire.wire.reader import Frame
 
-_MAX_WAIT = 65_535
-_GIVEN_UP = 0
+_MAX_WAIT: Final = 65_535
+_GIVEN_UP: Final = 0
+# Looking a member up in its Enum takes longer than comparing it.
+_MESSAGE: Final = Kind.MESSAGE
+_FAULT: Final = Kind.FAULT
+_PONG: Final = Kind.PONG
+_REPLIES: Final = frozenset((_MESSAGE, _FAULT, _PONG))
 
 
 class ClientProtocol(Protocol):
@@ -55,8 +61,8 @@ class ClientProtocol(Protocol):
 
         Raises InvalidState, PayloadTooLarge.
         """
-        sequence = self._send(Kind.MESSAGE, payload, wait=_hundredths(wait))
-        self._unanswered[sequence] = Kind.MESSAGE
+        sequence = self._send(_MESSAGE, payload, wait=_hundredths(wait))
+        self._unanswered[sequence] = _MESSAGE
         return sequence
 
     def send_ping(self, data: bytes = b"") -> int:
@@ -98,23 +104,23 @@ class ClientProtocol(Protocol):
 
     def _message(self, frame: Frame) -> Event | None:
         kind = frame.kind
-        if kind not in (Kind.MESSAGE, Kind.FAULT, Kind.PONG):
+        if kind not in _REPLIES:
             raise RemoteProtocolError(f"{frame} from a server with an established connection")
         request = frame.reply_to
         expected = self._unanswered.pop(request, None)
         if expected is None:
             raise BadSequence(f"{frame} in answer to {request}, which is not unanswered")
-        if (expected == Kind.PONG) is not (kind == Kind.PONG):
+        if (expected == _PONG) is not (kind == _PONG):
             raise BadSequence(f"{frame} in answer to {request}, which asked for something else")
-        if kind == Kind.PONG:
+        if kind == _PONG:
             if bytes(frame.payload) != self._ping:
                 raise RemoteProtocolError("PONG with other bytes than the ping's")
             self._ping = None
-            return Ponged(request, VerifiedPayload(frame.payload))
-        fault = Fault.unpack(frame.payload) if kind == Kind.FAULT else None
+            return Ponged(request, verified(frame.payload))
+        fault = Fault.unpack(frame.payload) if kind == _FAULT else None
         if expected == _GIVEN_UP:
             return None
-        return Reply(request, VerifiedPayload(frame.payload)) if fault is None else Faulted(request, *fault)
+        return Reply(request, verified(frame.payload)) if fault is None else Faulted(request, *fault)
 
 
 def _hundredths(wait: float | None) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple, NewType
+from typing import NamedTuple, NewType, cast
 
 from sealwire.errors import RemoteProtocolError
 from sealwire.limits import FRAME_OVERHEAD, MIN_MAX_FRAME
@@ -26,8 +26,11 @@ HEAD = Struct(">IBBHQQ")
 """length, kind, flags, wait, sequence, reply_to."""
 MIN_LENGTH = FRAME_OVERHEAD
 
-VerifiedPayload = NewType("VerifiedPayload", memoryview)
-"""A payload whose tag was right. What takes this type cannot be given bytes that were not verified."""
+VerifiedPayload = NewType("VerifiedPayload", bytes)
+"""A payload whose tag was right. What takes this type cannot be given bytes that were not verified.
+
+It is bytes, or for a large one a read-only memoryview, which serves wherever bytes are only read.
+"""
 
 
 class Kind(IntEnum):
@@ -41,6 +44,11 @@ class Kind(IntEnum):
     PONG = 6
     CLOSE = 7
     REJECT = 8
+
+
+def verified(payload: bytes | memoryview) -> VerifiedPayload:
+    """Called where a tag has been verified, and nowhere else."""
+    return cast("VerifiedPayload", payload)
 
 
 class RejectCode(IntEnum):

@@ -61,7 +61,7 @@ class ClientHandshake:
             binding=self._binding,
             log=transcript(self.hello, frame.raw[:-TAG]),
         )
-        verify(frame.raw[:-TAG], frame.raw[-TAG:], keys.server_to_client)
+        verify(frame.raw, keys.server_to_client)
         if welcome.version != VERSION:
             raise BadVersion(f"the server welcomed version {welcome.version}; version {VERSION} was offered")
         if welcome.codec != self._offer.codec:
@@ -119,7 +119,7 @@ class ServerHandshake:
         if not named:
             error = AuthenticationError("HELLO for another server name than this server's (names and service)")
         try:
-            verify(frame.raw[:-TAG], frame.raw[-TAG:], hello_mac(key.secret, terms.binding))
+            verify(frame.raw, hello_mac(key.secret, terms.binding))
         except BadTag:
             error = BadTag(
                 "HELLO with a wrong tag: the client has another secret under this key id, or a relay is between"

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from enum import Enum, auto
 from itertools import chain
+from typing import Final
 
 from sealwire.errors import ConnectionClosed, InvalidState, RemoteProtocolError
 from sealwire.wire.events import Closed, Event
@@ -33,6 +34,13 @@ class State(Enum):
     OPEN = auto()
     ENDED = auto()
     """Our last frame is sent or queued, or none can be: whatever still comes is read and discarded."""
+
+
+# Looking a member up in its Enum takes longer than comparing it.
+_HANDSHAKE: Final = State.HANDSHAKE
+_OPEN: Final = State.OPEN
+_ENDED: Final = State.ENDED
+_CLOSE: Final = Kind.CLOSE
 
 
 class Protocol(ABC):
@@ -53,13 +61,13 @@ class Protocol(ABC):
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - the shape of asyncio's BufferedProtocol
         """Where to read into: never empty, valid until the next call of this object."""
-        if self.state is State.ENDED:
+        if self.state is _ENDED:
             self._reader.discard()
         return self._reader.get_buffer()
 
     def buffer_updated(self, count: int) -> None:
         """``count`` bytes are at the front of what get_buffer handed out."""
-        if self.state is State.ENDED:
+        if self.state is _ENDED:
             return
         self._reader.buffer_updated(count)
 
@@ -85,7 +93,7 @@ class Protocol(ABC):
         Raises RemoteProtocolError for what the peer did wrong, ConnectionClosed or TruncatedFrame at the end of the
         stream without CLOSE.
         """
-        while self.state is not State.ENDED:
+        while self.state is not _ENDED:
             try:
                 frame = self._reader.next_frame()
                 if frame is None:
@@ -93,7 +101,7 @@ class Protocol(ABC):
                         self._reader.eof()
                         raise ConnectionClosed("the peer ended the connection without CLOSE")  # noqa: TRY301
                     return None
-                event = self._handshake(frame) if self.state is State.HANDSHAKE else self._frame(frame)
+                event = self._handshake(frame) if self.state is _HANDSHAKE else self._frame(frame)
             except RemoteProtocolError:
                 self._fail()
                 raise
@@ -131,7 +139,7 @@ class Protocol(ABC):
 
     def _send(self, kind: int, payload: bytes | memoryview, *, wait: int = 0, reply_to: int = 0) -> int:
         sealer = self._sealer
-        if sealer is None or self.state is not State.OPEN:
+        if sealer is None or self.state is not _OPEN:
             raise InvalidState("the connection is not established, or has ended; nothing more can be sent on it")
         sequence = sealer.sequence
         self._out.append(sealer.seal(kind, payload, wait=wait, reply_to=reply_to))
@@ -141,7 +149,7 @@ class Protocol(ABC):
 
     def _frame(self, frame: Frame) -> Event | None:
         self._opener.check(frame)
-        if frame.kind != Kind.CLOSE:
+        if frame.kind != _CLOSE:
             return self._message(frame)
         close = Close.unpack(frame.payload)
         assert self._sealer is not None  # noqa: S101 - the state is OPEN

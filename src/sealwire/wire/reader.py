@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sealwire.errors import BadTag, FrameTooLarge, InvalidState, RemoteProtocolError, TruncatedFrame
 from sealwire.wire.frames import HANDSHAKE_CAP, HEAD, MIN_LENGTH, TAG, kind_name
+from sealwire.wire.framing import BYTE_COUNT
 from sealwire.wire.keys import Mac
 
 STAGING = 16_384
@@ -29,9 +30,10 @@ class Frame(NamedTuple):
     wait: int
     sequence: int
     reply_to: int
-    payload: memoryview
+    payload: bytes | memoryview
+    """Of a frame with a buffer of its own, a read-only view of that."""
     raw: bytes
-    """The frame with its length and tag; empty where the reader was given a MAC and has verified the tag."""
+    """The frame with its length and tag; empty for a frame with a buffer of its own."""
 
     def __str__(self) -> str:
         return f"{kind_name(self.kind)} frame"
@@ -92,25 +94,28 @@ class Reader:
             return self._finish_body()
         start = self._start
         here = self._end - start
-        if here < 4:
+        if here < HEAD.size:
+            if here >= BYTE_COUNT:
+                self._check(int.from_bytes(self._window[start : start + BYTE_COUNT], "big"))
             return None
-        length = int.from_bytes(self._window[start : start + 4], "big")
-        if length > self._cap:
-            raise FrameTooLarge(f"a frame of {length} bytes was announced; the cap is {self._cap}")
-        if length < MIN_LENGTH:
-            raise RemoteProtocolError(f"a frame of {length} bytes was announced; the least is {MIN_LENGTH}")
-        size = 4 + length
+        length, kind, flags, wait, sequence, reply_to = HEAD.unpack_from(self._staging, start)
+        self._check(length)
+        size = BYTE_COUNT + length
         if size > STAGING:
-            return self._begin_body(length) if here >= HEAD.size else None
+            return self._begin_body(length)
         if here < size:
             return None
         raw = self._window[start : start + size].tobytes()
         self._start = start + size
-        view = memoryview(raw)
         if self._mac is not None:
-            verify(view[:-TAG], raw[-TAG:], self._mac)
-        _, kind, flags, wait, sequence, reply_to = HEAD.unpack_from(raw)
-        return Frame(kind, flags, wait, sequence, reply_to, view[HEAD.size : -TAG], raw)
+            verify(raw, self._mac)
+        return Frame(kind, flags, wait, sequence, reply_to, raw[HEAD.size : -TAG], raw)
+
+    def _check(self, length: int) -> None:
+        if length > self._cap:
+            raise FrameTooLarge(f"a frame of {length} bytes was announced; the cap is {self._cap}")
+        if length < MIN_LENGTH:
+            raise RemoteProtocolError(f"a frame of {length} bytes was announced; the least is {MIN_LENGTH}")
 
     def discard(self) -> None:
         """Drop what is here; nothing will be taken any more."""
@@ -141,9 +146,9 @@ class Reader:
         return Frame(kind, flags, wait, sequence, reply_to, payload, b"")
 
 
-def verify(signed: bytes | memoryview, tag: bytes | memoryview, key: Mac) -> None:
-    """Raises BadTag unless ``tag`` is the MAC of ``signed``; in constant time."""
-    if not compare_digest(key.tag(signed), tag):
+def verify(frame: bytes, mac: Mac) -> None:
+    """Raises BadTag unless a whole frame ends with the MAC of all before it; in constant time."""
+    if not compare_digest(mac.tag(frame[:-TAG]), frame[-TAG:]):
         raise BadTag("a frame's tag is wrong: it was altered on the way, or made with another key")
 
 

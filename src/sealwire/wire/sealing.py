@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from sealwire.errors import BadSequence, PayloadTooLarge, RemoteProtocolError
 from sealwire.limits import FRAME_OVERHEAD
@@ -13,7 +14,9 @@ from sealwire.wire.reader import Frame
 PIECE = 65_536
 """A payload over this is sealed piece by piece while it is sent, so that both ends compute its MAC at the same time."""
 
-_REPLIES = (Kind.MESSAGE, Kind.FAULT, Kind.PONG)
+# Looking a member up in its Enum takes longer than comparing it.
+_MESSAGE: Final = Kind.MESSAGE
+_REPLIES: Final = frozenset((Kind.MESSAGE, Kind.FAULT, Kind.PONG))
 
 
 class Sealer:
@@ -73,7 +76,7 @@ class Opener:
         self.sequence += 1
         if frame.flags:
             raise RemoteProtocolError(f"{frame} with flags {frame.flags:#04x}; version 1 has none")
-        if frame.wait and not (self._from_client and frame.kind == Kind.MESSAGE):
+        if frame.wait and not (self._from_client and frame.kind == _MESSAGE):
             raise RemoteProtocolError(f"{frame} with a wait; only a client's MESSAGE has one")
         if frame.reply_to and (self._from_client or frame.kind not in _REPLIES):
             raise RemoteProtocolError(f"{frame} with a reply_to; only a server's replies have one")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sealwire.errors import InvalidState, RemoteProtocolError
 from sealwire.wire.events import Established, Event, Pinged, Request
-from sealwire.wire.frames import MAX_PING, Fault, Kind, RejectCode, VerifiedPayload
+from sealwire.wire.frames import MAX_PING, Fault, Kind, RejectCode, verified
 from sealwire.wire.handshake import Refusal, ServerHandshake, Terms, reject
 from sealwire.wire.protocol import Protocol, State
 from sealwire.wire.reader import Frame
+
+# Looking a member up in its Enum takes longer than comparing it.
+_MESSAGE: Final = Kind.MESSAGE
+_OPEN: Final = State.OPEN
 
 
 class ServerProtocol(Protocol):
@@ -32,13 +38,14 @@ class ServerProtocol(Protocol):
 
     def hand_over(self, sequence: int) -> None:
         """The request goes to a handler now: from here on CLOSE says so. Raises InvalidState after our CLOSE."""
-        if self.state is not State.OPEN:
+        if self.state is not _OPEN:
             raise InvalidState("the connection has ended; nothing is handed over any more")
-        self._handed_over = max(self._handed_over, sequence)
+        if sequence > self._handed_over:
+            self._handed_over = sequence
 
     def send_reply(self, request: int, payload: bytes | memoryview) -> None:
         """Queue the reply to that request. Raises InvalidState where it is not unanswered, PayloadTooLarge."""
-        self._answer(request, Kind.MESSAGE, payload)
+        self._answer(request, _MESSAGE, payload)
 
     def send_fault(self, request: int, code: int, text: str) -> None:
         """Queue FAULT in place of the reply to that request. ``text``: cut to 1,024 bytes of UTF-8."""
@@ -49,7 +56,8 @@ class ServerProtocol(Protocol):
             raise InvalidState("there is no unanswered request to reply to; a server sends nothing unasked")
         self._send(kind, payload, reply_to=request)
         del self._unanswered[request]
-        self._handed_over = max(self._handed_over, request)
+        if request > self._handed_over:
+            self._handed_over = request
 
     def _last(self) -> int:
         return self._handed_over
@@ -80,10 +88,10 @@ class ServerProtocol(Protocol):
         return super()._frame(frame)
 
     def _message(self, frame: Frame) -> Event | None:
-        if frame.kind == Kind.MESSAGE:
+        if frame.kind == _MESSAGE:
             self._unanswered[frame.sequence] = None
             wait = frame.wait / 100 if frame.wait else None
-            return Request(frame.sequence, VerifiedPayload(frame.payload), wait)
+            return Request(frame.sequence, verified(frame.payload), wait)
         if frame.kind == Kind.PING:
             if len(frame.payload) > MAX_PING:
                 raise RemoteProtocolError(f"PING with {len(frame.payload)} bytes; the most is {MAX_PING}")

@@ -1,0 +1,130 @@
+"""The short way for small messages of plain data, which most requests and replies are.
+
+The vetting pass follows the unpickler's stack in Python; for a message of a hundred bytes that costs more than sealing
+and sending it. Two things that run in C stand in for it where they can:
+
+1. A regular expression admits only opcodes that make ``None``, ``bool``, small ``int``, ``float``, ``str``, ``bytes``,
+   ``list``, ``tuple`` and ``dict``. None of them names, calls, imports or refers back to anything, so nothing is shared,
+   nothing is a cycle, and whatever such bytes do to CPython's unpickler costs time and memory in proportion to their
+   number, which is bounded.
+2. What comes out is pickled again, and must give the very same bytes. So what else the vetting pass refuses (left-over
+   stack, trailing bytes, duplicate keys, any second spelling of a value) differs, and goes the long way.
+
+Nothing is refused here. What is not shown to be good is judged by the vetting pass, which also has the words for it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from typing import Any, Final
+
+from sealwire.limits import FRAME_OVERHEAD, Limits
+
+PROTOCOL: Final = 5
+SMALL: Final = 2048
+"""Bytes of a message that may go the short way: what its crafted keys can cost by colliding stays below a millisecond."""
+NOT_PLAIN: Final = object()
+"""What :meth:`Plain.decode` returns for a message that has to go the long way."""
+
+_MEMORY: Final = 256
+"""Bytes of memory that one byte of such a message can make, at most: an empty dict with its place in the memo."""
+_LONGEST: Final = 64
+"""Bytes of one str or bytes that goes the short way."""
+
+
+def _sized(opcode: bytes) -> bytes:
+    """A pattern for an opcode with one byte of length, and that many bytes."""
+    return opcode + b"(?:" + b"|".join(re.escape(bytes([n])) + b".{%d}" % n for n in range(_LONGEST + 1)) + b")"
+
+
+_MESSAGE: Final = re.compile(
+    rb"\x80\x05\x95.{8}(?:"  # PROTO 5, FRAME
+    + b"|".join(
+        (
+            rb"\x94",  # MEMOIZE
+            _sized(rb"\x8c"),  # SHORT_BINUNICODE
+            rb"[N\x88\x89\]}()tuseaK\x85\x86\x87]".replace(b"K", b""),  # constants, containers and what fills them
+            rb"K.|M..|J.{4}|G.{8}",  # BININT1, BININT2, BININT, BINFLOAT
+            _sized(b"C"),  # SHORT_BINBYTES
+        )
+    )
+    + rb")*+\.",  # STOP
+    re.DOTALL,
+)
+_NESTING: Final = (b"]", b"}", b"(", b"\x85", b"\x86", b"\x87")
+_NAN: Final = (b"G\x7f", b"G\xff")
+_SURROGATE: Final = b"\xed"  # the first byte of each, in UTF-8
+
+
+class Plain:
+    """The short way under one set of limits. Immutable; threads may share it."""
+
+    def __init__(self, limits: Limits) -> None:
+        generous = (
+            min(limits.max_nodes, limits.max_expanded_nodes, limits.max_string) >= SMALL
+            and limits.max_memory >= SMALL * _MEMORY
+            and limits.max_integer_bits >= 32
+        )
+        self._size = min(SMALL, limits.max_frame - FRAME_OVERHEAD) if generous else 0
+        self._max_depth = limits.max_depth
+
+    def encode(self, value: object) -> bytes | None:
+        """The pickle of a value, or None where it has to go the long way."""
+        sink = _Sink(self._size)
+        try:
+            _PlainPickler(sink, PROTOCOL).dump(value)
+        except (_NotPlain, pickle.PicklingError, RecursionError, UnicodeEncodeError):
+            return None
+        return sink.data if self._admits(sink.data) else None
+
+    def decode(self, data: bytes) -> Any:
+        """The value, or NOT_PLAIN where the message has to go the long way."""
+        if not self._admits(data):
+            return NOT_PLAIN
+        try:
+            value = pickle.loads(data)
+            same = pickle.dumps(value, PROTOCOL) == data
+        except Exception:  # noqa: BLE001 - the long way says what is wrong with it
+            return NOT_PLAIN
+        return value if same else NOT_PLAIN
+
+    def _admits(self, data: bytes) -> bool:
+        size = len(data)
+        return (
+            size <= self._size
+            and _MESSAGE.fullmatch(data) is not None
+            and _SURROGATE not in data
+            # NaN is no key, and here nobody knows which values are keys.
+            and _NAN[0] not in data
+            and _NAN[1] not in data
+            # Each level of nesting takes one of these bytes and another one.
+            and (size <= 2 * self._max_depth or sum(map(data.count, _NESTING)) < self._max_depth)
+        )
+
+
+class _NotPlain(Exception):  # noqa: N818 - never seen outside
+    """The value has something that is not plain data, or is too large."""
+
+
+class _Sink:
+    """Takes the one piece in which a small pickle comes."""
+
+    __slots__ = ("_size", "data")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.data = b""
+
+    def write(self, data: bytes) -> int:
+        if self.data or len(data) > self._size:
+            raise _NotPlain
+        self.data = data
+        return len(data)
+
+
+class _PlainPickler(pickle.Pickler):
+    """Stops at whatever is not plain data before any method of it runs."""
+
+    def reducer_override(self, item: Any) -> Any:
+        raise _NotPlain
