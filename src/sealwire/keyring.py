@@ -18,14 +18,16 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from sealwire.errors import ConfigurationError
-from sealwire.wire.keys import Key
+from sealwire.wire.keys import MIN_SECRET, Key
 
 _FIELDS = {"id", "secret", "not_before", "not_after", "identity"}
 _MAX_FILE = 1 << 20
+_MAX_SHOWN = 20
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -56,11 +58,11 @@ class Keyring:
         """Read the text of a keyring file; ``source`` is what errors call it."""
         try:
             document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError:
-            # tomllib's own message can quote the line, and so a secret.
-            raise ConfigurationError(
-                f"{source}: not valid TOML; compare it with what `sealwire keys new` writes"
-            ) from None
+        except (ValueError, RecursionError):
+            document = None
+        if document is None:
+            # Not raised above: tomllib's own error can quote the text, and so a secret, even as the context of another.
+            raise ConfigurationError(f"{source}: not valid TOML; compare it with what `sealwire keys new` writes")
         entries = document.get("key")
         if set(document) != {"key"} or not isinstance(entries, list):
             raise ConfigurationError(f"{source}: expected [[key]] tables and nothing else")
@@ -110,7 +112,9 @@ def _key(entry: object) -> Key:
         raise ConfigurationError("expected a table")
     unknown = sorted(set(entry) - _FIELDS)
     if unknown:
-        raise ConfigurationError(f"unknown field {unknown[0]!r}; expected {', '.join(sorted(_FIELDS))}")
+        # What is so long may be a secret in the wrong place.
+        shown = repr(unknown[0]) if len(unknown[0]) <= _MAX_SHOWN else "with a long name"
+        raise ConfigurationError(f"unknown field {shown}; expected {', '.join(sorted(_FIELDS))}")
     missing = sorted({"id", "secret"} - set(entry))
     if missing:
         raise ConfigurationError(f"the field {missing[0]!r} is missing")
@@ -118,9 +122,10 @@ def _key(entry: object) -> Key:
     try:
         secret = base64.b64decode(fields.pop("secret"), validate=True)
     except (binascii.Error, ValueError, TypeError):
-        raise ConfigurationError(
-            "secret must be base64 of at least 32 random bytes, as `sealwire keys new` writes it"
-        ) from None
+        secret = b""
+    if len(secret) < MIN_SECRET:
+        # Before Key says so together with the id: the two may have been confused.
+        raise ConfigurationError("secret must be base64 of at least 32 random bytes, as `sealwire keys new` writes it")
     return Key(fields.pop("id"), secret, **fields)
 
 
@@ -128,25 +133,27 @@ def _read_private(path: str | os.PathLike[str]) -> str:
     name = os.fspath(path)
     try:
         # O_NONBLOCK, so that a FIFO in the file's place cannot stop us.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            _check_private(os.fstat(file.fileno()), name)
+            content = file.read(_MAX_FILE + 1)
     except OSError as error:
         raise ConfigurationError(
             f"{name}: cannot be read ({error.strerror}); make a keyring with `sealwire keys new`"
         ) from None
-    with open(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(f"{name}: a keyring must be a regular file")
-        mode = stat.S_IMODE(status.st_mode)
-        if mode & 0o177:
-            raise ConfigurationError(
-                f"{name}: mode {mode:04o} lets others at the secrets; run `chmod 600 {name}` "
-                "and, if anybody could have read it, replace the keys"
-            )
-        content = file.read(_MAX_FILE + 1)
     if len(content) > _MAX_FILE:
         raise ConfigurationError(f"{name}: larger than {_MAX_FILE} bytes; a keyring is not")
-    try:
+    with suppress(UnicodeDecodeError):
         return content.decode()
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{name}: not UTF-8 text") from None
+    # Not raised while that was handled, since it holds the whole content.
+    raise ConfigurationError(f"{name}: not UTF-8 text")
+
+
+def _check_private(status: os.stat_result, name: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigurationError(f"{name}: a keyring must be a regular file")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o177:
+        raise ConfigurationError(
+            f"{name}: mode {mode:04o} lets others at the secrets; run `chmod 600 {name}` "
+            "and, if anybody could have read it, replace the keys"
+        )

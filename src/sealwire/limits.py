@@ -90,4 +90,7 @@ class Limits:
 
 
 def _shown(value: object) -> str:
+    # A number of thousands of digits has no repr (sys.set_int_max_str_digits).
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "one of more than 64 bits"
     return repr(value) if isinstance(value, int | float) else f"a {type(value).__name__}"

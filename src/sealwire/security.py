@@ -110,7 +110,7 @@ class Security:
                 document = tomllib.load(file)
         except OSError as error:
             raise ConfigurationError(f"{name}: cannot be read ({error.strerror})") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"{name}: not valid TOML: {error}") from None
         try:
             return cls._from_document(document, Path(path).parent)

@@ -229,3 +229,26 @@ class TestList:
         Path("certs/x.pem").write_text("garbage")
         lines = ca("certs", "list").stdout.splitlines()
         assert lines[2].split() == ["x.pem", "broken:", "no", "certificate", "in", "PEM", "form"]
+
+
+class TestInitWithLeaves:
+    def test_makes_all_in_one_command(self, run: Run) -> None:
+        names = ("--server", "localhost", "--server", "127.0.0.1", "--client", "client.example")
+        output = run("certs", "init", *names).stdout
+        made = {"ca.key", "ca.pem", "client.key", "client.pem", "server.key", "server.pem"}
+        assert set(os.listdir("certs")) == made | {".gitignore"}
+        assert "dns:client.example" in output
+        for leaf, purpose in (("server", "sslserver"), ("client", "sslclient")):
+            verify = ["openssl", "verify", "-CAfile", "certs/ca.pem", "-purpose", purpose, f"certs/{leaf}.pem"]
+            assert subprocess.run(verify, capture_output=True).returncode == 0
+
+    def test_writes_nothing_when_a_name_is_wrong(self, run: Run) -> None:
+        assert "not a name" in run("certs", "init", "--server", "not a name", status=1).stderr
+        assert not Path("certs").exists()
+
+    def test_writes_nothing_when_a_leaf_is_there(self, run: Run) -> None:
+        run("certs", "init", "--client", "client.example")
+        for name in ("ca.pem", "ca.key", "client.key"):
+            Path("certs", name).unlink()
+        run("certs", "init", "--client", "client.example", status=1)
+        assert sorted(os.listdir("certs")) == [".gitignore", "client.pem"]

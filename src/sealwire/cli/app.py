@@ -13,6 +13,10 @@ from sealwire.errors import SealwireError
 COMMANDS = {
     "certs": "sealwire.cli.certs",
     "keys": "sealwire.cli.keys",
+    "serve": "sealwire.cli.serve",
+    "call": "sealwire.cli.call",
+    "ping": "sealwire.cli.call",
+    "demo": "sealwire.cli.demo",
 }
 """Where each command is, under its own name; imported when it is asked for."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -56,24 +56,47 @@ def certs() -> None:
 
 @certs.command()
 @click.option("--name", help="The CA's common name.  [default: Sealwire CA and part of its key id]")
+@click.option("--server", "server", metavar="NAME", multiple=True, help="Also issue server.pem, for these names.")
+@click.option("--client", "client", metavar="NAME", multiple=True, help="Also issue client.pem, for these names.")
 @_days(DEFAULT_CA_DAYS, MAX_CA_DAYS)
 @_key_type
 @_force
 @_directory
-def init(*, name: str | None, days: int, key_type: KeyType, force: bool, directory: Path) -> None:
-    """Make a certificate authority.
+def init(
+    *,
+    name: str | None,
+    server: Sequence[str],
+    client: Sequence[str],
+    days: int,
+    key_type: KeyType,
+    force: bool,
+    directory: Path,
+) -> None:
+    """Make a certificate authority, and its first certificates if names are given.
 
     ca.pem is for every server and client, ca.key for none of them.
+
+    \b
+    sealwire certs init --server localhost --server 127.0.0.1 --client client.example
     """
     ca = create_ca(name, days=days, key_type=key_type)
+    profiles: tuple[tuple[Profile, Sequence[str]], ...] = (("server", server), ("client", client))
+    leaves = {
+        profile: ca.issue(*names, profile=profile, days=MAX_LEAF_DAYS, key_type=key_type)
+        for profile, names in profiles
+        if names
+    }
     prepare(directory)
-    _write(ca, directory, _CA, force=force)
+    _write({_CA: ca, **leaves}, directory, force=force)
     report_written(directory / "ca.pem", "the trust anchor, which every server and client needs")
     report_written(directory / "ca.key", "the CA's private key, which stays here")
     _describe(ca)
     if force:
         click.echo("If there was a CA before: issue every certificate anew, the old ones are not from this one.")
-    click.echo(f"Next: {_command('certs', 'issue', directory)} server localhost 127.0.0.1")
+    for profile, leaf in leaves.items():
+        _report(leaf, directory, profile, profile)
+    if not leaves:
+        click.echo(f"Next: {_command('certs', 'issue', directory)} server localhost 127.0.0.1")
 
 
 @certs.command()
@@ -110,12 +133,8 @@ def issue(
     if not re.fullmatch(r"\w[\w.-]*", stem, re.ASCII) or stem.lower() == _CA:
         raise click.BadParameter("a file name of letters, digits, '.', '_' and '-', other than 'ca'", param_hint="--as")
     leaf = _load_ca(directory).issue(*names, profile=profile, days=days, key_type=key_type)
-    _write(leaf, directory, stem, force=force)
-    cert, key = directory / f"{stem}.pem", directory / f"{stem}.key"
-    report_written(cert, f"the certificate of a TLS {profile}")
-    report_written(key, "its private key")
-    _describe(leaf)
-    click.echo(f"Next: the {profile} needs {printable(cert)}, {printable(key)} and {printable(directory / 'ca.pem')}")
+    _write({stem: leaf}, directory, force=force)
+    _report(leaf, directory, profile, stem)
 
 
 @certs.command("list")
@@ -170,17 +189,28 @@ def _load_ca(directory: Path) -> Issuer:
         raise ConfigurationError(f"{cert} and {key.name}: {error}") from None
 
 
-def _write(issued: Issued, directory: Path, stem: str, *, force: bool) -> None:
-    try:
-        write_files(
-            [
-                NewFile(directory / f"{stem}.key", issued.key_pem, PRIVATE),
-                NewFile(directory / f"{stem}.pem", issued.cert_pem, PUBLIC),
-            ],
-            replace=force,
+def _report(leaf: Issued, directory: Path, profile: str, stem: str) -> None:
+    cert, key = directory / f"{stem}.pem", directory / f"{stem}.key"
+    report_written(cert, f"the certificate of a TLS {profile}")
+    report_written(key, "its private key")
+    _describe(leaf)
+    click.echo(f"Next: the {profile} needs {printable(cert)}, {printable(key)} and {printable(directory / 'ca.pem')}")
+
+
+def _write(issued: Mapping[str, Issued], directory: Path, *, force: bool) -> None:
+    """Write each certificate and key under its stem: all of them or none."""
+    files = [
+        new
+        for stem, each in issued.items()
+        for new in (
+            NewFile(directory / f"{stem}.key", each.key_pem, PRIVATE),
+            NewFile(directory / f"{stem}.pem", each.cert_pem, PUBLIC),
         )
+    ]
+    try:
+        write_files(files, replace=force)
     except FileExistsError as error:
-        other_name = "" if stem == _CA else ", or --as another name"
+        other_name = "" if _CA in issued else ", or --as another name"
         raise ConfigurationError(
             f"{error.filename}: already there, so nothing was written; replace it with --force{other_name}"
         ) from None

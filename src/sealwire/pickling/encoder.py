@@ -7,9 +7,7 @@ decoder itself is asked about the result. When it says no, the path to the offen
 from __future__ import annotations
 
 import io
-import ipaddress
 import pickle
-import types
 import zoneinfo
 from typing import Any, Final
 
@@ -18,12 +16,13 @@ from sealwire.limits import Limits
 from sealwire.pickling.allowlist import VALUES, Allowlist, spelling
 from sealwire.pickling.blame import find_culprit
 from sealwire.pickling.standard import FACTORIES
-from sealwire.pickling.survey import Survey
+from sealwire.pickling.survey import Surveyor
 from sealwire.pickling.unpickler import Decoder
 
 PROTOCOL: Final = 5
 _CLASSES: Final = VALUES.union(FACTORIES)
-_FUNCTIONS: Final = (getattr, zoneinfo.ZoneInfo._unpickle)  # type: ignore[attr-defined]  # how a ZoneInfo is pickled
+_UNPICKLE_ZONE: Final = zoneinfo.ZoneInfo._unpickle  # type: ignore[attr-defined]  # how a ZoneInfo is pickled
+_FUNCTIONS: Final = (type(getattr), type(_UNPICKLE_ZONE))
 
 
 class Encoder:
@@ -33,17 +32,12 @@ class Encoder:
         self._allowlist = allowlist
         self._limits = limits
         self._decoder = decoder
+        self._surveyor = Surveyor(limits, PROTOCOL)
 
     def encode(self, value: object) -> bytes:
         """The pickle of a value, at protocol 5. Raises EncodeError with the path to what is wrong."""
-        survey = Survey(self._limits)
         try:
-            if not survey.is_plain(value):
-                return self.proved(value)
-            data = pickle.dumps(value, PROTOCOL)
-            if not survey.fits(data):
-                self._decoder.check(data)
-            return data
+            return self._surveyor.encode(value) or self.proved(value)
         except (EncodeError, DecodeError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         path, why = find_culprit(value, self._allowlist, self._limits.max_depth, self.proved)
@@ -67,11 +61,11 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, item: Any) -> Any:
         kind = type(item)
-        if kind is ipaddress.IPv6Address and item.scope_id is not None:
-            raise EncodeError("pickle loses the scope of an ipaddress.IPv6Address; send its str")
         if kind in self.allowlist:
             return NotImplemented
         # What the pickles of values name.
-        if (kind is type and item in _CLASSES) or (kind is types.BuiltinFunctionType and item in _FUNCTIONS):
+        if isinstance(item, type) and item in _CLASSES:
+            return NotImplemented
+        if kind in _FUNCTIONS and (item is getattr or item == _UNPICKLE_ZONE):
             return NotImplemented
         raise EncodeError(f"{spelling(kind)} is not on the allowlist")

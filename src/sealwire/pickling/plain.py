@@ -85,7 +85,7 @@ class Plain:
         try:
             value = pickle.loads(data)
             same = pickle.dumps(value, PROTOCOL) == data
-        except Exception:  # noqa: BLE001 - the long way says what is wrong with it
+        except Exception:  # the long way says what is wrong with it
             return NOT_PLAIN
         return value if same else NOT_PLAIN
 
@@ -103,7 +103,7 @@ class Plain:
         )
 
 
-class _NotPlain(Exception):  # noqa: N818 - never seen outside
+class _NotPlain(Exception):  # never seen outside
     """The value has something that is not plain data, or is too large."""
 
 

@@ -42,6 +42,8 @@ MAX_DECIMAL_EXPONENT: Final = 6144
 MAX_PATH: Final = 32_767
 """Characters of a path: what Windows allows; Linux allows 4,096."""
 MAX_PATH_PARTS: Final = 256
+MAX_IP: Final = 128
+"""Characters; IPv6 with a scope and a prefix length needs some 60, and a scope has no limit of its own."""
 MAX_DEQUE: Final = 2**31 - 1
 
 FACTORIES: Final[tuple[type, ...]] = (
@@ -244,12 +246,13 @@ def _path_loader(cls: type[pathlib.PurePath]) -> Load:
 
 def _ip_loader(cls: Any) -> Load:
     spelling = f"ipaddress.{cls.__name__}"
-    form = int if cls in (ipaddress.IPv4Address, ipaddress.IPv6Address) else str
+    # An address is given as an int or, where it may have a scope, as a str; a network or interface as a str.
+    forms = (int, str) if issubclass(cls, ipaddress.IPv4Address | ipaddress.IPv6Address) else (str,)
 
     @_loads(spelling)
     def load(value: Any) -> Any:
-        if type(value) is not form or (type(value) is str and len(value) > 128):
-            _refuse(spelling, f"not given as {form.__name__}")
+        if type(value) not in forms or (type(value) is str and len(value) > MAX_IP):
+            _refuse(spelling, "not given as an address")
         return cls(value)
 
     return load

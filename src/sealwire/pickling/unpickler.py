@@ -19,7 +19,6 @@ from sealwire.pickling.vet import FOUND_INSTANCES, FOUND_OBJECT_KEYS, Rules, Vet
 LARGE: Final = 65_536
 """Bytes from which on a message in a mutable buffer is read where it is; a smaller one is copied first."""
 
-_load: Final = pickle.loads
 _Names = dict[tuple[str, str], Callable[..., Any]]
 
 
@@ -48,14 +47,13 @@ class Decoder:
         A bytearray or writable memory must not be changed meanwhile.
         Raises DecodeError, TypeError where ``data`` is not bytes-like.
         """
-        if type(data) is not bytes:
-            data = _readable(data)
-        found = self.check(data)
+        message = data if type(data) is bytes else _readable(data)
+        found = self.check(message)
         try:
-            if not found and type(data) is bytes:
+            if not found and isinstance(message, bytes):
                 # Vetted, free of names, and nobody can change it: nothing could go through find_class.
-                return _load(data)
-            file = io.BytesIO(data) if type(data) is bytes else _Window(data)
+                return pickle.loads(message)  # noqa: S301 - as said
+            file = io.BytesIO(message) if isinstance(message, bytes) else _Window(message)
             unpickler = self._no_names if not found else self._inert if found & FOUND_OBJECT_KEYS else self._direct
             value = unpickler(file).load()
             if found & (FOUND_INSTANCES | FOUND_OBJECT_KEYS):
@@ -106,7 +104,7 @@ def _unpickler(names: _Names) -> type[pickle.Unpickler]:
     return Restricted
 
 
-def _readable(data: bytearray | memoryview) -> bytes | memoryview:
+def _readable(data: bytes | bytearray | memoryview) -> bytes | memoryview:
     """One reading of the message for both passes, without a copy of what is large."""
     view = memoryview(data)
     if view.nbytes < LARGE or not view.contiguous:

@@ -46,11 +46,13 @@ def _configure(context: ssl.SSLContext, credentials: Credentials) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # CPython sets it, and with it a stream that was cut looks like one that the peer ended with close_notify.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_alpn_protocols([ALPN])
     # One group, as Mozilla's "modern" profile has it: by default OpenSSL offers more than that profile allows.
     context.set_ecdh_curve("X25519")
     try:
-        context.load_verify_locations(cadata=credentials.anchors.decode("ascii", "ignore"))
+        context.load_verify_locations(cadata=credentials.anchors.decode("ascii"))
         if credentials.crl is not None:
             with _as_file(credentials.crl) as path:
                 context.load_verify_locations(cafile=path)

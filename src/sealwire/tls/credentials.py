@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from sealwire.errors import ConfigurationError
+from sealwire.errors import ConfigurationError, PeerNotAllowed
 from sealwire.tls.identity import PeerIdentity
 
 _MAX_FILE = 4 << 20
@@ -26,7 +28,8 @@ class Credentials:
     """What an endpoint shows to its peers, and by what it judges theirs. Made by :meth:`from_files`.
 
     chain: PEM of the leaf certificate and the intermediates above it; None for a client without a certificate.
-    key: PEM of its private key. anchors: PEM of the trust anchors. crl: PEM of the revocation lists, or None.
+    key: PEM of its private key. anchors: PEM of the trust anchors. crl: PEM of the revocation lists, or None. But for
+    the key, each is written anew from what was read, and holds nothing else.
     leaf: the leaf certificate's DER. identity: what a peer reads in it.
     """
 
@@ -53,32 +56,40 @@ class Credentials:
             raise ConfigurationError(
                 "cert and key belong together: give both, or neither for a client without a certificate"
             )
-        anchors = _read(ca)
-        _certificates(anchors, ca)
-        revoked = None if crl is None else _read(crl)
-        if revoked is not None and crl is not None:
-            _check_crls(revoked, crl)
+        anchors = _pem(_certificates(_read(ca), ca))
+        # OpenSSL takes every certificate in a file of revocation lists for a trust anchor.
+        revoked = None if crl is None else _pem(_crls(_read(crl), crl))
         if cert is None or key is None:
             return cls(chain=None, key=None, anchors=anchors, crl=revoked, leaf=None, identity=None)
-        chain, private = _read(cert), _read(key)
-        leaf = _certificates(chain, cert)[0]
+        chain, private = _certificates(_read(cert), cert), _read(key)
+        leaf = chain[0]
+        der = leaf.public_bytes(Encoding.DER)
+        try:
+            identity = PeerIdentity.from_der(der)
+        except PeerNotAllowed:
+            raise ConfigurationError(
+                f"{os.fspath(cert)}: the first certificate has names, extensions or a public key that cannot be read"
+            ) from None
         _check_key(private, key, leaf, cert)
         _check_dates(leaf, cert)
-        der = leaf.public_bytes(Encoding.DER)
-        identity = PeerIdentity.from_der(der)
-        return cls(chain=chain, key=private, anchors=anchors, crl=revoked, leaf=der, identity=identity)
+        return cls(chain=_pem(chain), key=private, anchors=anchors, crl=revoked, leaf=der, identity=identity)
 
     def __repr__(self) -> str:
         return f"<Credentials of {self.identity or 'nobody'}, key redacted>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("credentials hold a private key and cannot be pickled")
+
 
 def _read(path: Path) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
+        # O_NONBLOCK, so that a FIFO in the file's place cannot stop us.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             content = file.read(_MAX_FILE + 1)
     except OSError as error:
         raise ConfigurationError(f"{os.fspath(path)}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise ConfigurationError(f"{os.fspath(path)!r}: cannot be read (no path has such characters)") from None
     if len(content or b"") > _MAX_FILE:
         raise ConfigurationError(f"{os.fspath(path)}: larger than {_MAX_FILE} bytes")
     return content or b""
@@ -93,7 +104,11 @@ def _certificates(pem: bytes, path: Path) -> list[x509.Certificate]:
         ) from None
 
 
-def _check_crls(pem: bytes, path: Path) -> None:
+def _pem(items: Iterable[x509.Certificate | x509.CertificateRevocationList]) -> bytes:
+    return b"".join(item.public_bytes(Encoding.PEM) for item in items)
+
+
+def _crls(pem: bytes, path: Path) -> list[x509.CertificateRevocationList]:
     name = os.fspath(path)
     end = b"-----END X509 CRL-----"
     blocks = [block + end for block in pem.split(end)[:-1]]
@@ -110,6 +125,12 @@ def _check_crls(pem: bytes, path: Path) -> None:
                 f"{name}: the revocation list expired at {crl.next_update_utc.isoformat()}, "
                 "and with it every peer would be refused; get the CA's present one"
             )
+        if crl.last_update_utc > now:
+            raise ConfigurationError(
+                f"{name}: the revocation list is not valid before {crl.last_update_utc.isoformat()}, "
+                "and with it every peer would be refused; check this machine's clock"
+            )
+    return lists
 
 
 def _check_key(pem: bytes, path: Path, leaf: x509.Certificate, cert: Path) -> None:

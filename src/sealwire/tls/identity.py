@@ -22,9 +22,10 @@ _DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 class PeerIdentity:
     """The names and facts of a leaf certificate that was verified against the trust anchors.
 
-    dns, uri, ip, email: subject alternative names (RFC 5280, section 4.2.1.6); DNS names in lower case, IP addresses as
-    text. subject: the distinguished name (RFC 4514). serial: the serial number. fingerprint, key_fingerprint: SHA-256
-    in hexadecimal of the certificate (DER) and of its public key (SubjectPublicKeyInfo). not_before, not_after: aware.
+    dns, uri, ip, email: subject alternative names (RFC 5280, section 4.2.1.6), as the CA signed them, which can be odd:
+    empty, with control characters, not ASCII. DNS names are in lower case, IP addresses text. subject: the
+    distinguished name (RFC 4514). serial: the serial number. fingerprint, key_fingerprint: SHA-256 in hexadecimal of
+    the certificate (DER) and of its public key (SubjectPublicKeyInfo). not_before, not_after: aware.
     """
 
     dns: tuple[str, ...] = ()
@@ -40,7 +41,7 @@ class PeerIdentity:
 
     @classmethod
     def from_der(cls, der: bytes) -> PeerIdentity:
-        """Read a leaf certificate. Raises PeerNotAllowed where its names make no sense."""
+        """Read a leaf certificate. Raises PeerNotAllowed where it cannot be read."""
         try:
             certificate = x509.load_der_x509_certificate(der)
             try:
@@ -48,7 +49,7 @@ class PeerIdentity:
             except x509.ExtensionNotFound:
                 names = x509.SubjectAlternativeName([])
             return cls(
-                dns=tuple(name.lower() for name in names.get_values_for_type(x509.DNSName)),
+                dns=tuple(_lower(name) for name in names.get_values_for_type(x509.DNSName)),
                 uri=tuple(names.get_values_for_type(x509.UniformResourceIdentifier)),
                 ip=tuple(str(address) for address in names.get_values_for_type(x509.IPAddress)),
                 email=tuple(names.get_values_for_type(x509.RFC822Name)),
@@ -61,7 +62,9 @@ class PeerIdentity:
                 not_before=certificate.not_valid_before_utc,
                 not_after=certificate.not_valid_after_utc,
             )
-        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        # The parser has many errors, not all of them ValueErrors, and warnings that may be errors; whoever sends such a
+        # certificate is refused.
+        except Exception:
             raise PeerNotAllowed("the peer's certificate has names or extensions that cannot be read") from None
 
     def __str__(self) -> str:
@@ -78,7 +81,7 @@ class PeerIdentity:
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            return any(host == name or _under_wildcard(host, name) for name in self.dns)
+            return is_dns_name(host) and any(host == name or _under_wildcard(host, name) for name in self.dns)
         return any(address == ipaddress.ip_address(own) for own in self.ip if "/" not in own)
 
 
@@ -89,16 +92,16 @@ def canonical_host(host: str) -> str:
     """
     if not isinstance(host, str) or not host:
         raise ConfigurationError("the host must be a name or an IP address, as a str")
-    text = host.strip("[]") if host.startswith("[") else host
     try:
-        return str(ipaddress.ip_address(text.partition("%")[0]))
+        return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:
         pass
     try:
-        name = text.removesuffix(".").encode("idna").decode("ascii").lower()
+        name = host.removesuffix(".").encode("idna").decode("ascii").lower()
     except UnicodeError:
         name = ""
-    if not is_dns_name(name):
+    # What ends in a number is an odd way to write an IPv4 address, as 127.1, for those who resolve it.
+    if not is_dns_name(name) or name.rpartition(".")[2].isdigit():
         raise ConfigurationError(f"{host!r} is neither a DNS name nor an IP address")
     return name
 
@@ -106,6 +109,11 @@ def canonical_host(host: str) -> str:
 def is_dns_name(name: str) -> bool:
     """Whether ``name`` is a lower-case DNS name of letters, digits, hyphens and underscores, without wildcard."""
     return len(name) <= 253 and _DNS_NAME.fullmatch(name) is not None
+
+
+def _lower(name: str) -> str:
+    # Outside ASCII there are characters whose lower case is an ASCII letter: the Kelvin sign becomes a k.
+    return name.lower() if name.isascii() else name
 
 
 def _under_wildcard(host: str, name: str) -> bool:

@@ -19,6 +19,7 @@ _FORMS = (
     "'ip:192.0.2.7', 'email:user@example', 'sha256:HEX' (leaf certificate), 'spki-sha256:HEX' (its public key) "
     f"or '{ANONYMOUS}' (no certificate)"
 )
+_SPIFFE = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)*/(?:[A-Za-z0-9._-]+|\*)")
 _SEGMENTS = re.compile(r"[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*")
 
 
@@ -32,9 +33,9 @@ class _Entry(NamedTuple):
 class PeerPolicy:
     """A list of who may connect; immutable.
 
-    entries: ``dns:`` names, exact or with ``*`` for one or more characters inside one label; ``spiffe://`` and ``uri:``
-    names, exact or with ``/*`` at the end for every path below; ``ip:``, ``email:``, ``sha256:`` (leaf certificate) and
-    ``spki-sha256:`` (its public key) exactly; ``anonymous`` for peers without a certificate.
+    entries: ``dns:`` names, exact or with one ``*`` in a label for one or more of its characters; ``spiffe://`` and
+    ``uri:`` names, exact or with ``/*`` at the end for every path below; ``ip:``, ``email:``, ``sha256:`` (leaf
+    certificate) and ``spki-sha256:`` (its public key) exactly; ``anonymous`` for peers without a certificate.
 
     Raises ConfigurationError for an entry of no known form, or no entry at all.
     """
@@ -87,6 +88,9 @@ def _parse(text: str) -> _Entry:
         raise ConfigurationError(f"an entry of the list of peers must be a str, not {type(text).__name__}")
     if text == ANONYMOUS:
         return _Entry(text, lambda identity: False, names_host=True)  # noqa: ARG005 - who has an identity is not anonymous
+    # Others could look like what they are not; and what is no ASCII can become it by a change of case.
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ConfigurationError(f"{text!r}: an entry of the list of peers is printable ASCII without blanks")
     kind, colon, value = text.partition(":")
     if kind == "spiffe":
         return _Entry(text, _uri(text, text), names_host=False)
@@ -100,6 +104,10 @@ def _dns(value: str, text: str) -> Callable[[PeerIdentity], bool]:
     name = value.lower().removesuffix(".")
     if not is_dns_name(name.replace("*", "x")):
         raise ConfigurationError(f"{text!r}: not a DNS name (international names as A-labels, xn--…)")
+    if name.rpartition(".")[2].isdigit():
+        raise ConfigurationError(f"{text!r}: not a DNS name; for an IP address write 'ip:192.0.2.7'")
+    if not name.strip("*.") or any(label.count("*") > 1 for label in name.split(".")):
+        raise ConfigurationError(f"{text!r}: too wide; expected at most one * in a label, and not in every label alone")
     pattern = re.compile(re.escape(name).replace(r"\*", "[a-z0-9_-]+"))
     # A certificate's own wildcard is no name of anybody.
     return lambda identity: any(is_dns_name(own) and pattern.fullmatch(own) is not None for own in identity.dns)
@@ -114,6 +122,12 @@ def _uri(value: str, text: str) -> Callable[[PeerIdentity], bool]:
         raise ConfigurationError(f"{text!r}: expected a URI, exact or with /* at the end")
     if "*" in authority or (rest.startswith("//") and not authority):
         raise ConfigurationError(f"{text!r}: the URI needs a trust domain or host without *")
+
+    if scheme.lower() == "spiffe" and (not _SPIFFE.fullmatch(value) or {".", ".."}.intersection(rest.split("/"))):
+        raise ConfigurationError(
+            f"{text!r}: no SPIFFE ID could match; expected spiffe://trust-domain/path or spiffe://trust-domain/*, the "
+            "trust domain in lower case, and no empty or dot segments, % or port"
+        )
 
     def allows(identity: PeerIdentity) -> bool:
         # A SPIFFE certificate has exactly one URI (X509-SVID, section 2); with two, which is it?
@@ -137,11 +151,14 @@ def _ip(value: str, text: str) -> Callable[[PeerIdentity], bool]:
         address = str(ipaddress.ip_address(value))
     except ValueError:
         raise ConfigurationError(f"{text!r}: not an IP address") from None
+    if "%" in address:
+        raise ConfigurationError(f"{text!r}: an address in a certificate has no zone; leave out the % part")
     return lambda identity: address in identity.ip
 
 
 def _email(value: str, text: str) -> Callable[[PeerIdentity], bool]:
-    if value.count("@") != 1 or "*" in value:
+    local, _, domain = value.partition("@")
+    if not local or "*" in local or not is_dns_name(domain.lower()):
         raise ConfigurationError(f"{text!r}: not an e-mail address")
     return lambda identity: value in identity.email
 

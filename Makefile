@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# PYTHON chooses the interpreter (3.11 or later) of the virtual environment, which is made on the first use.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help demo test check format bench clean
+
+help:
+	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
+	@echo "make test    the whole test suite"
+	@echo "make check   formatting, lint, types, layers"
+	@echo "make bench   benchmarks beside what they are compared to"
+	@echo "make clean   remove the virtual environment and all caches"
+
+demo: $(VENV)/.runtime
+	@$(BIN)/sealwire demo
+
+test: $(VENV)/.development
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --include='src/sealwire/wire/*' --fail-under=100
+	@$(BIN)/coverage report
+
+check: $(VENV)/.development
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.development
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.development
+	$(BIN)/python benchmarks/roundtrip.py
+	$(BIN)/python benchmarks/codec.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
+
+# The demo has what users have, and no more, so that it starts quickly and proves what they get.
+$(VENV)/.runtime: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Sealwire needs Python 3.11 or later; choose it with PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.runtime
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --group dev
+	@touch $@

@@ -1,0 +1,199 @@
+"""``sealwire serve``: a handler of the user's, on a port, until a signal."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType, ModuleType
+
+import click
+
+from sealwire.cli.console import printable
+from sealwire.errors import ConfigurationError
+from sealwire.handler import address_text, handler_class
+from sealwire.security import Security
+from sealwire.server import ForkingTCPServer, TCPServer, ThreadingTCPServer
+
+_SERVERS: dict[str, type[TCPServer]] = {
+    "threading": ThreadingTCPServer,
+    "forking": ForkingTCPServer,
+    "single": TCPServer,
+}
+_REMEDIES = {
+    errno.EADDRINUSE: "something else listens there; take another --port, or 0 for a free one",
+    errno.EACCES: "a port below 1024 needs privileges; take another --port, or 0 for a free one",
+    errno.EADDRNOTAVAIL: "--host must be an address of this machine",
+}
+
+logger = logging.getLogger("sealwire.server")
+
+
+@click.command()
+@click.argument("name", metavar="MODULE:HANDLER")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="TOML file with certificate, keys and who may connect.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port to listen on; 0 picks a free one."
+)
+@click.option(
+    "--server",
+    "kind",
+    type=click.Choice(list(_SERVERS)),
+    default="threading",
+    show_default=True,
+    help="A thread or a process for each connection, or one connection at a time.",
+)
+@click.option("--verbose", is_flag=True, help="Log tracebacks of handlers; they can hold parts of messages.")
+def serve(*, name: str, config: Path, host: str, port: int, kind: str, verbose: bool) -> None:
+    """Serve a handler until SIGINT or SIGTERM.
+
+    HANDLER is a class derived from sealwire.RequestHandler, or a function from message to reply; MODULE is found in the
+    current directory or among the installed packages.
+
+    The first line of the output says where it serves, and the log goes to stderr. On a signal the requests in hand are
+    finished, and the exit status is 0; a second signal ends it at once.
+
+    \b
+    sealwire serve orders:respond --config sealwire.toml --port 7443
+    """
+    handler = load_handler(name)
+    security = Security.from_toml(config)
+    try:
+        security.check_server()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{config}: {error}") from None
+    _log_to_stderr(verbose=verbose)
+    with _listening(_SERVERS[kind], host, port, handler, security) as server:
+        _stop_on_signals(server)
+        click.echo(f"serving {printable(name)} on {address_text(server.server_address)}")
+        sys.stdout.flush()  # whoever started us waits for this line
+        server.serve_forever()
+    logger.info("stopped")
+
+
+def load_handler(name: str) -> type:
+    """The handler class for ``MODULE:HANDLER``. Raises ConfigurationError, click.BadParameter."""
+    match = re.fullmatch(r"((?:\w+\.)*\w+):(\w+)", name)
+    if match is None or name.startswith("."):
+        raise click.BadParameter(
+            f"{printable(name)!r}: expected a module and a name in it, like orders:respond", param_hint="MODULE:HANDLER"
+        )
+    module = _load_module(match[1])
+    try:
+        handler = getattr(module, match[2])
+    except AttributeError:
+        raise ConfigurationError(f"{name}: the module has no {match[2]!r}; {_candidates(module)}") from None
+    try:
+        return handler_class(handler)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+
+
+def _load_module(name: str) -> ModuleType:
+    directory = os.getcwd()
+    # `python -m` puts it there, the installed script does not.
+    sys.path.insert(0, directory)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise _failed_import(name, error) from error
+        ending = f"; give the module's name without {name[-3:]}" if name.endswith(".py") else ""
+        raise ConfigurationError(
+            f"no module {error.name!r} in {directory} or among the installed packages"
+            + (ending or "; go to the directory that it is in, or install it")
+        ) from None
+    except SystemExit as error:
+        raise ConfigurationError(
+            f"{name}: the module ended the program when it was imported; "
+            "put what it does as a program under `if __name__ == '__main__':`"
+        ) from error
+    except Exception as error:
+        raise _failed_import(name, error) from error
+
+
+def _failed_import(name: str, error: Exception) -> ConfigurationError:
+    """Type, place and text of what a user's own module raised."""
+    if isinstance(error, SyntaxError):
+        place, text = f"{error.filename}:{error.lineno}", error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        # The user's own line, rather than the place in a library that it called.
+        own = [frame for frame in frames if frame.filename.startswith(os.getcwd() + os.sep)]
+        frame = (own or frames)[-1]
+        place, text = f"{frame.filename}:{frame.lineno}", str(error)
+    return ConfigurationError(f"{name}: cannot be imported: {type(error).__name__} at {place}: {text}")
+
+
+def _candidates(module: ModuleType) -> str:
+    own = [
+        name
+        for name, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", None) == module.__name__ and not name.startswith("_")
+    ]
+    return f"it has {', '.join(own[:5])}" if own else "it has no function and no class of its own"
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+    # Without effect where the user's module has set up logging of its own.
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
+    )
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+@contextmanager
+def _listening(
+    server_class: type[TCPServer], host: str, port: int, handler: type, security: Security
+) -> Iterator[TCPServer]:
+    if ":" in host:
+        server_class = type(server_class.__name__, (server_class,), {"address_family": socket.AF_INET6})
+    try:
+        server = server_class((host, port), handler, security)
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "--host must be an address of this machine, or its name")
+        raise ConfigurationError(
+            f"cannot listen on {address_text((host, port))}: {error.strerror or error}; {remedy}"
+        ) from None
+    with server:
+        yield server
+
+
+def _stop_on_signals(server: TCPServer) -> None:
+    """Drain at the first SIGINT or SIGTERM, and die of the second."""
+    stopping = False
+
+    def shut_down(name: str) -> None:
+        logger.info("%s: finishing the requests in hand; once more ends it at once", name)
+        server.shutdown()
+
+    def stop(number: int, _: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
+            for pid in tuple(getattr(server, "active_children", None) or ()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stopping = True
+        # In a thread of its own: shutdown waits for the loop, which this thread runs.
+        threading.Thread(target=shut_down, args=(signal.Signals(number).name,), daemon=True).start()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)

@@ -1,0 +1,279 @@
+"""The objects that a message would make, as the vetting pass keeps them.
+
+An entry of the stack or of the memo is an int: for a leaf the offset of its opcode, 0 or more; for anything that contains
+something, a *node*, ``~number``, below 0. A node has a place in each of the lists below under its number.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sealwire.errors import DecodeError, LimitExceeded, MalformedPickle, TypeNotAllowed
+from sealwire.pickling.grants import (
+    CALL,
+    CALL_EMPTY,
+    FACTORY,
+    NEW,
+    PHRASE_ENCODE,
+    PHRASE_GETATTR,
+    PHRASE_ZONE,
+    TAKES_FACTORY,
+    UNHASHABLE,
+)
+from sealwire.pickling.keys import KeyTable
+from sealwire.pickling.leaves import Leaves, Rules, limit
+from sealwire.pickling.opcodes import (
+    EMPTY_TUPLE, NAMES, NEWOBJ, REDUCE, SHORT_BINUNICODE, STOP, TUPLE,
+)  # fmt: skip  # isort: skip
+
+FOUND_NAMES: Final = 1
+"""The message names something of the table of grants."""
+FOUND_INSTANCES: Final = 2
+"""It makes stand-ins that take state, and must be resolved."""
+FOUND_OBJECT_KEYS: Final = 4
+"""It has keys whose hash is not known before they are made; nothing may be made directly."""
+
+# Kinds of nodes. Those from NAME on are no values.
+LIST_NODE: Final = 0
+DICT_NODE: Final = 1
+SET_NODE: Final = 2
+TUPLE_NODE: Final = 3
+FROZENSET_NODE: Final = 4
+BYTES_NODE: Final = 5  # by the phrase of protocol 2
+BYTEARRAY_NODE: Final = 6
+CALLED_NODE: Final = 7
+INSTANCE_NODE: Final = 8
+NAME_NODE: Final = 9
+NAMES_NODE: Final = 10  # a tuple with names in it: the arguments of a phrase
+KIND: Final = 15
+CLOSED: Final = 16
+
+# Bytes charged for what a message makes, by CPython 3.11 to 3.13 on 64 bits, with the tables of this pass.
+OPCODE_MEMORY: Final = 64  # the largest leaf of fixed size, a slot for it in a list and one in the stack or the memo
+TEXT_MEMORY: Final = 4  # a byte of UTF-8 can become four
+LIST_MEMORY: Final = 160
+DICT_MEMORY: Final = 320
+SET_MEMORY: Final = 420
+TUPLE_MEMORY: Final = 140
+DICT_ITEM_MEMORY: Final = 56  # a key or a value, while the dict grows
+SET_ITEM_MEMORY: Final = 128
+CALLED_MEMORY: Final = 200
+
+
+
+class Nodes(Leaves):
+    """The nodes of one message, what happens to them, and the bounds on them."""
+
+    def __init__(self, data: bytes | memoryview, rules: Rules) -> None:
+        super().__init__(data, rules)
+        self._kinds: list[int] = []
+        self._depths: list[int] = []
+        self._weights: list[int] = []
+        """Of a node: how many objects it unfolds to, itself included."""
+        self._numbers: list[int] = []
+        """Of a called, instance or name node: the number of its grant; of a bytes node: the offset of its text."""
+        self._parts: dict[int, list[int]] = {}
+        """Of a tuple or frozenset: its items."""
+        self._keys: dict[int, list[int]] = {}
+        """Of a dict or set: the entries of its first keys."""
+        self._tables: dict[int, KeyTable] = {}
+        """Of a dict or set of more than one batch of keys, or of other keys than short str."""
+        self._distinct: set[tuple[int, ...]] = set()
+        """Keys that were found to be short str and distinct: the pickler shares them between alike dicts."""
+        self._memory = 0
+        self._found = 0
+
+    # Nodes
+
+    def _node(self, kind: int, number: int, memory: int) -> int:
+        """A new node without parts; returns its stack entry."""
+        entry = ~len(self._kinds)
+        self._kinds.append(kind)
+        self._depths.append(1)
+        self._weights.append(1)
+        self._numbers.append(number)
+        self._memory += memory
+        if self._memory > self._rules.max_memory:
+            raise LimitExceeded("max_memory: what the message makes takes too much")
+        return entry
+
+    def _takes(self, node: int, power: int) -> bool:
+        """Whether a node is the result of a call, not used yet, that takes items."""
+        return self._kinds[node] == CALLED_NODE and self._rules.powers[self._numbers[node]] & power != 0
+
+    def _no_change(self, node: int, opcode: int, at: int) -> DecodeError:
+        """The reason why items or state cannot go where the message puts them."""
+        where = f"({NAMES[opcode]} at byte {at})"
+        if node < 0 or not self._kinds[node] & CLOSED:
+            return TypeNotAllowed(f"the message changes what may not be changed {where}")
+        return MalformedPickle(f"a cycle, or a change of an object after its use {where}")
+
+    def _take(self, items: list[int], node: int, opcode: int, at: int) -> None:
+        """Items go into a node, whose weight already counts one for each: close them, add up depth and weight."""
+        kinds = self._kinds
+        depths = self._depths
+        weights = self._weights
+        depth = 0
+        weight = weights[node] - len(items)
+        for entry in items:
+            if entry < 0:
+                part = ~entry
+                kind = kinds[part]
+                if kind & KIND >= NAME_NODE:
+                    raise TypeNotAllowed(f"a class is not a value ({NAMES[opcode]} at byte {at})")
+                kinds[part] = kind | CLOSED
+                if depths[part] > depth:
+                    depth = depths[part]
+                weight += weights[part]
+            else:
+                weight += 1
+        if depth >= depths[node]:
+            if depth >= self._rules.max_depth:
+                raise limit("max_depth", opcode, at)
+            depths[node] = depth + 1
+        if weight > self._rules.max_expanded_nodes:
+            raise limit("max_expanded_nodes", opcode, at)
+        weights[node] = weight
+
+    def _tuple(self, items: list[int], nodes: bool, at: int) -> int:
+        kinds = self._kinds
+        kind = TUPLE_NODE
+        if nodes and any(entry < 0 and kinds[~entry] & KIND == NAME_NODE for entry in items):
+            if len(items) > 2:
+                raise TypeNotAllowed(f"a class is not a value ({NAMES[TUPLE]} at byte {at})")
+            kind = NAMES_NODE
+        entry = self._node(kind, 0, TUPLE_MEMORY + 16 * len(items))
+        self._weights[~entry] += len(items)
+        self._parts[~entry] = items
+        if nodes and kind == TUPLE_NODE:
+            self._take(items, ~entry, TUPLE, at)
+        return entry
+
+    def _add_elements(self, node: int, items: list[int], nodes: bool, opcode: int, at: int) -> None:
+        if items:
+            self._memory += SET_ITEM_MEMORY * len(items)
+            self._weights[node] += len(items)
+            if nodes:
+                self._take(items, node, opcode, at)
+            self._add_keys(node, items, True)
+
+    def _check_root(self, node: int, at: int) -> None:
+        if self._kinds[node] & KIND >= NAME_NODE:
+            raise TypeNotAllowed(f"a class is not a value (STOP at byte {at})")
+        if self._weights[node] > self._rules.max_expanded_nodes:
+            raise limit("max_expanded_nodes", STOP, at)
+
+    # Calls
+
+    def _granted(self, entry: int, power: int, opcode: int, at: int) -> int:
+        """The number of the grant that an entry names, where it has one of the powers."""
+        if entry >= 0 or self._kinds[~entry] & KIND != NAME_NODE:
+            raise TypeNotAllowed(f"only what has a name can be called ({NAMES[opcode]} at byte {at})")
+        number = self._numbers[~entry]
+        if not self._rules.powers[number] & power:
+            raise TypeNotAllowed(
+                f"{self._rules.spellings[number]} may not be used like this ({NAMES[opcode]} at byte {at})"
+            )
+        return number
+
+    def _is_name(self, entry: int, power: int) -> bool:
+        return (
+            entry < 0
+            and self._kinds[~entry] & KIND == NAME_NODE
+            and self._rules.powers[self._numbers[~entry]] & power != 0
+        )
+
+    def _reduce(self, function: int, arguments: int, at: int) -> int:
+        """The entry that a call leaves."""
+        number = self._granted(function, CALL | CALL_EMPTY | PHRASE_GETATTR | PHRASE_ENCODE, REDUCE, at)
+        powers = self._rules.powers[number]
+        if arguments >= 0:
+            if self._data[arguments] != EMPTY_TUPLE or not powers & CALL_EMPTY:
+                raise self._wrong_arguments(number, at)
+            return self._called(number)
+        kind = self._kinds[~arguments] & KIND
+        parts = self._parts.get(~arguments, [])
+        if kind == NAMES_NODE and powers & PHRASE_GETATTR:
+            if not (self._is_name(parts[0], PHRASE_ZONE) and self._text(parts[-1], REDUCE, at) == "_unpickle"):
+                raise self._wrong_arguments(number, at)
+            return self._node(NAME_NODE, self._numbers[~parts[0]] + 1, 0)
+        if kind == NAMES_NODE and powers & TAKES_FACTORY:
+            if len(parts) != 1 or not self._is_name(parts[0], FACTORY):
+                raise self._wrong_arguments(number, at)
+            return self._called(number)
+        if kind != TUPLE_NODE:
+            raise self._wrong_arguments(number, at)
+        if powers & PHRASE_ENCODE:
+            if len(parts) != 2 or self._text(parts[1], REDUCE, at) != "latin1":
+                raise self._wrong_arguments(number, at)
+            self._text(parts[0], REDUCE, at)
+            return self._node(BYTES_NODE, parts[0], CALLED_MEMORY)
+        if not powers & CALL:
+            raise self._wrong_arguments(number, at)
+        entry = self._called(number)
+        self._weights[~entry] += 1
+        self._take([arguments], ~entry, REDUCE, at)
+        return entry
+
+    def _wrong_arguments(self, number: int, at: int) -> DecodeError:
+        return MalformedPickle(f"{self._rules.spellings[number]} with other arguments (REDUCE at byte {at})")
+
+    def _called(self, number: int) -> int:
+        return self._node(CALLED_NODE, number, CALLED_MEMORY + self._rules.memory[number])
+
+    def _new(self, cls: int, arguments: int, at: int) -> int:
+        number = self._granted(cls, NEW, NEWOBJ, at)
+        if arguments < 0 or self._data[arguments] != EMPTY_TUPLE:
+            raise MalformedPickle(f"{self._rules.spellings[number]} with arguments (NEWOBJ at byte {at})")
+        self._found |= FOUND_INSTANCES
+        return self._node(INSTANCE_NODE, number, CALLED_MEMORY + self._rules.memory[number])
+
+    # Keys
+
+    def _add_keys(self, node: int, keys: list[int], is_set: bool) -> None:
+        """Keys go into a dict or set: refuse duplicates, what is not hashable, NaN, and collisions."""
+        first = self._keys.get(node)
+        table = self._tables.get(node)
+        if first is None:
+            self._keys[node] = keys
+            signature = tuple(keys)
+            if signature in self._distinct:
+                return
+            if self._short_and_distinct(keys):
+                self._distinct.add(signature)
+                return
+        if table is None:
+            table = self._tables[node] = KeyTable(is_set, self._rules.max_probes)
+            if first is not None:
+                table.add([self._key(entry) for entry in first])
+        table.add([self._key(entry) for entry in keys])
+
+    def _short_and_distinct(self, keys: list[int]) -> bool:
+        data = self._data
+        if not isinstance(data, bytes):
+            return False
+        texts = {data[k + 2 : k + 2 + data[k + 1]] for k in keys if k >= 0 and data[k] == SHORT_BINUNICODE}
+        return len(texts) == len(keys)
+
+    def _key(self, entry: int) -> Any:
+        """A value that is equal to a key to be, and has its hash; for an object, one that nothing else is equal to."""
+        return self._leaf_key(entry) if entry >= 0 else self._node_key(~entry)
+
+    def _node_key(self, node: int) -> Any:
+        kind = self._kinds[node] & KIND
+        if kind == TUPLE_NODE:
+            return tuple(map(self._key, self._parts[node]))
+        if kind == FROZENSET_NODE:
+            return frozenset(map(self._key, self._parts[node]))
+        if kind == BYTES_NODE:
+            try:
+                return self._text(self._numbers[node], REDUCE, 0).encode("latin-1")
+            except UnicodeEncodeError:
+                raise MalformedPickle("_codecs.encode of other than Latin-1") from None
+        if kind < BYTES_NODE or kind == BYTEARRAY_NODE or self._rules.powers[self._numbers[node]] & UNHASHABLE:
+            raise MalformedPickle("a key that is not hashable")
+        self._found |= FOUND_OBJECT_KEYS
+        return (_OBJECT, node)
+
+_OBJECT: Final = object()
+"""With its number, stands for a key that is an object: no other key is equal to it, as far as is known yet."""

@@ -1,0 +1,58 @@
+"""A server in a process of its own: to fork in a process without threads, and to have limits of its own.
+
+``python -m support.child JSON`` prints its port, serves until SIGINT, and ends with 0. Messages are raw bytes, answered
+in upper case; ``hold…`` waits for somebody to write into the FIFO, ``die…`` kills its process, ``pid`` gives it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import sealwire
+from sealwire import Credentials, Key, Keyring, Limits, Security
+from sealwire.encoding import RawCodec
+from support.service import KEY_ID, SECRET
+
+
+def main(settings: dict[str, Any]) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    security = Security(
+        credentials=Credentials.from_files(cert=settings["cert"], key=settings["key"], ca=settings["ca"]),
+        keys=Keyring([Key(KEY_ID, SECRET)]),
+        peers=["dns:client.example"],
+        codec=RawCodec(),
+        limits=Limits(**settings["limits"]),
+    )
+
+    def respond(message: bytes) -> bytes:
+        seen = os.open(settings["seen"], os.O_WRONLY | os.O_APPEND)
+        os.write(seen, message + b"\n")
+        os.close(seen)
+        if message.startswith(b"hold"):
+            Path(settings["fifo"]).read_bytes()
+        elif message.startswith(b"die"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif message == b"pid":
+            return str(os.getpid()).encode()
+        return message.upper()
+
+    server_class = getattr(sealwire, settings.get("server", "ForkingTCPServer"))
+    with server_class(("127.0.0.1", 0), respond, security) as server:
+        print(server.server_address[1], flush=True)
+        if "descriptors" in settings:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (settings["descriptors"], settings["descriptors"]))
+        try:
+            server.serve_forever(poll_interval=0.01)
+        except KeyboardInterrupt:
+            pass
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
