@@ -72,6 +72,8 @@ class TCPServer(socketserver.TCPServer):
         self._leaving, self._leave = socket.socketpair()
         self._leave.setblocking(False)
         self._going = False
+        if ":" in str(server_address[0]):
+            self.address_family = socket.AF_INET6
         try:
             super().__init__(server_address, handler_class(RequestHandlerClass), bind_and_activate)
         except BaseException:

@@ -27,6 +27,7 @@ from sealwire.wire.frames import HEAD, TAG, CloseCode, FaultCode, Kind, RejectCo
 
 ORDER = {"item": "tea", "count": 2}
 HOSTILE = Path("hostile.pickle")
+REPLY = "a reply"
 PATIENCE = 5.0
 """Seconds for which an attacker waits for an answer."""
 
@@ -196,7 +197,7 @@ def describe(frame: bytes) -> str:
     """A server's frame in words."""
     kind = _kind(frame)
     if kind == Kind.MESSAGE:
-        return "a reply"
+        return REPLY
     codes = _CODES.get(Kind(kind))
     if codes is None:
         return kind_name(kind)

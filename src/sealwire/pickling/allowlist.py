@@ -46,9 +46,11 @@ class Allowlist:
 
     def __init__(self, *types: type) -> None:
         for cls in types:
+            if not isinstance(cls, type):
+                raise ConfigurationError(f"an allowlist takes types, not a value of type {_spelling(type(cls))}")
             if cls not in STANDARD | _ABSTRACT:
                 raise ConfigurationError(
-                    f"{spelling(cls)} cannot be allowed: only the standard value types are supported in this version"
+                    f"{_spelling(cls)} cannot be allowed: only the standard value types are supported in this version"
                 )
         self._types: Final = STANDARD
 
@@ -64,8 +66,12 @@ class Allowlist:
         return "Allowlist()"
 
 
-def spelling(cls: object) -> str:
+def not_allowed(value: object) -> str:
+    """What to say of a value that cannot be encoded."""
+    name = f"the class {_spelling(value)}" if isinstance(value, type) else _spelling(type(value))
+    return f"{name} is not on the allowlist"
+
+
+def _spelling(cls: type) -> str:
     """A type as its owner would write it."""
-    if not isinstance(cls, type):
-        return f"a value of type {spelling(type(cls))}"
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from sealwire.errors import DecodeError, EncodeError
-from sealwire.pickling.allowlist import Allowlist, spelling
+from sealwire.pickling.allowlist import Allowlist, not_allowed
 
 _MAPPINGS: Final = frozenset((dict, OrderedDict, defaultdict, Counter))
 _SEQUENCES: Final = frozenset((list, tuple, deque, set, frozenset))
 _LONGEST_NAME: Final = 64
 """Characters of a key that is shown in a path; a longer one is data rather than a name."""
+
+_LONGEST_PATH: Final = 160
 
 
 def find_culprit(
@@ -23,7 +25,10 @@ def find_culprit(
     ``attempt`` encodes one part, and raises EncodeError or DecodeError where it cannot.
     """
     search = _Search(allowlist, max_depth, attempt)
-    return search.visit(value, "$", 1) or ("$", "")
+    path, why = search.visit(value, "$", 1) or ("$", "")
+    if len(path) > _LONGEST_PATH:
+        path = f"{path[: _LONGEST_PATH // 2]} … {path[-_LONGEST_PATH // 2 :]}"
+    return path, why
 
 
 class _Search:
@@ -38,7 +43,7 @@ class _Search:
         """What is wrong in ``value``, which is so many levels down."""
         kind = type(value)
         if kind not in self._allowlist:
-            return path, f"{spelling(kind)} is not on the allowlist"
+            return path, not_allowed(value)
         if kind not in _MAPPINGS and kind not in _SEQUENCES:
             return self._try(value, path)
         identity = id(value)

@@ -1,7 +1,8 @@
 """The encoder: an ordinary pickle, of nothing that the decoder would refuse.
 
-Plain data is surveyed and then pickled by ``pickle.dumps``. Where the survey leaves a doubt, or there are other types, the
-decoder itself is asked about the result. When it says no, the path to the offending part is looked for (:mod:`.blame`).
+Plain data is surveyed and then pickled by ``pickle.dumps`` (:mod:`.survey`). Where the survey leaves a doubt, or there
+are other types, the decoder itself is asked about the result. When it says no, the path to the offending part is looked
+for (:mod:`.blame`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from sealwire.errors import DecodeError, EncodeError
 from sealwire.limits import Limits
-from sealwire.pickling.allowlist import VALUES, Allowlist, spelling
+from sealwire.pickling.allowlist import VALUES, Allowlist, not_allowed
 from sealwire.pickling.blame import find_culprit
 from sealwire.pickling.standard import FACTORIES
 from sealwire.pickling.survey import Surveyor
@@ -68,4 +69,4 @@ class _Pickler(pickle.Pickler):
             return NotImplemented
         if kind in _FUNCTIONS and (item is getattr or item == _UNPICKLE_ZONE):
             return NotImplemented
-        raise EncodeError(f"{spelling(kind)} is not on the allowlist")
+        raise EncodeError(not_allowed(item))

@@ -39,8 +39,8 @@ class Grant:
     """One entry.
 
     ``spelling``: our name for it in errors. ``names``: the (module, name) pairs under which a pickle may name it.
-    ``powers``: a sum of the constants above. ``memory``: bytes charged for one object. ``load``: makes the checked value
-    out of its parts; for NEW it takes the state, for PHRASE_ZONE and plain factories it is never called.
+    ``powers``: a sum of the constants above. ``memory``: bytes charged for one object. ``load``: makes the checked
+    value out of its parts; for NEW out of its state; for PHRASE_ZONE and mere factories it is never called.
     """
 
     spelling: str

@@ -9,9 +9,24 @@ from sealwire.errors import LimitExceeded, MalformedPickle
 from sealwire.limits import Limits
 from sealwire.pickling.grants import GrantTable
 from sealwire.pickling.opcodes import (
-    BINBYTES, BINBYTES8, BINFLOAT, BININT, BININT1, BININT2, BINUNICODE, BINUNICODE8, EMPTY_TUPLE, GLOBAL, LONG1,
-    LONG4, NAMES, NEWFALSE, NEWTRUE, NONE, SHORT_BINBYTES, SHORT_BINUNICODE,
-)  # fmt: skip  # isort: skip
+    BINBYTES,
+    BINBYTES8,
+    BINFLOAT,
+    BININT,
+    BININT1,
+    BININT2,
+    BINUNICODE,
+    BINUNICODE8,
+    EMPTY_TUPLE,
+    LONG1,
+    LONG4,
+    NAMES,
+    NEWFALSE,
+    NEWTRUE,
+    NONE,
+    SHORT_BINBYTES,
+    SHORT_BINUNICODE,
+)
 
 _SCAN: Final = 4096
 """Bytes that are searched for surrogates at a time."""
@@ -95,19 +110,19 @@ class Leaves:
         if stop - start > rules.max_string:
             raise limit("max_string", SHORT_BINUNICODE, start)
         # A surrogate begins with this byte; as a rule there is none far and wide.
-        limit = max(stop, start + _SCAN)
+        horizon = max(stop, start + _SCAN)
         data = self._data
         if isinstance(data, bytes):
-            found = data.find(b"\xed", start, limit)
+            found = data.find(b"\xed", start, horizon)
         else:
-            found = bytes(data[start:limit]).find(b"\xed")
+            found = bytes(data[start:horizon]).find(b"\xed")
             found += start if found >= 0 else 0
         if 0 <= found < stop:
             self._cut(start, stop).decode()
             return stop
         if rules.max_string < 255:
             return 0
-        return limit if found < 0 else found
+        return horizon if found < 0 else found
 
     def _text(self, entry: int, opcode: int, at: int) -> str:
         """The text of a name: a str leaf."""

@@ -1,7 +1,7 @@
 """The objects that a message would make, as the vetting pass keeps them.
 
-An entry of the stack or of the memo is an int: for a leaf the offset of its opcode, 0 or more; for anything that contains
-something, a *node*, ``~number``, below 0. A node has a place in each of the lists below under its number.
+An entry of the stack or of the memo is an int: for a leaf the offset of its opcode, 0 or more; for anything that
+contains something, a *node*, ``~number``, below 0. A node has a place in each of the lists below under its number.
 """
 
 from __future__ import annotations
@@ -23,8 +23,14 @@ from sealwire.pickling.grants import (
 from sealwire.pickling.keys import KeyTable
 from sealwire.pickling.leaves import Leaves, Rules, limit
 from sealwire.pickling.opcodes import (
-    EMPTY_TUPLE, NAMES, NEWOBJ, REDUCE, SHORT_BINUNICODE, STOP, TUPLE,
-)  # fmt: skip  # isort: skip
+    EMPTY_TUPLE,
+    NAMES,
+    NEWOBJ,
+    REDUCE,
+    SHORT_BINUNICODE,
+    STOP,
+    TUPLE,
+)
 
 FOUND_NAMES: Final = 1
 """The message names something of the table of grants."""

@@ -3,8 +3,9 @@
 The hashes of int, float, tuple, Decimal and many others are public, so that a peer can choose keys that meet in the
 same slots: 50,000 multiples of 2**61 - 1 keep a dict busy for 20 seconds. To count the keys of one hash, or of one
 first slot, is not enough, for keys with distinct hashes can follow one another through the table. What costs time is
-the number of slots that are looked at, and that is what is bounded: ``Limits.max_probes`` for each key on average, eight
-times as many in a set, which looks at ten neighbours in a row where a dict looks at one. Benign data peak at 10 and 87.
+the number of slots that are looked at, and that is what is bounded: ``Limits.max_probes`` for each key on average,
+eight times as many in a set, which looks at ten neighbours in a row where a dict looks at one. Benign data peak at 10
+and 87.
 
 The hashes of str and bytes are keyed (SipHash, PEP 456), hence not a peer's to choose, and need no bound.
 """
@@ -34,7 +35,7 @@ def check_hashes(hashes: Iterable[int], *, is_set: bool, max_probes: int) -> Non
 
 
 class Probes:
-    """The slots of one dict or set, as they fill (Objects/dictobject.c, Objects/setobject.c: the same in 3.11 to 3.13)."""
+    """The slots of one dict or set as they fill (Objects/dictobject.c and setobject.c, the same in 3.11 to 3.13)."""
 
     def __init__(self, is_set: bool, max_probes: int) -> None:
         self._is_set = is_set

@@ -1,8 +1,8 @@
 """From what the unpickler built with stand-ins to the real values.
 
-Where a message has instances, or keys that are objects, CPython's unpickler is given inert stand-ins for them: they hold
-their parts, hash and compare by identity, and run nothing. Afterwards each is replaced by the value that its parts make,
-and the dicts and sets that have such keys are filled anew, now that the hashes are known and can be checked.
+Where a message has instances, or keys that are objects, CPython's unpickler is given inert stand-ins for them: they
+hold their parts, hash and compare by identity, and run nothing. Afterwards each is replaced by the value that its parts
+make, and the dicts and sets that have such keys are filled anew, now that the hashes are known and can be checked.
 """
 
 from __future__ import annotations

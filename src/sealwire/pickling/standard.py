@@ -1,7 +1,7 @@
 """The standard value types: what a message may say of each, and the checked constructor that makes it.
 
-Each ``load`` takes the parts that the type's own ``__reduce_ex__`` gives, and trusts none of them: CPython's constructors
-from raw state do not (a datetime of the year 0 crashes the process when it is printed).
+Each ``load`` takes the parts that the type's own ``__reduce_ex__`` gives, and trusts none of them, as CPython's own
+constructors from raw state do (a datetime of the year 0 crashes the process when it is printed).
 """
 
 from __future__ import annotations

@@ -19,9 +19,10 @@ from sealwire.pickling.probes import check_hashes, free_keys
 
 _LEAVES: Final = frozenset((type(None), bool, int, float, str, bytes, bytearray))
 _CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
-_SURVEYED: Final = _LEAVES | _CONTAINERS
 _KEYED: Final = frozenset((str, bytes))
 _PLAIN_KEYS: Final = frozenset((str, bytes, int, float, bool, type(None)))
+_MEMORY: Final = 512
+"""More than the decoder charges for any byte of a pickle."""
 _LONG1_BITS: Final = 255 * 8
 _LIKE_LONG4: Final = re.compile(rb"\x8b(?=(...\x00))", re.DOTALL)
 """The opcode LONG4 with a length of less than 2**24 bytes, or any other bytes that look so."""
@@ -43,69 +44,60 @@ class Surveyor:
         self._max_bits = limits.max_integer_bits
         self._max_probes = limits.max_probes
         self._levels = range(limits.max_depth + 1)
+        # No message of so few bytes can pass any of these limits.
+        self._small = min(self._max_size, self._max_opcodes, self._max_memory // _MEMORY)
 
     def encode(self, value: object) -> bytes | None:
         """The pickle of a value that is plain data within the limits beyond doubt."""
-        texts: _Levels = []  # levels with str in them
-        integers: _Levels = []
         nodes = containers = 0
+        seen: _Levels = []
         level: Collection[Any] = (value,)
         # What is shared counts each time it is met, as in the decoder, so that a cycle shows as too deep.
         for _ in self._levels:
             kinds = {*map(type, level)}
-            if not kinds <= _SURVEYED:
-                return None
             nodes += len(level)
             if nodes > self._max_nodes:
                 return None
-            if str in kinds:
-                texts.append(level)
-            if int in kinds:
-                integers.append(level)
-            if kinds <= _LEAVES:
+            seen.append(level)
+            inner = kinds - _LEAVES
+            if not inner:
                 break
+            if not inner <= _CONTAINERS:
+                return None
             below: list[Any] = []
-            for kind in kinds & _CONTAINERS:
+            for kind in inner:
                 these = level if len(kinds) == 1 else [item for item in level if type(item) is kind]
                 containers += len(these)
                 if kind is list or kind is tuple:
                     below += these
                     continue
-                if not self._good_keys(these, kind is not dict, texts, integers):
+                if not self._good_keys(these, kind is not dict):
                     return None
                 nodes += sum(map(len, these))
+                seen += these
                 if kind is dict:
                     below += map(dict.values, these)
             level = below[0] if len(below) == 1 else [*chain.from_iterable(below)]
         else:
             return None
         data = pickle.dumps(value, self._protocol)
-        size = len(data)
-        # A leaf and its MEMOIZE; a container, its MEMOIZE, and a mark and its end for each batch of 1,000; frames.
-        opcodes = 2 * nodes + 6 * containers + nodes // 400 + size // 16_384 + 8
-        memory = 4 * size + 64 * opcodes + 420 * containers + 140 * nodes
         if (
-            size > self._max_size
-            or min(size, opcodes) > self._max_opcodes
-            or memory > self._max_memory
-            or (integers and self._has_large_integer(data, integers))
-            or (texts and b"\xed" in data and self._has_surrogate(data, texts))
+            (len(data) > self._small and self._may_be_too_large(len(data), nodes, containers))
+            or (b"\xed" in data and self._has_surrogate(data, seen))
+            or ((b"\x8b" in data or self._max_bits < _LONG1_BITS) and self._has_large_integer(data, seen))
         ):
             return None
         return data
 
-    def _good_keys(self, keyed: Collection[Any], is_set: bool, texts: _Levels, integers: _Levels) -> bool:
+    def _good_keys(self, keyed: Collection[Any], is_set: bool) -> bool:
         """Whether the keys of dicts, or the elements of sets, are plain, not NaN, and do not collide."""
         kinds = {*map(type, chain.from_iterable(keyed))}
-        if str in kinds:
-            texts += keyed
         if kinds <= _KEYED:
             return True
         if not kinds <= _PLAIN_KEYS:
             return False
         if float in kinds and any(key != key for key in chain.from_iterable(keyed)):
             return False
-        integers += keyed
         free = free_keys(is_set, self._max_probes)
         try:
             for each in keyed:
@@ -115,16 +107,20 @@ class Surveyor:
             return False
         return True
 
-    def _has_large_integer(self, data: bytes, integers: _Levels) -> bool:
-        # LONG1 takes 255 bytes; as a rule nothing looks like LONG4.
+    def _may_be_too_large(self, size: int, nodes: int, containers: int) -> bool:
+        # A leaf and its MEMOIZE; a container, its MEMOIZE, and a mark and its end for each batch of 1,000; frames.
+        opcodes = 2 * nodes + 6 * containers + nodes // 400 + size // 16_384 + 8
+        memory = 4 * size + 64 * opcodes + 420 * containers + 140 * nodes
+        return size > self._max_size or min(size, opcodes) > self._max_opcodes or memory > self._max_memory
+
+    def _has_large_integer(self, data: bytes, seen: _Levels) -> bool:
+        # LONG1 has at most 255 bytes; as a rule nothing looks like LONG4 with more.
         size = len(data)
         if self._max_bits >= _LONG1_BITS and size < 1 << 24:
-            if b"\x8b" not in data:
-                return False
             lengths = [int.from_bytes(found[1], "little") for found in _LIKE_LONG4.finditer(data)]
             if not any(255 < length < size for length in lengths):
                 return False
-        for level in integers:
+        for level in seen:
             try:
                 most = max(map(int.bit_length, level))
             except TypeError:
@@ -133,11 +129,11 @@ class Surveyor:
                 return True
         return False
 
-    def _has_surrogate(self, data: bytes, texts: _Levels) -> bool:
+    def _has_surrogate(self, data: bytes, seen: _Levels) -> bool:
         if _LIKE_SURROGATE.search(data) is None:
             return False
         try:
-            "".join([item for item in chain.from_iterable(texts) if type(item) is str]).encode()
+            "".join([item for item in chain.from_iterable(seen) if type(item) is str]).encode()
         except UnicodeEncodeError:
             return True
         return False

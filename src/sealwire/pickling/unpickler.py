@@ -12,9 +12,10 @@ from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle, TypeNo
 from sealwire.limits import FRAME_OVERHEAD, Limits
 from sealwire.pickling.allowlist import Allowlist
 from sealwire.pickling.grants import NEW, PHRASE_ENCODE, PHRASE_GETATTR, TAKES_ITEMS, TAKES_PAIRS, Grant, GrantTable
+from sealwire.pickling.leaves import Rules
+from sealwire.pickling.nodes import FOUND_INSTANCES, FOUND_OBJECT_KEYS
 from sealwire.pickling.resolve import Resolver, stand_in
-from sealwire.pickling.standard import standard_grants
-from sealwire.pickling.vet import FOUND_INSTANCES, FOUND_OBJECT_KEYS, Rules, Vetting
+from sealwire.pickling.vet import Vetting
 
 LARGE: Final = 65_536
 """Bytes from which on a message in a mutable buffer is read where it is; a smaller one is copied first."""

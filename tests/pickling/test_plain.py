@@ -1,0 +1,204 @@
+"""The short way admits nothing that the vetting pass refuses, and gives the same values."""
+
+import pickle
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealwire.errors import DecodeError
+from sealwire.limits import Limits
+from sealwire.pickling import Allowlist, Decoder
+from sealwire.pickling.plain import NOT_PLAIN, SMALL, Plain
+
+PLAIN = Plain(Limits())
+VETTED = Decoder(Allowlist(), Limits())
+REQUEST = {"op": "get", "id": 12345, "tags": ["a", "b"], "flag": True, "x": 1.5, "none": None, "raw": b"\0\xff"}
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=70)
+    | st.binary(max_size=70)
+)
+values = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=6)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(leaves, inner, max_size=5)
+        | st.sets(st.integers(), max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+def vetted(data):
+    try:
+        return VETTED.decode(data)
+    except DecodeError:
+        return NOT_PLAIN
+
+
+def test_a_request_goes_the_short_way():
+    data = PLAIN.encode(REQUEST)
+    assert data == pickle.dumps(REQUEST, 5)
+    assert PLAIN.decode(data) == REQUEST
+
+
+@settings(max_examples=400)
+@given(values)
+def test_what_it_encodes_is_what_pickle_writes_and_vetting_accepts(value):
+    data = PLAIN.encode(value)
+    if data is not None:
+        assert data == pickle.dumps(value, 5)
+        assert repr(PLAIN.decode(data)) == repr(vetted(data)) == repr(value)
+
+
+def agree(data):
+    short = PLAIN.decode(data)
+    if short is not NOT_PLAIN:
+        assert repr(short) == repr(vetted(data)), data
+    return short is not NOT_PLAIN
+
+
+@settings(max_examples=400)
+@given(values, st.integers(0, 2**32))
+def test_mutants_that_it_admits_vetting_admits(value, seed):
+    data = bytearray(pickle.dumps(value, 5))
+    random_source = random.Random(seed)
+    for _ in range(random_source.randint(1, 3)):
+        position = random_source.randrange(len(data))
+        kind = random_source.random()
+        if kind < 0.4:
+            data[position] = random_source.choice(
+                b"\x94NKMJ]}()tuseaC\x85\x86\x87\x88\x89.h\x8c" + bytes([data[position] ^ 1])
+            )
+        elif kind < 0.7:
+            del data[position]
+        else:
+            data.insert(position, random_source.choice(b"\x94N]}()tuseaK."))
+    data[3:11] = max(0, len(data) - 11).to_bytes(8, "little")
+    agree(bytes(data))
+
+
+def framed(body):
+    return b"\x80\x05\x95" + len(body).to_bytes(8, "little") + body
+
+
+def test_programs_of_random_opcodes():
+    random_source = random.Random(2026)
+    pieces = [
+        b"\x94",
+        b"N",
+        b"]",
+        b"}",
+        b"(",
+        b")",
+        b"t",
+        b"u",
+        b"s",
+        b"e",
+        b"a",
+        b"K\1",
+        b"\x85",
+        b"\x86",
+        b"\x8c\1x",
+        b"C\0",
+    ]
+    admitted = sum(
+        agree(framed(b"".join(random_source.choices(pieces, k=random_source.randint(1, 9))) + b"."))
+        for _ in range(60_000)
+    )
+    assert admitted > 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"K\1K\2.",  # left-over stack
+        b"N.N.",  # bytes after STOP
+        b"}\x94(K\1NK\1Nu.",  # duplicate keys
+        b"}\x94(K\1N\x88Nu.",  # 1 and True
+        b"}\x94(G\x7f\xf8\0\0\0\0\0\0Nu.",  # NaN as a key
+        b"]\x94h\0a.",  # a cycle
+        b"]\x94(\x8c\1a\x94h\1e.",  # a reference, good or not
+        b"\x8c\3\xed\xa0\x80\x94.",  # a lone surrogate
+        b"\x8c\1\xff\x94.",  # not UTF-8
+        b"}\x94]\x94Ns.",  # not hashable
+        b"]\x94K\0K\1u.",  # items into a list
+        b"cos\nsystem\n.",
+        b"\x8c\2os\x94\x8c\6system\x94\x93.",
+        b"N",  # no STOP
+        b"a.",
+        b"",
+    ],
+)
+def test_what_is_not_plain_goes_the_long_way(body):
+    assert PLAIN.decode(framed(body)) is NOT_PLAIN
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda d: d[:-1], lambda d: d + b"x", lambda d: b"\x80\4" + d[2:], lambda d: d[:3] + b"\xff" * 8 + d[11:]],
+)
+def test_damaged_envelopes_go_the_long_way(damage):
+    assert PLAIN.decode(damage(pickle.dumps(REQUEST, 5))) is NOT_PLAIN
+
+
+def nested(depth, wrap):
+    value = None
+    for _ in range(depth):
+        value = wrap(value)
+    return value
+
+
+@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: (v,), lambda v: {"k": v}, lambda v: (v, 1, 2, 3)])
+def test_depth_is_bounded(wrap):
+    plain = Plain(Limits(max_depth=20))
+    decoder = Decoder(Allowlist(), Limits(max_depth=20))
+    for depth in range(1, 200):
+        data = pickle.dumps(nested(depth, wrap), 5)
+        if plain.decode(data) is not NOT_PLAIN:
+            decoder.decode(data)
+    assert plain.encode(nested(1000, wrap)) is None
+
+
+def test_only_small_messages():
+    assert PLAIN.encode(["x" * 60 for _ in range(SMALL)]) is None
+    assert PLAIN.encode(b"x" * (1 << 20)) is None
+    assert PLAIN.encode("x" * 65) is None
+
+
+@pytest.mark.parametrize(
+    "tight",
+    [
+        {"max_nodes": 10},
+        {"max_expanded_nodes": 10},
+        {"max_string": 10},
+        {"max_memory": 1000},
+        {"max_integer_bits": 8},
+    ],
+)
+def test_tight_limits_are_for_the_vetting_pass_to_keep(tight):
+    plain = Plain(replace(Limits(), **tight))
+    assert plain.encode(REQUEST) is None
+    assert plain.decode(pickle.dumps(REQUEST, 5)) is NOT_PLAIN
+
+
+def test_no_method_of_the_value_runs():
+    class Trap:
+        def __reduce_ex__(self, protocol):
+            raise AssertionError
+
+    class Text(str):
+        pass
+
+    assert PLAIN.encode([Trap()]) is None
+    assert PLAIN.encode([Text("x")]) is None
+    assert PLAIN.encode("\ud800") is None
+    assert PLAIN.encode(len) is None
