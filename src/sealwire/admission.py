@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
 
@@ -147,11 +148,17 @@ class Admission:
         with self.changed:
             return list(self._places)
 
-    def drop_all(self) -> None:
-        """End every connection from outside."""
+    def pending(self) -> list[Place]:
+        """Those whose peers have proved nothing yet."""
         with self.changed:
-            for place in self._places:
-                place.drop()
+            return self._pending()
+
+    def drop(self, places: Iterable[Place]) -> None:
+        """End those connections from outside."""
+        with self.changed:
+            for place in places:
+                if place in self._places:
+                    place.drop()
 
     def _pending(self) -> list[Place]:
         for place in self._places:

@@ -14,12 +14,12 @@ import socket
 import socketserver
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from sealwire.admission import Admission, Place, ProcessPlace
+from sealwire.admission import GRACE, Admission, Place, ProcessPlace
 from sealwire.channel import accept
 from sealwire.errors import (
     ConfigurationError,
@@ -37,6 +37,8 @@ logger = logging.getLogger("sealwire.server")
 
 _ROOM_WAIT = 0.05
 """Seconds for which the accepting loop waits for a place before it looks at its other duties."""
+_REAP_WAIT = 0.01
+"""Seconds between two looks for children that have ended: nothing wakes whoever waits for several of them."""
 _TERMINATION = 1.0
 """Seconds for those whose connections were ended under them."""
 
@@ -72,6 +74,8 @@ class TCPServer(socketserver.TCPServer):
         self._leaving, self._leave = socket.socketpair()
         self._leave.setblocking(False)
         self._going = False
+        self._drained = threading.Event()
+        self._drained.set()
         if ":" in str(server_address[0]):
             self.address_family = socket.AF_INET6
         try:
@@ -83,11 +87,15 @@ class TCPServer(socketserver.TCPServer):
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until shutdown or an exception, then drain."""
+        self._drained.clear()
         self._stay()
         try:
             super().serve_forever(poll_interval)
         finally:
-            self._drain()
+            try:
+                self._drain()
+            finally:
+                self._drained.set()
 
     def handle_request(self) -> None:
         """Accept one connection, serve it to its end, return; ``timeout`` bounds the wait for it, as in socketserver.
@@ -96,12 +104,17 @@ class TCPServer(socketserver.TCPServer):
         """
         self._stay()
         super().handle_request()
-        self._join(math.inf)
+        self._join(math.inf, self._admission.places())
 
     def shutdown(self) -> None:
-        """Stop serve_forever, from another thread; returns when it has drained."""
+        """Stop serve_forever, from another thread; returns when it has drained.
+
+        Called by a handler it does not wait for that, since the handler's own request is among those in hand.
+        """
         self._go()
         super().shutdown()
+        if threading.current_thread() not in [place.thread for place in self._admission.places()]:
+            self._drained.wait()
 
     def server_close(self) -> None:
         """Stop listening, drain, and release everything."""
@@ -185,13 +198,18 @@ class TCPServer(socketserver.TCPServer):
         if self._leave.fileno() < 0:
             return
         self._go()
-        self._join(monotonic() + self.security.limits.drain_timeout)
+        deadline = monotonic() + self.security.limits.drain_timeout
+        # Those that have proved nothing have nothing in hand that would be lost.
+        self._join(min(deadline, monotonic() + GRACE), self._admission.pending())
+        self._admission.drop(self._admission.pending())
+        self._join(deadline, self._admission.places())
         if self._admission.places():
-            self._admission.drop_all()
-            self._join(monotonic() + _TERMINATION)
+            self._admission.drop(self._admission.places())
+            self._join(monotonic() + _TERMINATION, self._admission.places())
 
-    def _join(self, deadline: float) -> None:
-        for place in self._admission.places():
+    def _join(self, deadline: float, places: Iterable[Place]) -> None:
+        """Wait until nobody serves those places any more."""
+        for place in places:
             place.join(deadline)
 
 
@@ -252,15 +270,17 @@ class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
 
     def collect_children(self, *, blocking: bool = False) -> None:
         """Reap the children that have ended."""
-        super().collect_children(blocking=blocking)
-        for pid in self._children.keys() - set(self.active_children or ()):
-            self._children.pop(pid).leave()
+        with self._admission.changed:
+            super().collect_children(blocking=blocking)
+            for pid in self._children.keys() - set(self.active_children or ()):
+                self._children.pop(pid).leave()
 
-    def _join(self, deadline: float) -> None:
+    def _join(self, deadline: float, places: Iterable[Place]) -> None:
+        awaited = set(places)
         self.collect_children()
-        while self._children and monotonic() < deadline:
+        while awaited.intersection(self._children.values()) and monotonic() < deadline:
             with self._admission.changed:
-                self._admission.changed.wait(0.01)
+                self._admission.changed.wait(_REAP_WAIT)
             self.collect_children()
 
 

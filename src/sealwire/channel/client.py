@@ -141,16 +141,7 @@ def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) 
     deadline = monotonic() + timeout
     name = canonical_host(host)
     where = f"{host}:{port}"
-    raw = _tcp(host, port, deadline)
-    try:
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock = security.client_context().wrap_socket(
-            raw, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=False
-        )
-    except OSError as error:
-        raw.close()
-        raise HandshakeFailed(f"TLS with {where} failed: {reason(error)}") from None
+    sock = _tcp(host, port, name, security.client_context(), deadline)
     try:
         return _handshake(sock, name, where, security, deadline)
     except BaseException:
@@ -158,7 +149,7 @@ def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) 
         raise
 
 
-def _tcp(host: str, port: int, deadline: float) -> socket.socket:
+def _tcp(host: str, port: int, name: str, context: ssl.SSLContext, deadline: float) -> ssl.SSLSocket:
     where = f"{host}:{port}"
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -166,8 +157,16 @@ def _tcp(host: str, port: int, deadline: float) -> socket.socket:
         raise TransportError(f"{where}: the host's address cannot be found") from None
     failed = "no address"
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
-        sock = socket.socket(family, kind, protocol)
+        # Wrapped before it is connected: wrap_socket drops a socket that its peer has reset, without closing it.
+        sock = context.wrap_socket(
+            socket.socket(family, kind, protocol),
+            server_hostname=name,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
         try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             # An address that never answers leaves the others their share.
             sock.settimeout(left(deadline) / (len(addresses) - number))
             sock.connect(address)

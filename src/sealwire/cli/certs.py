@@ -81,7 +81,7 @@ def init(
     """
     ca = create_ca(name, days=days, key_type=key_type)
     profiles: tuple[tuple[Profile, Sequence[str]], ...] = (("server", server), ("client", client))
-    leaves = {
+    leaves: dict[str, Issued] = {
         profile: ca.issue(*names, profile=profile, days=MAX_LEAF_DAYS, key_type=key_type)
         for profile, names in profiles
         if names

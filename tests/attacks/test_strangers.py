@@ -1,0 +1,186 @@
+"""Whoever comes without TLS or without the right certificate ends its own connection, with one line in the log."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from reference.peer import Ended, RefClient
+from sealwire import ThreadingTCPServer
+from support.service import Deployment, eventually, running
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+MARK = b"Marked4TheLog"
+
+
+class Watched:
+    """A server whose log is counted, and whose handler should see nobody but us."""
+
+    def __init__(self, deployment: Deployment, port: int, log: pytest.LogCaptureFixture, seen: list[bytes]) -> None:
+        self.deployment, self.port, self.log, self.seen = deployment, port, log, seen
+
+    def lines(self) -> list[logging.LogRecord]:
+        return [record for record in self.log.records if record.name.startswith("sealwire")]
+
+    def one_line(self) -> str:
+        """The only line that the stranger's connection left."""
+        eventually(self.lines)
+        with self.deployment.client(self.port, raw=True) as client:
+            assert client.send_request(b"honest") == b"honest"
+        assert self.seen == [b"honest"]
+        records = self.lines()
+        assert len(records) == 1
+        assert MARK.decode() not in repr(records[0].__dict__)
+        assert records[0].levelno == logging.WARNING
+        return records[0].getMessage()
+
+
+@pytest.fixture
+def watched(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> Iterator[Watched]:
+    seen: list[bytes] = []
+
+    def respond(message: bytes) -> bytes:
+        seen.append(message)
+        return message
+
+    caplog.set_level(logging.INFO, "sealwire")
+    security = deployment.server_security(raw=True, limits={"handshake_timeout": 0.5})
+    with running(ThreadingTCPServer(("127.0.0.1", 0), respond, security)) as port:
+        yield Watched(deployment, port, caplog, seen)
+
+
+def exchange(port: int, data: bytes, *, end: bool) -> bytes:
+    """Send bytes over plain TCP; what came back until the end."""
+    with socket.create_connection(("127.0.0.1", port), 5) as sock:
+        sock.sendall(data)
+        if end:
+            sock.shutdown(socket.SHUT_WR)
+        came = b""
+        try:
+            while piece := sock.recv(4096):
+                came += piece
+        except ConnectionResetError:
+            pass
+        return came
+
+
+@pytest.mark.parametrize("end", [True, False], ids=["and FIN", "and waits"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        MARK,
+        b"GET /" + MARK + b" HTTP/1.1\r\nHost: " + MARK + b"\r\n\r\n",
+        b"SSH-2.0-" + MARK + b"\r\n",
+        # The article's own client: a length and a pickle.
+        (64).to_bytes(4, "big") + b"\x80\x04c" + MARK * 5,
+        b"\x16\x03\x01\x00\xff" + MARK,
+        MARK * 5000,
+        *(random.Random(seed).randbytes(600) for seed in range(6)),
+    ],
+    ids=["nothing", "text", "HTTP", "SSH", "article", "half a ClientHello", "much", *(f"random {n}" for n in range(6))],
+)
+def test_plain_tcp(watched: Watched, data: bytes, end: bool) -> None:
+    came = exchange(watched.port, data, end=end)
+    # At most an alert: nothing of ours is ever sent before TLS.
+    assert len(came) <= 7
+    assert b"HTTP" not in came
+    assert watched.one_line().startswith("127.0.0.1:")
+
+
+def test_reset_at_once(watched: Watched) -> None:
+    sock = socket.create_connection(("127.0.0.1", watched.port), 5)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    sock.close()
+    watched.one_line()
+
+
+def test_http_inside_tls(watched: Watched) -> None:
+    with watched.deployment.ref_client(watched.port, until="tls") as client:
+        client.send_raw(b"GET /" + MARK + b" HTTP/1.1\r\n\r\n")
+        with pytest.raises(Ended):
+            client.read_unverified(3)
+    assert "bytes was announced" in watched.one_line() or "bytes were announced" in watched.lines()[0].getMessage()
+
+
+def test_silent_after_tls(watched: Watched) -> None:
+    with watched.deployment.ref_client(watched.port, until="tls") as client, pytest.raises(Ended):
+        client.read_unverified(3)
+    assert "in time" in watched.one_line()
+
+
+def adjusted(change: Callable[[ssl.SSLContext], object], **options: object) -> dict[str, object]:
+    return {"adjust": change} | options
+
+
+def _tls12(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (adjusted(_tls12), "unsupported protocol"),
+        (adjusted(lambda context: context.set_alpn_protocols(["h2"])), "did not offer the protocol sealwire/1"),
+        (adjusted(lambda context: context.set_alpn_protocols([])), "did not offer the protocol sealwire/1"),
+        ({"cert": None, "key": None}, "peer did not return a certificate"),
+        ({"role": "stranger"}, "certificate is not acceptable: (unable to get|self.signed)"),
+        ({"role": "expired"}, "certificate is not acceptable: certificate has expired"),
+        ({"role": "other client"}, "not on the peer list"),
+        ({"role": "server only"}, "certificate is not acceptable: (unsuitable|unsupported) certificate purpose"),
+        ({"key_id": "k9"}, "key id that is unknown"),
+        ({"psk": MARK * 3}, "wrong tag"),
+        ({"server_name": "localhost/other"}, "another server name"),
+        ({"codec": "pickle-5"}, "another codec than raw"),
+    ],
+    ids=[
+        "TLS 1.2", "ALPN h2", "no ALPN", "no certificate", "other CA", "expired", "not on the list", "wrong use",
+        "key id", "key", "name", "codec",
+    ],
+)  # fmt: skip
+def test_refused(watched: Watched, tmp_path: Path, options: dict[str, object], expected: str) -> None:
+    deployment = watched.deployment
+    role = options.get("role")
+    if role == "stranger":
+        deployment.files["stranger"] = Deployment(tmp_path).files["client"]
+    elif role == "expired":
+        deployment.files["expired"] = deployment.expired("expired", "client.example")
+    elif role == "server only":
+        deployment.files["server only"] = deployment.place.leaf("server only", "client.example", profile="server")
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - any: whether TLS or Sealwire says no is the server's to log
+        deployment.ref_client(watched.port, **options).read_frame(3)
+    assert not isinstance(caught.value, TimeoutError)
+    assert re.search(expected, watched.one_line())
+
+
+def test_many_at_once(watched: Watched) -> None:
+    """Fifty strangers, fifty lines."""
+    threads = [
+        threading.Thread(target=exchange, args=(watched.port, MARK * number), kwargs={"end": True})
+        for number in range(50)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    eventually(lambda: len(watched.lines()) == 50)
+    assert MARK.decode() not in watched.log.text
+
+
+def test_reference_client_is_no_stranger(watched: Watched) -> None:
+    """That the refusals above are not of everybody."""
+    client: RefClient
+    with watched.deployment.ref_client(watched.port) as client:
+        client.send_close()
+        assert client.expect_end().code == 0
+    assert watched.lines() == []
