@@ -27,6 +27,8 @@ _BACK_OFF = 0.05
 """Seconds before the first new attempt after REJECT 4 or 5; doubled each time, at most 1 s."""
 _RESEND_AFTER = (CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY)
 _random = SystemRandom()
+_process = object()
+"""Another one in each process, for less than asking the kernel each time."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -56,7 +58,7 @@ class SynchronousTCPClient:
         self.wait = _seconds("wait", wait)
         self.security = security
         self._channel: ClientChannel | None = None
-        self._process = os.getpid()
+        self._process = _process
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -121,7 +123,7 @@ class SynchronousTCPClient:
 
     def close(self) -> None:
         """Close the connection, if there is one. The next request opens a new one."""
-        if self._process != os.getpid():
+        if self._process is not _process:
             self._after_fork()
         with self._lock:
             channel, self._channel = self._channel, None
@@ -129,7 +131,7 @@ class SynchronousTCPClient:
                 channel.close()
 
     def _acquire(self, seconds: float) -> None:
-        if self._process != os.getpid():
+        if self._process is not _process:
             self._after_fork()
         if not self._lock.acquire(timeout=seconds):
             raise DeadlineExceeded(
@@ -197,7 +199,7 @@ class SynchronousTCPClient:
 
     def _after_fork(self) -> None:
         """In a forked child the connection is the parent's, and so is whoever held the lock."""
-        self._process = os.getpid()
+        self._process = _process
         self._lock = threading.Lock()
         channel, self._channel = self._channel, None
         if channel is not None:
@@ -209,6 +211,14 @@ def _unprocessed(channel: ClientChannel, closed: ConnectionClosed) -> bool:
     if not channel.sent:
         return True
     return closed.code in _RESEND_AFTER and closed.last is not None and closed.last < channel.sequence
+
+
+def _forked() -> None:
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _seconds(name: str, value: float) -> float:

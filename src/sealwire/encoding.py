@@ -7,6 +7,7 @@ from typing import Any, Final
 from sealwire.errors import EncodeError
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder, Encoder
+from sealwire.pickling.plain import NOT_PLAIN, Plain
 
 __all__ = ["Allowlist", "Codec", "RawCodec", "decode", "encode"]
 
@@ -23,20 +24,22 @@ class Codec:
     name: Final = "pickle-5"
     """How the handshake calls it (docs/protocol.md, section 3)."""
 
-    __slots__ = ("_decoder", "_encoder", "allowlist", "limits")
+    __slots__ = ("_decoder", "_encoder", "_plain", "allowlist", "limits")
 
     def __init__(self, allowlist: Allowlist | None = None, *, limits: Limits | None = None) -> None:
         self.allowlist: Final = allowlist if allowlist is not None else Allowlist()
         self.limits: Final = limits if limits is not None else Limits()
         self._decoder: Final = Decoder(self.allowlist, self.limits)
         self._encoder: Final = Encoder(self.allowlist, self.limits, self._decoder)
+        self._plain: Final = Plain(self.limits)
 
     def encode(self, value: object) -> bytes:
         """An ordinary pickle of protocol 5.
 
         Raises EncodeError, naming the path to what is wrong, for each value that :meth:`decode` would refuse.
         """
-        return self._encoder.encode(value)
+        data = self._plain.encode(value)
+        return self._encoder.encode(value) if data is None else data
 
     def decode(self, data: Buffer) -> Any:
         """The value that was encoded: by :meth:`encode`, or by ``pickle.dumps`` at protocols 2 to 5.
@@ -45,6 +48,10 @@ class Codec:
         Raises DecodeError, of which a subclass says what was wrong, with nothing built; TypeError where ``data`` is not
         bytes, bytearray or memoryview.
         """
+        if type(data) is bytes:
+            value = self._plain.decode(data)
+            if value is not NOT_PLAIN:
+                return value
         return self._decoder.decode(data)
 
     def __repr__(self) -> str:

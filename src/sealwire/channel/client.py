@@ -80,7 +80,7 @@ class ClientChannel(Channel):
     def usable(self, deadline: float) -> bool:
         """Whether the connection can take a request: looks for a CLOSE or an end that waits to be read."""
         try:
-            while not self._closed and self.failure is None and (self._sock.pending() or self._input.poll(0)):
+            while not self._closed and self.failure is None and (self._buffered or self._input.poll(0)):
                 self.receive(deadline, ready=True)
                 if self._protocol.next_event() is not None:
                     return False

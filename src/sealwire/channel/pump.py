@@ -39,6 +39,7 @@ class Channel:
         self._protocol = protocol
         self._limits = limits
         self._closed = False
+        self._filled = False
         sock.setblocking(False)
         self._input = select.poll()
         self._input.register(sock, select.POLLIN)
@@ -82,15 +83,21 @@ class Channel:
 
     def flush(self, deadline: float) -> None:
         """Write all that is queued. Raises DeadlineExceeded, ConnectionClosed."""
-        for piece in self._protocol.data_to_send():
-            try:
-                self._write(piece, deadline)
-            except TimeoutError:
-                self.failure = DeadlineExceeded("the peer did not take what was sent to it in time")
-                raise self.failure from None
-            except OSError as error:
-                self.failure = error
-                raise ConnectionClosed(f"the connection broke while sending: {reason(error)}") from None
+        try:
+            for piece in self._protocol.data_to_send():
+                while piece:
+                    try:
+                        piece = piece[self._sock.send(piece) :]
+                    except ssl.SSLWantWriteError:
+                        self._wait_for_output(deadline)
+                    except ssl.SSLWantReadError:
+                        self._wait_for_input(deadline)
+        except TimeoutError:
+            self.failure = DeadlineExceeded("the peer did not take what was sent to it in time")
+            raise self.failure from None
+        except OSError as error:
+            self.failure = error
+            raise ConnectionClosed(f"the connection broke while sending: {reason(error)}") from None
 
     def receive(self, deadline: float, *, ready: bool = False) -> None:
         """Read once. The end of the stream is the protocol's to report. Raises DeadlineExceeded.
@@ -98,16 +105,18 @@ class Channel:
         ready: whether there is probably something to read, so that waiting for it first would be for nothing.
         """
         try:
-            if not ready and not self._sock.pending():
+            if not ready and not self._buffered:
                 self._wait_for_input(deadline)
-            count = None
-            while count is None:
+            while True:
+                buffer = self._protocol.get_buffer()
                 try:
-                    count = self._sock.recv_into(self._protocol.get_buffer())
+                    count = self._sock.recv_into(buffer)
+                    break
                 except ssl.SSLWantReadError:
                     self._wait_for_input(deadline)
                 except ssl.SSLWantWriteError:
                     self._wait_for_output(deadline)
+            self._filled = count == len(buffer)
         except TimeoutError:
             raise DeadlineExceeded("nothing came from the peer in time") from None
         except OSError as error:
@@ -118,18 +127,10 @@ class Channel:
         else:
             self._protocol.eof_received()
 
-    def _write(self, data: bytes | memoryview, deadline: float) -> None:
-        while True:
-            try:
-                sent = self._sock.send(data)
-            except ssl.SSLWantWriteError:
-                self._wait_for_output(deadline)
-            except ssl.SSLWantReadError:
-                self._wait_for_input(deadline)
-            else:
-                if sent == len(data):
-                    return
-                data = memoryview(data)[sent:]
+    @property
+    def _buffered(self) -> bool:
+        """Whether TLS has something to read that poll does not see: only if the last read was not given all."""
+        return self._filled and self._sock.pending() > 0
 
     def _wait_for_input(self, deadline: float) -> None:
         if not self._input.poll(left(deadline) * 1000):

@@ -164,7 +164,7 @@ class ServerChannel(Channel):
                 return event
             if not self._protocol.inside_frame:
                 frame = None
-                if not self._sock.pending():
+                if not self._buffered:
                     ready = self._wake.poll(max(0.0, idle - monotonic()) * 1000)
                     looked = True
                     if not ready:
