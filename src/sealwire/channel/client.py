@@ -118,9 +118,11 @@ class ClientChannel(Channel):
     def _send_request(self, payload: bytes | memoryview, deadline: float) -> None:
         self.sent = False
         self.sequence = self._protocol.send_request(payload, wait=max(0.0, deadline - monotonic()))
-        with suppress(ConnectionClosed):
+        try:
             self.flush(deadline)
             self.sent = True
+        except ConnectionClosed:  # the reply that does not come reports it, with what explains it
+            pass
 
     def _awaited(self, deadline: float) -> Event:
         event = self.next_event(deadline)

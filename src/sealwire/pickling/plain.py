@@ -33,28 +33,27 @@ _LONGEST: Final = 64
 """Bytes of one str or bytes that goes the short way."""
 
 
-def _sized(opcode: bytes) -> bytes:
+def _sized(opcode: bytes, byte: bytes) -> bytes:
     """A pattern for an opcode with one byte of length, and that many bytes."""
-    return opcode + b"(?:" + b"|".join(re.escape(bytes([n])) + b".{%d}" % n for n in range(_LONGEST + 1)) + b")"
+    lengths = b"|".join(re.escape(bytes([n])) + byte + b"{%d}" % n for n in range(_LONGEST + 1))
+    return opcode + b"(?:" + lengths + b")"
 
 
 _MESSAGE: Final = re.compile(
     rb"\x80\x05\x95.{8}(?:"  # PROTO 5, FRAME
     + b"|".join(
         (
-            rb"\x94",  # MEMOIZE
-            _sized(rb"\x8c"),  # SHORT_BINUNICODE
-            rb"[N\x88\x89\]}()tuseaK\x85\x86\x87]".replace(b"K", b""),  # constants, containers and what fills them
-            rb"K.|M..|J.{4}|G.{8}",  # BININT1, BININT2, BININT, BINFLOAT
-            _sized(b"C"),  # SHORT_BINBYTES
+            rb"[\x94N\x88\x89\]}()tusea\x85\x86\x87]",  # MEMOIZE, constants, containers and what fills them
+            _sized(rb"\x8c", rb"[^\xed]"),  # SHORT_BINUNICODE; the first byte of a lone surrogate is 0xed
+            rb"K.|M..|J.{4}",  # BININT1, BININT2, BININT
+            rb"G[^\x7f\xff].{7}",  # BINFLOAT; not NaN, which is no key, and here nobody knows what is one
+            _sized(b"C", b"."),  # SHORT_BINBYTES
         )
     )
     + rb")*+\.",  # STOP
     re.DOTALL,
 )
 _NESTING: Final = (b"]", b"}", b"(", b"\x85", b"\x86", b"\x87")
-_NAN: Final = (b"G\x7f", b"G\xff")
-_SURROGATE: Final = b"\xed"  # the first byte of each, in UTF-8
 
 
 class Plain:
@@ -94,10 +93,6 @@ class Plain:
         return (
             size <= self._size
             and _MESSAGE.fullmatch(data) is not None
-            and _SURROGATE not in data
-            # NaN is no key, and here nobody knows which values are keys.
-            and _NAN[0] not in data
-            and _NAN[1] not in data
             # Each level of nesting takes one of these bytes and another one.
             and (size <= 2 * self._max_depth or sum(map(data.count, _NESTING)) < self._max_depth)
         )
@@ -125,6 +120,8 @@ class _Sink:
 
 class _PlainPickler(pickle.Pickler):
     """Stops at whatever is not plain data before any method of it runs."""
+
+    __slots__ = ()
 
     def reducer_override(self, _: Any) -> Any:
         raise _NotPlain

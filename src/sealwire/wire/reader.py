@@ -107,8 +107,9 @@ class Reader:
             return None
         raw = self._window[start : start + size].tobytes()
         self._start = start + size
-        if self._mac is not None:
-            verify(raw, self._mac)
+        mac = self._mac
+        if mac is not None and not compare_digest(mac.tag(raw[:-TAG]), raw[-TAG:]):
+            raise _bad_tag()
         return Frame(kind, flags, wait, sequence, reply_to, raw[HEAD.size : -TAG], raw)
 
     def _check(self, length: int) -> None:
@@ -149,7 +150,11 @@ class Reader:
 def verify(frame: bytes, mac: Mac) -> None:
     """Raises BadTag unless a whole frame ends with the MAC of all before it; in constant time."""
     if not compare_digest(mac.tag(frame[:-TAG]), frame[-TAG:]):
-        raise BadTag("a frame's tag is wrong: it was altered on the way, or made with another key")
+        raise _bad_tag()
+
+
+def _bad_tag() -> BadTag:
+    return BadTag("a frame's tag is wrong: it was altered on the way, or made with another key")
 
 
 class _Body:
@@ -190,5 +195,5 @@ class _Body:
 
     def verified(self) -> memoryview:
         if not compare_digest(self._mac.finish(self._running), self._view[self._signed :]):
-            raise BadTag("a frame's tag is wrong: it was altered on the way, or made with another key")
+            raise _bad_tag()
         return self._view[: self._signed].toreadonly()
