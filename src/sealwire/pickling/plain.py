@@ -5,8 +5,8 @@ and sending it. Two things that run in C stand in for it where they can:
 
 1. A regular expression admits only opcodes that make ``None``, ``bool``, small ``int``, ``float``, ``str``, ``bytes``,
    ``list``, ``tuple`` and ``dict``. None of them names, calls, imports or refers back to anything, so nothing is
-   shared, nothing is a cycle, and whatever such bytes do to CPython's unpickler costs time and memory in proportion to their
-   number, which is bounded.
+   shared, nothing is a cycle, and whatever such bytes do to CPython's unpickler costs time and memory in proportion
+   to their number, which is bounded.
 2. What comes out is pickled again, and must give the very same bytes. So what else the vetting pass refuses (left-over
    stack, trailing bytes, duplicate keys, any second spelling of a value) differs, and goes the long way.
 
@@ -67,15 +67,21 @@ class Plain:
         )
         self._size = min(SMALL, limits.max_frame - FRAME_OVERHEAD) if generous else 0
         self._max_depth = limits.max_depth
+        self._idle: list[_PlainPickler] = []
 
     def encode(self, value: object) -> bytes | None:
         """The pickle of a value, or None where it has to go the long way."""
-        sink = _Sink(self._size)
+        # Making a pickler costs as much as its work on a small message. Taking one off a list and putting it back are
+        # atomic, so that no two threads (and no value that is encoded while another one is) share it.
         try:
-            _PlainPickler(sink, PROTOCOL).dump(value)
-        except (_NotPlain, pickle.PicklingError, RecursionError, UnicodeEncodeError):
-            return None
-        return sink.data if self._admits(sink.data) else None
+            pickler = self._idle.pop()
+        except IndexError:
+            pickler = _PlainPickler(self._size)
+        data = pickler.dumps(value)
+        if data is None:
+            return None  # and the pickler, which stopped half-way, is not used again
+        self._idle.append(pickler)
+        return data if self._admits(data) else None
 
     def decode(self, data: bytes) -> Any:
         """The value, or NOT_PLAIN where the message has to go the long way."""
@@ -102,26 +108,30 @@ class _NotPlain(Exception):  # never seen outside
     """The value has something that is not plain data, or is too large."""
 
 
-class _Sink:
-    """Takes the one piece in which a small pickle comes."""
-
-    __slots__ = ("_size", "data")
+class _PlainPickler(pickle.Pickler):
+    """Pickles small plain values, and stops at whatever is not plain data before any method of it runs."""
 
     def __init__(self, size: int) -> None:
+        super().__init__(self, PROTOCOL)  # all of a file that it needs is write
         self._size = size
-        self.data = b""
+        self._data = b""
+
+    def dumps(self, value: object) -> bytes | None:
+        """The pickle, or None."""
+        try:
+            self.dump(value)
+        except (_NotPlain, pickle.PicklingError, RecursionError, UnicodeEncodeError):
+            return None
+        self.clear_memo()
+        data, self._data = self._data, b""
+        return data
 
     def write(self, data: bytes) -> int:
-        if self.data or len(data) > self._size:
+        """The pickle, which comes in one piece if it is small."""
+        if self._data or len(data) > self._size:
             raise _NotPlain
-        self.data = data
+        self._data = data
         return len(data)
-
-
-class _PlainPickler(pickle.Pickler):
-    """Stops at whatever is not plain data before any method of it runs."""
-
-    __slots__ = ()
 
     def reducer_override(self, _: Any) -> Any:
         raise _NotPlain
