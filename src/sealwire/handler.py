@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import secrets
 import socketserver
@@ -98,9 +99,13 @@ def handler_class(handler: object) -> type[socketserver.BaseRequestHandler]:
             raise ConfigurationError(f"{handler.__qualname__} must be derived from sealwire.RequestHandler")
         if handler.respond is RequestHandler.respond and handler.handle is RequestHandler.handle:
             raise ConfigurationError(f"{handler.__qualname__} needs a method respond(message) or handle()")
+        if inspect.iscoroutinefunction(handler.respond) or inspect.iscoroutinefunction(handler.handle):
+            raise ConfigurationError(f"{handler.__qualname__}: this server runs no coroutines; take `async` away")
         return handler
     if not callable(handler):
         raise ConfigurationError("a handler must be a class derived from sealwire.RequestHandler or a function")
+    if inspect.iscoroutinefunction(handler):
+        raise ConfigurationError("a handler must be an ordinary function; this server runs no coroutines")
     function: Callable[[Any], Any] = handler
 
     class FunctionHandler(RequestHandler):

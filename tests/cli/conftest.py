@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sealwire.cli.app import app
+from support.commands import furnish
+from support.service import Deployment
 
 Run = Callable[..., Result]
 
@@ -31,3 +33,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def python() -> list[str]:
     """The beginning of a command line that runs `sealwire` in a process of its own, warnings as errors."""
     return [sys.executable, "-W", "error", "-m", "sealwire"]
+
+
+@pytest.fixture
+def directory(tmp_path: Path, deployment: Deployment) -> Path:
+    """A directory in which `sealwire serve` and `sealwire call` can work."""
+    furnish(tmp_path, deployment)
+    return tmp_path

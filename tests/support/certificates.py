@@ -180,7 +180,7 @@ class Handshake:
         server: ssl.SSLContext,
         client: ssl.SSLContext,
         *,
-        host: str | None = HOST,
+        host: str = HOST,
         session: ssl.SSLSession | None = None,
     ) -> None:
         self.to_server, self.to_client = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -12,6 +12,9 @@ import os
 import resource
 import signal
 import sys
+import threading
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +51,21 @@ def main(settings: dict[str, Any]) -> None:
         print(server.server_address[1], flush=True)
         if "descriptors" in settings:
             resource.setrlimit(resource.RLIMIT_NOFILE, (settings["descriptors"], settings["descriptors"]))
-        try:
+        if settings.get("mode") == "thread":
+            serve_in_a_thread(server)
+            return
+        with suppress(KeyboardInterrupt):
             server.serve_forever(poll_interval=0.01)
-        except KeyboardInterrupt:
-            pass
+
+
+def serve_in_a_thread(server: Any) -> None:
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
+    # Since CPython 3.12 there is a warning where a process with threads forks; this one means to.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    thread.start()
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+    server.shutdown()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -134,7 +133,6 @@ def zombies(process: int) -> list[int]:
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """Afterwards there are no more threads, descriptors and child processes than before."""
-    gc.collect()
     before = set(threading.enumerate()), descriptors(), set(children())
     yield
 

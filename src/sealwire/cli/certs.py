@@ -72,9 +72,9 @@ def init(
     force: bool,
     directory: Path,
 ) -> None:
-    """Make a certificate authority, and its first certificates if names are given.
+    """Make a certificate authority.
 
-    ca.pem is for every server and client, ca.key for none of them.
+    With names, its first certificates as well. ca.pem is for every server and client, ca.key for none of them.
 
     \b
     sealwire certs init --server localhost --server 127.0.0.1 --client client.example

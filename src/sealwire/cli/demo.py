@@ -86,7 +86,7 @@ def present(
         _show(console, running.arguments, running.announced)
         _head(console, "A client, another process, with a request; its reply")
         _show(console, client.arguments, json.dumps(client.ask()))
-        _head(console, "Attacks, each from a process of its own; after each, the good client asks (#: the handler's count)")
+        _head(console, "Attacks, each from its own process; after each, the good client's turn (#: requests handled)")
         failed, warnings = [], []
         for name in attacks:
             found = _attack(console, place.directory, running, client, name)
@@ -132,7 +132,7 @@ def _attack(console: Console, directory: Path, server: Server, client: Client, n
         )
     )
     failed = [f"{attack.title}: {wrong}"] if wrong else []
-    if attack is ATTACKS["hostile-pickle"] and not executed:
+    if name == "hostile-pickle" and not executed:
         failed += _prove_hostile(console, directory)
     return failed
 

@@ -1,0 +1,310 @@
+"""`sealwire call` and `sealwire ping` as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from ipaddress import ip_address, ip_network
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import UUID
+
+import pytest
+from click.testing import CliRunner
+
+from sealwire.cli.app import app
+from sealwire.cli.call import as_json
+from support.commands import Served, furnish, write_config
+from support.service import Deployment
+
+VALUES = """\
+import datetime, decimal, os, pathlib
+from sealwire import Security
+
+
+def respond(message):
+    if message == "values":
+        return {
+            "when": datetime.datetime(2026, 11, 24, 8, tzinfo=datetime.timezone.utc),
+            "price": decimal.Decimal("12.50"),
+            "raw": b"\\x00\\xff",
+            "tags": {"b", "a"},
+            "pair": (1, None),
+            "huge": 2 ** 16_000,
+            "by number": {1: "one"},
+            "not finite": float("inf"),
+        }
+    if message == "hold":
+        with open("go") as fifo:
+            fifo.read()
+    if message == "die once" and not os.path.exists("died"):
+        pathlib.Path("died").touch()
+        os._exit(1)
+    if message == "fail":
+        raise ValueError
+    return message
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, deployment: Deployment) -> Path:
+    directory = tmp_path_factory.mktemp("call")
+    furnish(directory, deployment)
+    (directory / "values.py").write_text(VALUES)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def served(place: Path) -> Iterator[Served]:
+    python = [sys.executable, "-W", "error", "-m", "sealwire"]
+    with Served(python, place, "--server", "forking", handler="values:respond") as served:
+        yield served
+
+
+def sealwire(
+    python: list[str], served: Served, command: str, *arguments: str, status: int = 0, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run(
+        [*python, command, f"localhost:{served.port}", *arguments, "--config", "client.toml"],
+        cwd=served.directory,
+        input=stdin,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert (done.stderr == b"") is (status == 0)
+    return done
+
+
+def error(done: subprocess.CompletedProcess[bytes]) -> str:
+    assert done.stdout == b""
+    assert done.stderr.startswith(b"Error: ")
+    assert done.stderr.count(b"\n") == 1
+    return done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "value", [{"item": "tea", "count": [1, -2.5e3, None, True]}, 0, "ä\u2028", {}, [], False, None]
+)
+def test_prints_the_reply_as_json(python: list[str], served: Served, value: Any) -> None:
+    done = sealwire(python, served, "call", json.dumps(value))
+    assert json.loads(done.stdout) == value
+    assert done.stdout.isascii()
+
+
+def test_reads_standard_input(python: list[str], served: Served) -> None:
+    done = sealwire(python, served, "call", "-", stdin=' {"é": "\n"}'.replace("\n", "\\n").encode())
+    assert json.loads(done.stdout) == {"é": "\n"}
+
+
+def test_prints_what_json_lacks(python: list[str], served: Served) -> None:
+    assert json.loads(sealwire(python, served, "call", '"values"').stdout, parse_int=str) == {
+        "when": "2026-11-24T08:00:00+00:00",
+        "price": "12.50",
+        "raw": "AP8=",
+        "tags": ["a", "b"],
+        "pair": ["1", None],
+        "huge": _digits(2**16_000),
+        "by number": [["1", "one"]],
+        "not finite": "inf",
+    }
+
+
+def _digits(number: int) -> str:
+    """More than the 4,300 that str() makes."""
+    high, low = divmod(number, 10**4000)
+    return f"{high}{low:04000d}"
+
+
+def test_the_servers_fault(python: list[str], served: Served) -> None:
+    line = error(sealwire(python, served, "call", '"fail"', status=1))
+    assert line.startswith("Error: the server answered fault 19: the handler failed (id ")
+
+
+def test_waits_no_longer_than_told(python: list[str], served: Served) -> None:
+    line = error(sealwire(python, served, "call", '"hold"', "--wait", "1", status=1))
+    assert "in time" in line
+    (served.directory / "go").write_text("")
+
+
+def test_sends_again_only_what_is_idempotent(python: list[str], served: Served) -> None:
+    died = served.directory / "died"
+    line = error(sealwire(python, served, "call", '"die once"', status=1))
+    assert "the server may or may not have acted on it" in line
+    died.unlink()
+    assert json.loads(sealwire(python, served, "call", '"die once"', "--idempotent").stdout) == "die once"
+    assert died.exists()
+
+
+def test_connects_no_longer_than_told(python: list[str], served: Served) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = subprocess.run(
+            [*python, "ping", f"127.0.0.1:{silent.getsockname()[1]}", "--config", "client.toml", "--timeout", "0.3"],
+            cwd=served.directory,
+            capture_output=True,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "did not complete TLS in time" in error(done)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_ping_prints_milliseconds(python: list[str], served: Served, count: int) -> None:
+    lines = sealwire(python, served, "ping", "--count", str(count)).stdout.decode().splitlines()
+    assert len(lines) == count
+    for line in lines:
+        match = re.fullmatch(r"(\d+\.\d{3}) ms", line)
+        assert match is not None
+        assert 0 < float(match[1]) < 10_000
+
+
+def test_ipv6(python: list[str], tmp_path: Path, deployment: Deployment) -> None:
+    furnish(tmp_path, deployment)
+    cert, key = deployment.place.leaf("ipv6", "::1")
+    write_config(tmp_path / "server.toml", deployment, cert=str(cert), key=str(key), peers=["dns:client.example"])
+    with Served(python, tmp_path, "--host", "::1") as served:
+        for command in (["call", f"[::1]:{served.port}", "1"], ["ping", f"[::1]:{served.port}"]):
+            subprocess.run([*python, *command, "--config", "client.toml"], cwd=tmp_path, check=True, timeout=20)
+
+
+# In this process: what goes wrong before anything is sent
+
+
+def failing(place: Path, *arguments: str, status: int, config: str = "client.toml", stdin: bytes = b"") -> str:
+    result = CliRunner().invoke(app, [*arguments, "--config", str(place / config)], input=stdin)
+    assert result.exit_code == status, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost",
+        ":1",
+        "localhost:",
+        "localhost:0",
+        "localhost:65536",
+        "localhost:-1",
+        "::1:80",
+        "[::1]",
+        "[]:1",
+        "a b:",
+    ],
+)
+@pytest.mark.parametrize("command", [["call", "1"], ["ping"]])
+def test_an_address_has_a_form(place: Path, command: list[str], address: str) -> None:
+    line = failing(place, command[0], address, *command[1:], status=2)
+    assert "expected HOST:PORT like server.example:7443 or [::1]:7443" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a": }', "line 1, column 7: Expecting value"),
+        ("tea", "line 1, column 1: Expecting value"),
+        ("", "line 1, column 1: Expecting value"),
+        ("[NaN]", "NaN is no JSON"),
+        ("-Infinity", "-Infinity is no JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ("1" * 5_000, "Exceeds the limit"),
+    ],
+)
+def test_a_message_is_json(place: Path, text: str, says: str) -> None:
+    assert says in failing(place, "call", "localhost:1", "-", status=2, stdin=text.encode())
+
+
+def test_standard_input_is_text(place: Path) -> None:
+    assert "not UTF-8 text" in failing(place, "call", "localhost:1", "-", status=2, stdin=b'"\xff"')
+
+
+def test_the_codec_is_for_objects(place: Path, deployment: Deployment) -> None:
+    cert, key = deployment.files["client"]
+    write_config(place / "raw.toml", deployment, cert=str(cert), key=str(key), codec="raw")
+    assert "raw.toml: the codec 'raw' takes bytes" in failing(
+        place, "call", "localhost:1", "1", status=1, config="raw.toml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["call", "localhost:1", "1", "--wait", "0"], "wait must be a number of seconds above 0"),
+        (["call", "localhost:1", "1", "--timeout", "nan"], "timeout must be a number of seconds above 0"),
+        (["ping", "localhost:1", "--timeout", "1e9"], "timeout must be a number of seconds above 0"),
+        (["call", "a..b:1", "1"], "'a..b' is neither a DNS name nor an IP address"),
+        (["call", "localhost:1", '"\\ud800"'], "surrogate"),
+    ],
+)
+def test_what_cannot_work_is_one_line(place: Path, arguments: list[str], says: str) -> None:
+    line = failing(place, *arguments, status=1)
+    assert line.startswith("Error: ")
+    assert line.count("\n") == 1
+    assert says in line
+
+
+def test_nobody_there(place: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    line = failing(place, "ping", f"127.0.0.1:{port}", status=1)
+    assert line == f"Error: cannot connect to 127.0.0.1:{port}: Connection refused\n"
+
+
+@dataclass
+class Point:
+    x: int
+    y: Any
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (True, True),
+        (1.5, 1.5),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        (1 + 2j, "(1+2j)"),
+        (bytearray(b"ab"), "YWI="),
+        (date(2026, 11, 24), "2026-11-24"),
+        (time(8, 30), "08:30:00"),
+        (datetime(2026, 11, 24, 8, 30), "2026-11-24T08:30:00"),
+        (timedelta(days=1, seconds=2), "1 day, 0:00:02"),
+        (UTC, "UTC"),
+        (Decimal("-0.10"), "-0.10"),
+        (Fraction(1, 3), "1/3"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (PurePosixPath("/etc/hosts"), "/etc/hosts"),
+        (ip_address("::1"), "::1"),
+        (ip_network("10.0.0.0/8"), "10.0.0.0/8"),
+        ((1, (2, [3])), [1, [2, [3]]]),
+        (deque([1, b"a"]), [1, "YQ=="]),
+        (frozenset({"b", "a", 3}), ["a", "b", 3]),
+        ({(1, 2), (0, 9)}, [[0, 9], [1, 2]]),
+        ({"a": {"b": b""}}, {"a": {"b": ""}}),
+        ({1: "a", "1": "b"}, [[1, "a"], ["1", "b"]]),
+        ({(1, 2): {3}}, [[[1, 2], [3]]]),
+        (OrderedDict(a=1), {"a": 1}),
+        (Counter("aa"), {"a": 2}),
+        (defaultdict(list, a=[1]), {"a": [1]}),
+        (Point(1, {2}), {"x": 1, "y": [2]}),
+    ],
+)
+def test_as_json(value: Any, expected: Any) -> None:
+    result = as_json(value)
+    assert result == expected
+    assert type(result) is type(expected)
+    assert json.loads(json.dumps(result, allow_nan=False)) == expected

@@ -1,0 +1,229 @@
+"""`sealwire serve` as a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sealwire import ConnectionClosed, RemoteError, Security, SynchronousTCPClient
+from sealwire.cli.app import app
+from support.commands import Served
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+KINDS = ["threading", "forking", "single"]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def background() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as executor:
+        yield executor
+
+
+def client(served: Served, host: str = "127.0.0.1") -> SynchronousTCPClient:
+    return SynchronousTCPClient(
+        host, served.port, 10, 20, security=Security.from_toml(served.directory / "client.toml")
+    )
+
+
+@pytest.fixture
+def refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refused]:
+    """What it says on standard error where it cannot serve; in this process, which forgets the modules afterwards."""
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry != ""])
+
+    def refused(handler: str, *arguments: str, status: int = 1) -> str:
+        importlib.invalidate_caches()
+        result = CliRunner().invoke(app, ["serve", handler, "--config", "server.toml", *arguments])
+        assert isinstance(result.exception, SystemExit), result.exception
+        assert result.exit_code == status, result.stderr
+        assert result.stdout == ""
+        if status == 1:
+            assert result.stderr.startswith("Error: ")
+            assert result.stderr.count("\n") == 1
+        return result.stderr
+
+    yield refused
+    for name in ("orders", "broken"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_serves_a_function_and_says_where(python: list[str], directory: Path, kind: str) -> None:
+    with Served(python, directory, "--server", kind) as served:
+        assert served.line == f"serving orders:respond on 127.0.0.1:{served.port}"
+        with client(served) as caller:
+            assert caller.send_request([1, "two"]) == {"got": [1, "two"]}
+        served.signal(signal.SIGTERM)
+        assert served.status() == 0
+        assert served.printed() == "", "one line and no more"
+
+
+def test_serves_a_handler_class(python: list[str], directory: Path) -> None:
+    with Served(python, directory, handler="orders:Orders") as served, client(served) as caller:
+        assert caller.send_request(1) == ["client.example", 1]
+
+
+def test_serves_a_module_of_a_package(python: list[str], directory: Path) -> None:
+    (directory / "shop").mkdir()
+    (directory / "orders.py").rename(directory / "shop" / "orders.py")
+    with Served(python, directory, handler="shop.orders:respond") as served, client(served) as caller:
+        assert caller.send_request(0) == {"got": 0}
+
+
+def test_serves_on_ipv6(python: list[str], directory: Path) -> None:
+    with Served(python, directory, "--host", "::1") as served:
+        assert served.line == f"serving orders:respond on [::1]:{served.port}"
+        socket.create_connection(("::1", served.port), 5).close()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_request_in_hand_is_finished(
+    python: list[str], directory: Path, background: ThreadPoolExecutor, kind: str, number: signal.Signals
+) -> None:
+    with Served(python, directory, "--server", kind) as served:
+        with client(served) as caller:
+            reply = background.submit(caller.send_request, "hold")
+            assert served.printed() == "in hand"
+            served.signal(number)
+            assert number.name in served.logged("finishing the requests in hand")
+            served.release()
+            assert reply.result(20) == {"got": "hold"}
+        assert served.status() == 0
+        assert served.rest().endswith("INFO sealwire.server: stopped\n")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_signal_ends_it_at_once(
+    python: list[str], directory: Path, background: ThreadPoolExecutor, kind: str
+) -> None:
+    with Served(python, directory, "--server", kind) as served, client(served) as caller:
+        reply = background.submit(caller.send_request, "hold")
+        assert served.printed() == "in hand"
+        served.signal(signal.SIGTERM)
+        served.logged("once more ends it at once")
+        served.signal(signal.SIGINT)
+        assert served.status() == -signal.SIGINT
+        # Nobody has opened the FIFO: whoever had the request in hand is gone as well.
+        assert isinstance(reply.exception(20), ConnectionClosed)
+
+
+def test_a_connection_at_rest_keeps_nobody(python: list[str], directory: Path) -> None:
+    with Served(python, directory, "--server", "single") as served, client(served) as caller:
+        assert caller.send_request(1) == {"got": 1}
+        served.signal(signal.SIGTERM)
+        assert served.status() == 0
+
+
+def test_the_log_has_times_and_no_words_of_messages(python: list[str], directory: Path) -> None:
+    with Served(python, directory) as served:
+        with client(served) as caller, pytest.raises(RemoteError):
+            caller.send_request("fail")
+        served.signal(signal.SIGTERM)
+        line = served.logged("handler failed")
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} ERROR sealwire\.server: 127\.0\.0\.1:\d+: ", line)
+        assert "ValueError at orders.py:11 in respond" in line
+        assert "words of the message" not in line + served.rest()
+
+
+def test_verbose_logs_tracebacks(python: list[str], directory: Path) -> None:
+    with Served(python, directory, "--verbose") as served:
+        with client(served) as caller, pytest.raises(RemoteError):
+            caller.send_request("fail")
+        served.logged("ValueError: words of the message")
+
+
+@pytest.mark.parametrize(
+    ("handler", "says"),
+    [
+        ("absent:respond", "no module 'absent' in {directory} or among the installed packages; go to"),
+        ("orders.absent:respond", "no module 'orders.absent' in"),
+        ("orders.py:respond", "without .py"),
+        ("orders:reply", "orders:reply: the module has no 'reply'; it has respond, Orders, Other"),
+        ("orders:Other", "orders:Other: Other must be derived from sealwire.RequestHandler"),
+        ("orders:os", "orders:os: a handler must be a class derived from sealwire.RequestHandler or a function"),
+        ("orders:RequestHandler", "orders:RequestHandler: RequestHandler needs a method respond"),
+    ],
+)
+def test_says_what_is_wrong_with_the_handler(refused: Refused, directory: Path, handler: str, says: str) -> None:
+    assert says.format(directory=directory) in refused(handler)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("x = 1\ny = x / 0\n", "broken: cannot be imported: ZeroDivisionError at {file}:2: division by zero"),
+        ("x = 1\ny = (\n", "SyntaxError at {file}:2: '(' was never closed"),
+        ("import missing_part\n", "ModuleNotFoundError at {file}:1: No module named 'missing_part'"),
+        ("import os\n\nos.environ['NOT_SET']\n", "KeyError at {file}:3: 'NOT_SET'"),
+        ("import sys\nsys.exit(0)\n", "broken: the module ended the program when it was imported; put"),
+        ("raise ValueError('two\\nlines')\n", r"ValueError at {file}:1: two\nlines"),
+        ("_private = 1\n", "broken:respond: the module has no 'respond'; it has no function and no class"),
+    ],
+)
+def test_says_what_is_wrong_in_the_module(refused: Refused, directory: Path, source: str, says: str) -> None:
+    path = directory / "broken.py"
+    path.write_text(source)
+    assert says.format(file=path) in refused("broken:respond")
+
+
+@pytest.mark.parametrize(
+    "handler", ["orders", "orders:", ":respond", "or/ders:respond", "orders:a.b", ".orders:respond"]
+)
+def test_a_handler_has_a_form(refused: Refused, handler: str) -> None:
+    assert "like orders:respond" in refused(handler, status=2)
+
+
+def test_says_what_is_wrong_with_the_address(refused: Refused) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = refused("orders:respond", "--port", str(port))
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use; something else listens there" in line
+    line = refused("orders:respond", "--host", "192.0.2.1")
+    assert "--host must be an address of this machine" in line
+    assert "must be an address of this machine" in refused("orders:respond", "--host", "a..b")
+
+
+def test_says_what_is_wrong_with_the_configuration(refused: Refused, directory: Path) -> None:
+    config = directory / "server.toml"
+    good = config.read_text()
+    config.write_text(good + "colour = 1\n")
+    assert "server.toml: unknown key 'colour'" in refused("orders:respond")
+    config.write_text((directory / "client.toml").read_text())
+    assert "server.toml: a server must be told who may connect" in refused("orders:respond")
+    config.unlink()
+    assert "server.toml: cannot be read" in refused("orders:respond")
+
+
+def test_logging_of_the_users_module_is_left_alone(python: list[str], directory: Path) -> None:
+    with (directory / "orders.py").open("a") as file:
+        file.write("\nimport logging\nlogging.basicConfig(format='mine %(message)s', level=logging.INFO)\n")
+    with Served(python, directory) as served:
+        served.signal(signal.SIGTERM)
+        assert served.status() == 0
+        assert served.rest().endswith("mine stopped\n")
+
+
+def test_runs_from_anywhere_as_the_installed_script(python: list[str], directory: Path) -> None:
+    """The script's directory, not the current one, is what Python puts on the path for it."""
+    script = [python[0], "-W", "error", "-P", "-m", "sealwire"]
+    done = subprocess.run(
+        [*script, "serve", "orders:nothing", "--config", "server.toml"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert "orders:nothing: the module has no 'nothing'" in done.stderr
