@@ -8,9 +8,9 @@ from collections.abc import Callable
 from random import SystemRandom
 from time import monotonic
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from sealwire.channel import ClientChannel, connect
+from sealwire.channel import LINGER, ClientChannel, connect
 from sealwire.errors import (
     ConfigurationError,
     ConnectionClosed,
@@ -25,11 +25,12 @@ from sealwire.wire.frames import CloseCode, RejectCode, VerifiedPayload
 
 _BACK_OFF = 0.05
 """Seconds before the first new attempt after REJECT 4 or 5; doubled each time, at most 1 s."""
+_FAREWELL = 0.1
+"""Seconds for the end of a connection that the server has ended already: a round trip, for what nobody waits for."""
 _RESEND_AFTER = (CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY)
 _random = SystemRandom()
 _process = object()
 """Another one in each process, for less than asking the kernel each time."""
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -82,7 +83,7 @@ class SynchronousTCPClient:
         """Connect now, if no connection is usable. Raises TransportError, DeadlineExceeded, ConfigurationError."""
         self._acquire(self.timeout)
         try:
-            self._usable(monotonic() + self.timeout)
+            self._usable(self.timeout)
         finally:
             self._lock.release()
 
@@ -112,12 +113,12 @@ class SynchronousTCPClient:
 
         self._acquire(self.wait)
         try:
-            channel = self._usable(monotonic() + self.timeout)
+            channel = self._usable(self.timeout)
             try:
-                return self._exchange(channel, channel.ping, monotonic() + self.wait)
+                return self._exchange(channel, monotonic() + self.wait, channel.ping)
             except ConnectionClosed:
-                channel = self._usable(monotonic() + self.timeout)
-                return self._exchange(channel, channel.ping, monotonic() + self.wait)
+                channel = self._usable(self.timeout)
+                return self._exchange(channel, monotonic() + self.wait, channel.ping)
         finally:
             self._lock.release()
 
@@ -139,10 +140,10 @@ class SynchronousTCPClient:
             )
 
     def _request(self, payload: bytes, seconds: float, idempotent: bool) -> VerifiedPayload:
-        channel = self._usable(monotonic() + self.timeout)
+        channel = self._usable(self.timeout)
         deadline = monotonic() + seconds
         try:
-            return self._exchange(channel, channel.request, payload, deadline)
+            return self._exchange(channel, deadline, channel.request, payload)
         except ConnectionClosed as closed:
             if not (idempotent or _unprocessed(channel, closed)):
                 raise ConnectionClosed(
@@ -151,17 +152,17 @@ class SynchronousTCPClient:
                     code=closed.code,
                     last=closed.last,
                 ) from None
-        channel = self._usable(min(deadline, monotonic() + self.timeout))
-        return self._exchange(channel, channel.request, payload, deadline)
+        channel = self._usable(min(deadline - monotonic(), self.timeout))
+        return self._exchange(channel, deadline, channel.request, payload)
 
-    def _usable(self, deadline: float) -> ClientChannel:
+    def _usable(self, seconds: float) -> ClientChannel:
         channel = self._channel
         if channel is not None:
-            if channel.usable(deadline):
+            if channel.usable():
                 return channel
             self._channel = None
-            channel.close()
-        self._channel = self._open(deadline)
+            channel.close(linger=_FAREWELL)
+        self._channel = self._open(monotonic() + seconds)
         return self._channel
 
     def _open(self, deadline: float) -> ClientChannel:
@@ -179,15 +180,15 @@ class SynchronousTCPClient:
                 threading.Event().wait(seconds)
                 pause = min(1.0, pause * 2)
 
-    def _exchange(self, channel: ClientChannel, exchange: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def _exchange(self, channel: ClientChannel, deadline: float, exchange: Callable[..., _T], *arguments: bytes) -> _T:
         """Let the connection go unless ``exchange`` left it without anything unanswered."""
         try:
-            return exchange(*args, **kwargs)
+            return exchange(*arguments, deadline)
         except RemoteError:
             raise
         except (ConnectionClosed, RemoteProtocolError):
             self._channel = None
-            channel.close()
+            channel.close(linger=min(LINGER, max(0.0, deadline - monotonic())))
             raise
         except BaseException:
             if not channel.idle:

@@ -136,10 +136,14 @@ def _read_private(path: str | os.PathLike[str]) -> str:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             _check_private(os.fstat(file.fileno()), name)
             content = file.read(_MAX_FILE + 1)
+    except ConfigurationError:
+        raise
     except OSError as error:
         raise ConfigurationError(
             f"{name}: cannot be read ({error.strerror}); make a keyring with `sealwire keys new`"
         ) from None
+    except ValueError:
+        raise ConfigurationError(f"{name!r}: cannot be read (no path has such characters)") from None
     if len(content) > _MAX_FILE:
         raise ConfigurationError(f"{name}: larger than {_MAX_FILE} bytes; a keyring is not")
     with suppress(UnicodeDecodeError):

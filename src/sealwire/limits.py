@@ -46,10 +46,13 @@ class Limits:
         least=MIN_MAX_FRAME, most=2**32 - 1,
     )  # fmt: skip
     max_connections: int = _count(
-        512, "connections", "threads or processes of authenticated peers; with max_handshakes below 1,024 descriptors"
+        512,
+        "connections",
+        "threads or processes of authenticated peers; with max_handshakes below 1,024 descriptors",
+        most=1_000_000,
     )
     max_handshakes: int = _count(
-        256, "connections", "connections that have proved nothing; over it the oldest makes room"
+        256, "connections", "connections that have proved nothing; over it the oldest makes room", most=1_000_000
     )
     handshake_timeout: float = _seconds(10.0, "TLS and HELLO to WELCOME together, however slowly bytes drip")
     idle_timeout: float = _seconds(300.0, "an authenticated connection without a request")

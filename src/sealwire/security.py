@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sealwire.encoding import Allowlist, Codec, RawCodec
 from sealwire.errors import ConfigurationError, PeerNotAllowed
@@ -57,15 +57,19 @@ class Security:
             raise ConfigurationError("service must be at most 128 printable ASCII characters")
         if isinstance(names, str):
             raise ConfigurationError("names must be a list of host names, not one str")
-        self.credentials = credentials
-        self.keys = keys
-        self.peers = peers if peers is None or isinstance(peers, PeerPolicy) else PeerPolicy(peers)
-        self.service = service
-        self.names = frozenset(canonical_host(name) for name in names)
-        self.limits = limits if limits is not None else Limits()
-        self.codec = codec if codec is not None else Codec(limits=self.limits)
-        self._key_policies = {key.id: None if key.identity is None else _bound(key) for key in keys}
-        self._contexts: dict[bool, ssl.SSLContext] = {}
+        try:
+            canonical = frozenset(canonical_host(name) for name in names)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"names: {error}") from None
+        self.credentials: Final = credentials
+        self.keys: Final = keys
+        self.peers: Final = peers if peers is None or isinstance(peers, PeerPolicy) else PeerPolicy(peers)
+        self.service: Final = service
+        self.names: Final = canonical
+        self.limits: Final = limits if limits is not None else Limits()
+        self.codec: Final = codec if codec is not None else Codec(limits=self.limits)
+        self._key_policies: Final = {key.id: None if key.identity is None else _bound(key) for key in keys}
+        self._contexts: Final[dict[bool, ssl.SSLContext]] = {}
 
     @classmethod
     def from_files(

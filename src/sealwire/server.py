@@ -19,7 +19,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from sealwire.admission import GRACE, Admission, Place, ProcessPlace
+from sealwire.admission import GRACE, Admission, Place
 from sealwire.channel import accept
 from sealwire.errors import (
     ConfigurationError,
@@ -55,7 +55,6 @@ class TCPServer(socketserver.TCPServer):
 
     allow_reuse_address = True
     request_queue_size = 128
-    _place_kind: type[Place] = Place
 
     def __init__(
         self,
@@ -68,12 +67,13 @@ class TCPServer(socketserver.TCPServer):
             raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
         security.check_server()
         self.security = security
-        self._admission = Admission(security.limits, self._place_kind)
+        self._admission = Admission(security.limits)
         self._places: dict[Any, Place] = {}
         # Never read from: once the server is going away, everybody who polls it sees that, forked children as well.
         self._leaving, self._leave = socket.socketpair()
         self._leave.setblocking(False)
         self._going = False
+        self._starved = False
         self._drained = threading.Event()
         self._drained.set()
         if ":" in str(server_address[0]):
@@ -131,12 +131,15 @@ class TCPServer(socketserver.TCPServer):
             request, client_address = super().get_request()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                # The connection stays in the queue, so without a pause the loop would spin.
-                logger.error("cannot accept: %s; raise the descriptor limit or lower Limits", error.strerror)
+                if not self._starved:
+                    logger.error("cannot accept: %s; raise the descriptor limit or lower Limits", error.strerror)
+                self._starved = True
                 self._admission.drop_oldest()
+                # The connection stays in the queue, so without a pause the loop would spin.
                 with self._admission.changed:
                     self._admission.changed.wait(_ROOM_WAIT)
             raise
+        self._starved = False
         self._places[request] = self._admission.enter(request)
         return request, client_address
 
@@ -235,7 +238,6 @@ class ThreadingTCPServer(socketserver.ThreadingMixIn, TCPServer):
 class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
     """Serves each connection in a child process; at most Limits.max_threads of them."""
 
-    _place_kind = ProcessPlace
     block_on_close = False
 
     def __init__(
@@ -248,7 +250,7 @@ class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
         super().__init__(server_address, RequestHandlerClass, security, bind_and_activate)
         # At this number socketserver's loop would wait for a child, so it is never reached.
         self.max_children = security.limits.max_threads + 1
-        self._children: dict[int, ProcessPlace] = {}
+        self._children: dict[int, Place] = {}
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the child: serve one connection to its end."""
@@ -263,7 +265,6 @@ class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
         for pid in set(self.active_children or ()) - self._children.keys():
             # We are the parent, and the child that was just born has the connection: it keeps its place.
             place = self._places.pop(request)
-            assert isinstance(place, ProcessPlace)  # noqa: S101 - _place_kind
             place.pid = pid
             self._children[pid] = place
         super().close_request(request)

@@ -6,7 +6,7 @@ server   accept, requests in, replies out
 """
 
 from sealwire.channel.client import ClientChannel, connect
-from sealwire.channel.pump import Channel
+from sealwire.channel.pump import LINGER, Channel
 from sealwire.channel.server import Lease, ServerChannel, accept
 
-__all__ = ["Channel", "ClientChannel", "Lease", "ServerChannel", "accept", "connect"]
+__all__ = ["LINGER", "Channel", "ClientChannel", "Lease", "ServerChannel", "accept", "connect"]

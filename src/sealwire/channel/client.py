@@ -77,16 +77,18 @@ class ClientChannel(Channel):
             pass
         return monotonic() - start
 
-    def usable(self, deadline: float) -> bool:
-        """Whether the connection can take a request: looks for a CLOSE or an end that waits to be read."""
+    def usable(self) -> bool:
+        """Whether the connection can take a request: looks for a CLOSE or an end that is there to read. Never waits."""
         try:
-            while not self._closed and self.failure is None and (self._buffered or self._input.poll(0)):
-                self.receive(deadline, ready=True)
+            while not self.ended and (self._buffered or self._input.poll(0)):
+                self.receive(0.0, ready=True)
                 if self._protocol.next_event() is not None:
                     return False
-        except (SealwireError, OSError):
+        except DeadlineExceeded:
+            pass  # part of a TLS record is there, which says nothing yet
+        except SealwireError:
             return False
-        return not self._closed and self.failure is None
+        return not self.ended
 
     @property
     def idle(self) -> bool:

@@ -202,8 +202,6 @@ def accept(
     """
     deadline = monotonic() + security.limits.handshake_timeout
     try:
-        # wrap_socket drops a socket that the peer has reset, without closing it.
-        sock.getpeername()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         tls = security.server_context().wrap_socket(

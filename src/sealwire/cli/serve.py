@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import sys
 import threading
 import traceback
@@ -162,8 +161,6 @@ def _log_to_stderr(*, verbose: bool) -> None:
 def _listening(
     server_class: type[TCPServer], host: str, port: int, handler: type, security: Security
 ) -> Iterator[TCPServer]:
-    if ":" in host:
-        server_class = type(server_class.__name__, (server_class,), {"address_family": socket.AF_INET6})
     try:
         server = server_class((host, port), handler, security)
     except OSError as error:

@@ -74,6 +74,8 @@ class _Search:
         kind = type(value)
         if kind is list or kind is tuple or kind is deque:
             return None
+        if kind is OrderedDict and vars(value):
+            return path, "an OrderedDict with attributes of its own"
         if kind in _MAPPINGS:
             shell = value.copy()
             for key in shell:

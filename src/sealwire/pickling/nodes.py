@@ -65,6 +65,7 @@ DICT_ITEM_MEMORY: Final = 56  # a key or a value, while the dict grows
 SET_ITEM_MEMORY: Final = 128
 CALLED_MEMORY: Final = 200
 
+_ANY_CALL: Final = CALL | CALL_EMPTY | PHRASE_GETATTR | PHRASE_ENCODE
 
 
 class Nodes(Leaves):
@@ -191,35 +192,36 @@ class Nodes(Leaves):
 
     def _reduce(self, function: int, arguments: int, at: int) -> int:
         """The entry that a call leaves."""
-        number = self._granted(function, CALL | CALL_EMPTY | PHRASE_GETATTR | PHRASE_ENCODE, REDUCE, at)
+        number = self._granted(function, _ANY_CALL, REDUCE, at)
         powers = self._rules.powers[number]
         if arguments >= 0:
             if self._data[arguments] != EMPTY_TUPLE or not powers & CALL_EMPTY:
                 raise self._wrong_arguments(number, at)
             return self._called(number)
         kind = self._kinds[~arguments] & KIND
-        parts = self._parts.get(~arguments, [])
-        if kind == NAMES_NODE and powers & PHRASE_GETATTR:
-            if not (self._is_name(parts[0], PHRASE_ZONE) and self._text(parts[-1], REDUCE, at) == "_unpickle"):
-                raise self._wrong_arguments(number, at)
-            return self._node(NAME_NODE, self._numbers[~parts[0]] + 1, 0)
-        if kind == NAMES_NODE and powers & TAKES_FACTORY:
-            if len(parts) != 1 or not self._is_name(parts[0], FACTORY):
-                raise self._wrong_arguments(number, at)
-            return self._called(number)
-        if kind != TUPLE_NODE:
-            raise self._wrong_arguments(number, at)
-        if powers & PHRASE_ENCODE:
-            if len(parts) != 2 or self._text(parts[1], REDUCE, at) != "latin1":
-                raise self._wrong_arguments(number, at)
+        if kind == TUPLE_NODE and powers & CALL:
+            entry = self._called(number)
+            self._weights[~entry] = 2
+            self._take([arguments], ~entry, REDUCE, at)
+            return entry
+        if kind in (TUPLE_NODE, NAMES_NODE):
+            return self._phrase(number, self._parts[~arguments], kind, at)
+        raise self._wrong_arguments(number, at)
+
+    def _phrase(self, number: int, parts: list[int], kind: int, at: int) -> int:
+        """The entry that a call leaves which is accepted in one form only."""
+        powers = self._rules.powers[number]
+        if kind == NAMES_NODE and powers & PHRASE_GETATTR and self._is_name(parts[0], PHRASE_ZONE):
+            if self._text(parts[-1], REDUCE, at) == "_unpickle":
+                return self._node(NAME_NODE, self._numbers[~parts[0]] + 1, 0)
+        elif kind == NAMES_NODE and powers & TAKES_FACTORY:
+            if len(parts) == 1 and self._is_name(parts[0], FACTORY):
+                return self._called(number)
+        elif kind == TUPLE_NODE and powers & PHRASE_ENCODE and len(parts) == 2:
             self._text(parts[0], REDUCE, at)
-            return self._node(BYTES_NODE, parts[0], CALLED_MEMORY)
-        if not powers & CALL:
-            raise self._wrong_arguments(number, at)
-        entry = self._called(number)
-        self._weights[~entry] += 1
-        self._take([arguments], ~entry, REDUCE, at)
-        return entry
+            if self._text(parts[1], REDUCE, at) == "latin1":
+                return self._node(BYTES_NODE, parts[0], CALLED_MEMORY)
+        raise self._wrong_arguments(number, at)
 
     def _wrong_arguments(self, number: int, at: int) -> DecodeError:
         return MalformedPickle(f"{self._rules.spellings[number]} with other arguments (REDUCE at byte {at})")

@@ -23,8 +23,8 @@ _LINEAR: Final = 9  # LINEAR_PROBES of Objects/setobject.c
 
 
 def free_keys(is_set: bool, max_probes: int) -> int:
-    """So many keys cannot pass the bound: n of them need at most n²/2 probes, which is n/2 for each."""
-    return 2 * max_probes * (_SET_FACTOR if is_set else 1)
+    """So many keys need not be counted: n keys of one hash need about n / 2 probes each."""
+    return max_probes * (_SET_FACTOR if is_set else 1)
 
 
 def check_hashes(hashes: Iterable[int], *, is_set: bool, max_probes: int) -> None:

@@ -369,7 +369,8 @@ _SET_MEMORY: Final = 320
 
 def _builtin(name: str) -> tuple[tuple[str, str], ...]:
     # Protocol 2 names builtins as Python 2 did.
-    return (("builtins", name), ("__builtin__", name))
+    old = {"int": "long", "str": "unicode"}.get(name, name)
+    return (("builtins", name), ("__builtin__", old))
 
 
 def _plain(module: str, name: str, load: Load, *, powers: int = CALL, memory: int = 128) -> Grant:

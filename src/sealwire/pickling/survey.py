@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sealwire.errors import LimitExceeded
 from sealwire.limits import FRAME_OVERHEAD, Limits
@@ -51,6 +51,7 @@ class Surveyor:
         """The pickle of a value that is plain data within the limits beyond doubt."""
         nodes = containers = 0
         seen: _Levels = []
+        met: set[type] = set()
         level: Collection[Any] = (value,)
         # What is shared counts each time it is met, as in the decoder, so that a cycle shows as too deep.
         for _ in self._levels:
@@ -59,39 +60,42 @@ class Surveyor:
             if nodes > self._max_nodes:
                 return None
             seen.append(level)
+            met |= kinds
             inner = kinds - _LEAVES
             if not inner:
                 break
             if not inner <= _CONTAINERS:
                 return None
-            below: list[Any] = []
+            below: list[Iterable[Any]] = []
             for kind in inner:
-                these = level if len(kinds) == 1 else [item for item in level if type(item) is kind]
+                these: Collection[Any] = level if len(kinds) == 1 else [item for item in level if type(item) is kind]
                 containers += len(these)
                 if kind is list or kind is tuple:
                     below += these
                     continue
-                if not self._good_keys(these, kind is not dict):
+                if not self._good_keys(these, kind is not dict, met):
                     return None
                 nodes += sum(map(len, these))
                 seen += these
                 if kind is dict:
                     below += map(dict.values, these)
-            level = below[0] if len(below) == 1 else [*chain.from_iterable(below)]
+            # One list, tuple or view of a dict's values is a level as it is.
+            level = cast(Collection[Any], below[0]) if len(below) == 1 else [*chain.from_iterable(below)]
         else:
             return None
         data = pickle.dumps(value, self._protocol)
         if (
             (len(data) > self._small and self._may_be_too_large(len(data), nodes, containers))
-            or (b"\xed" in data and self._has_surrogate(data, seen))
-            or ((b"\x8b" in data or self._max_bits < _LONG1_BITS) and self._has_large_integer(data, seen))
+            or (str in met and b"\xed" in data and self._has_surrogate(data, seen))
+            or (int in met and self._has_large_integer(data, seen))
         ):
             return None
         return data
 
-    def _good_keys(self, keyed: Collection[Any], is_set: bool) -> bool:
+    def _good_keys(self, keyed: Collection[Any], is_set: bool, met: set[type]) -> bool:
         """Whether the keys of dicts, or the elements of sets, are plain, not NaN, and do not collide."""
         kinds = {*map(type, chain.from_iterable(keyed))}
+        met |= kinds
         if kinds <= _KEYED:
             return True
         if not kinds <= _PLAIN_KEYS:
@@ -117,12 +121,14 @@ class Surveyor:
         # LONG1 has at most 255 bytes; as a rule nothing looks like LONG4 with more.
         size = len(data)
         if self._max_bits >= _LONG1_BITS and size < 1 << 24:
+            if b"\x8b" not in data:
+                return False
             lengths = [int.from_bytes(found[1], "little") for found in _LIKE_LONG4.finditer(data)]
             if not any(255 < length < size for length in lengths):
                 return False
         for level in seen:
             try:
-                most = max(map(int.bit_length, level))
+                most = max(map(int.bit_length, level), default=0)
             except TypeError:
                 most = max([item.bit_length() for item in level if type(item) is int], default=0)
             if most > self._max_bits:

@@ -6,7 +6,7 @@ import io
 import pickle
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle, TypeNotAllowed
 from sealwire.limits import FRAME_OVERHEAD, Limits
@@ -92,17 +92,20 @@ def _stand_ins(grant: Grant) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return load, partial(partial, load)
 
 
-def _unpickler(names: _Names) -> type[pickle.Unpickler]:
+def _unpickler(names: _Names) -> type[_Unpickler]:
     """An unpickler that knows these names and no other."""
+    return type("RestrictedUnpickler", (_Unpickler,), {"names": names})
 
-    class Restricted(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            try:
-                return names[module, name]
-            except KeyError:
-                raise TypeNotAllowed("the message names a type that is not on the allowlist") from None
 
-    return Restricted
+class _Unpickler(pickle.Unpickler):
+    names: ClassVar[_Names]
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self.names[module, name]
+        except KeyError:
+            # Not for what is vetted, unless somebody changed the bytes meanwhile.
+            raise TypeNotAllowed("the message names a type that is not on the allowlist") from None
 
 
 def _readable(data: bytes | bytearray | memoryview) -> bytes | memoryview:

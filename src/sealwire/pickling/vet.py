@@ -101,6 +101,7 @@ class Vetting(Nodes):
             raise MalformedPickle("not a pickle of protocol 2 to 5")
         rules = self._rules
         max_memory = rules.max_memory
+        max_bits = rules.max_integer_bits
         kinds = self._kinds
         depths = self._depths
         weights = self._weights
@@ -226,6 +227,28 @@ class Vetting(Nodes):
                 del stack[height:]
                 stack.append(self._tuple(items, min(items) < 0, i))
                 i += 1
+            elif opcode == REDUCE:
+                if len(stack) - floor < 2:
+                    raise IndexError
+                entry = stack.pop()
+                stack[-1] = self._reduce(stack[-1], entry, i)
+                i += 1
+            elif opcode == SHORT_BINBYTES:
+                length = data[i + 1]
+                if length > rules.max_string:
+                    raise limit("max_string", opcode, i)
+                stack.append(i)
+                i += 2 + length
+            elif opcode == LONG1 or opcode == LONG4:  # noqa: SIM109 - does not build a tuple each time
+                start = i + (2 if opcode == LONG1 else 5)
+                length = int.from_bytes(data[i + 1 : start], "little") if opcode == LONG4 else data[i + 1]
+                # The bits that the value has, where they are not surely few enough by its bytes.
+                if length * 8 > max_bits and (
+                    length * 8 > max_bits + 8 or integer(data[start : start + length]).bit_length() > max_bits
+                ):
+                    raise limit("max_integer_bits", opcode, i)
+                stack.append(i)
+                i = start + length
             elif opcode in (BINPUT, LONG_BINPUT):
                 width = 2 if opcode == BINPUT else 5
                 if int.from_bytes(data[i + 1 : i + width], "little") != len(memo) or len(stack) == floor:
@@ -266,22 +289,11 @@ class Vetting(Nodes):
                     clean = self._check_text(start, stop)
                 stack.append(i)
                 i = stop
-            elif opcode in (SHORT_BINBYTES, BINBYTES, BINBYTES8, BYTEARRAY8):
-                start = i + (2 if opcode == SHORT_BINBYTES else 5 if opcode == BINBYTES else 9)
+            elif opcode in (BINBYTES, BINBYTES8, BYTEARRAY8):
+                start = i + (5 if opcode == BINBYTES else 9)
                 length = self._length(i, start)
                 memory -= (TEXT_MEMORY - 1) * length
                 stack.append(self._node(BYTEARRAY_NODE, 0, TUPLE_MEMORY) if opcode == BYTEARRAY8 else i)
-                i = start + length
-            elif opcode in (LONG1, LONG4):
-                start = i + (2 if opcode == LONG1 else 5)
-                length = int.from_bytes(data[i + 1 : start], "little")
-                # The bits that the value has, where they are not surely few enough by its bytes.
-                if length * 8 > rules.max_integer_bits and (
-                    length * 8 > rules.max_integer_bits + 8
-                    or integer(data[start : start + length]).bit_length() > rules.max_integer_bits
-                ):
-                    raise limit("max_integer_bits", opcode, i)
-                stack.append(i)
                 i = start + length
             elif opcode in (TUPLE, FROZENSET, ADDITEMS):
                 items = stack[floor:]
@@ -325,12 +337,6 @@ class Vetting(Nodes):
                 self._found |= FOUND_NAMES
                 stack.append(self._node(NAME_NODE, number, 0))
                 i += width
-            elif opcode == REDUCE:
-                if len(stack) - floor < 2:
-                    raise IndexError
-                entry = stack.pop()
-                stack[-1] = self._reduce(stack[-1], entry, i)
-                i += 1
             elif opcode == NEWOBJ:
                 if len(stack) - floor < 2:
                     raise IndexError

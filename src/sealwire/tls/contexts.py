@@ -22,11 +22,26 @@ def server_context(credentials: Credentials, *, anonymous: bool = False) -> ssl.
     if credentials.leaf is None:
         raise ConfigurationError("a server needs a certificate and its private key (cert and key)")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = _Accepted
     _configure(context, credentials)
     context.verify_mode = ssl.CERT_OPTIONAL if anonymous else ssl.CERT_REQUIRED
     # A resumed session would skip the check of revocation lists.
     context.num_tickets = 0
     return context
+
+
+class _Accepted(ssl.SSLSocket):
+    """Of a connection that its peer has reset, wrap_socket takes the descriptor, fails and forgets it.
+
+    What fails there is this method, which nobody else calls.
+    """
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except OSError:
+            self.close()
+            raise
 
 
 def client_context(credentials: Credentials, *, check_hostname: bool = True) -> ssl.SSLContext:
@@ -46,7 +61,7 @@ def _configure(context: ssl.SSLContext, credentials: Credentials) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    # CPython sets it, and with it a stream that was cut looks like one that the peer ended with close_notify.
+    # The system's openssl.cnf can set it, and with it a cut looks like the end that the peer wanted (close_notify).
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_alpn_protocols([ALPN])
     # One group, as Mozilla's "modern" profile has it: by default OpenSSL offers more than that profile allows.
