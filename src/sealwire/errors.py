@@ -130,7 +130,7 @@ class HandshakeRejected(TransportError):
     ``code``: 1 version, 2 codec, 3 not authorised, 4 overloaded, 5 shutting down (docs/protocol.md, section 3).
     """
 
-    def __init__(self, message: str, *, code: int) -> None:
+    def __init__(self, message: str, *, code: int = 3) -> None:
         super().__init__(message)
         self.code = code
 

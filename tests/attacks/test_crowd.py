@@ -6,7 +6,7 @@ import socket
 import statistics
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic
 
 import pytest
@@ -40,10 +40,8 @@ def dripping(sockets: list[socket.socket]) -> Iterator[None]:
         record = b"\x16\x03\x01\x01\xff" + bytes(500)
         for byte in record:
             for sock in sockets:
-                try:
+                with suppress(OSError):
                     sock.send(bytes([byte]))
-                except OSError:
-                    pass
             if over.wait(1):
                 return
 
@@ -58,7 +56,9 @@ def dripping(sockets: list[socket.socket]) -> Iterator[None]:
 
 def test_six_hundred_idlers(deployment: Deployment) -> None:
     limits = {"max_handshakes": 700, "handshake_timeout": 30.0, "drain_timeout": 0.1}
-    server = ThreadingTCPServer(("127.0.0.1", 0), lambda message: message, deployment.server_security(raw=True, limits=limits))
+    server = ThreadingTCPServer(
+        ("127.0.0.1", 0), lambda message: message, deployment.server_security(raw=True, limits=limits)
+    )
     with running(server) as port, ExitStack() as stack:
         alone = median(deployment, port)
         silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(EACH)]
@@ -77,7 +77,9 @@ def test_six_hundred_idlers(deployment: Deployment) -> None:
 def test_idlers_make_room(deployment: Deployment) -> None:
     """More of them than there are places: after a second the oldest goes."""
     limits = {"max_handshakes": 10, "handshake_timeout": 30.0, "drain_timeout": 0.1}
-    server = ThreadingTCPServer(("127.0.0.1", 0), lambda message: message, deployment.server_security(raw=True, limits=limits))
+    server = ThreadingTCPServer(
+        ("127.0.0.1", 0), lambda message: message, deployment.server_security(raw=True, limits=limits)
+    )
     with running(server) as port, ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(25)]
         # Those that fill the places must be 1 s old first, then the next in the queue, and so on.

@@ -61,7 +61,9 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 def hello(client: RefClient, **fields: object) -> bytes:
-    return p.frame(p.HELLO, client.hello_payload(**fields), 0, 0, p.k_hello(client.psk, client.server_der, client.client_der))
+    return p.frame(
+        p.HELLO, client.hello_payload(**fields), 0, 0, p.k_hello(client.psk, client.server_der, client.client_der)
+    )
 
 
 def message(client: RefClient, sequence: int = 1, payload: bytes = PAYLOAD) -> bytes:

@@ -169,7 +169,7 @@ class ChildServer:
                 cwd=TESTS,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=os.environ | {"PYTHONPATH": str(TESTS)},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 text=True,
             )
         assert self.process.stdout is not None
