@@ -7,7 +7,16 @@ from typing import Any, Final
 from sealwire.errors import InvalidValue, MalformedPickle
 from sealwire.pickling.probes import Probes, check_hashes, free_keys
 
+MANY_KEYS: Final = 8
+"""The least that ``Limits.max_probes`` may be: so few keys cannot need more probes than that."""
+_TWICE: Final = "a key occurs twice in a dict or set"
 _KEYED_HASH: Final = frozenset((str, bytes))
+
+
+def check_few_keys(keys: list[Any]) -> None:
+    """At most MANY_KEYS keys. Raises MalformedPickle for a duplicate."""
+    if len(set(keys)) != len(keys):
+        raise MalformedPickle(_TWICE)
 
 
 class KeyTable:
@@ -51,7 +60,7 @@ class KeyTable:
             self._dict.update(dict.fromkeys(keys))
             distinct = len(self._dict)
         if distinct != total:
-            raise MalformedPickle("a key occurs twice in a dict or set")
+            raise MalformedPickle(_TWICE)
 
 
 def check_built_keys(keys: list[Any], *, is_set: bool, max_probes: int) -> None:

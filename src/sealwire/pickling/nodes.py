@@ -20,7 +20,7 @@ from sealwire.pickling.grants import (
     TAKES_FACTORY,
     UNHASHABLE,
 )
-from sealwire.pickling.keys import KeyTable
+from sealwire.pickling.keys import MANY_KEYS, KeyTable, check_few_keys
 from sealwire.pickling.leaves import Leaves, Rules, limit
 from sealwire.pickling.opcodes import (
     EMPTY_TUPLE,
@@ -55,7 +55,7 @@ KIND: Final = 15
 CLOSED: Final = 16
 
 # Bytes charged for what a message makes, by CPython 3.11 to 3.13 on 64 bits, with the tables of this pass.
-OPCODE_MEMORY: Final = 64  # the largest leaf of fixed size, a slot for it in a list and one in the stack or the memo
+OPCODE_MEMORY: Final = 88  # the largest leaf of fixed size, a slot for it in a list and one in the stack or the memo
 TEXT_MEMORY: Final = 4  # a byte of UTF-8 can become four
 LIST_MEMORY: Final = 160
 DICT_MEMORY: Final = 320
@@ -84,7 +84,7 @@ class Nodes(Leaves):
         self._keys: dict[int, list[int]] = {}
         """Of a dict or set: the entries of its first keys."""
         self._tables: dict[int, KeyTable] = {}
-        """Of a dict or set of more than one batch of keys, or of other keys than short str."""
+        """Of a dict or set of many keys that are not all short str, or of more than one batch."""
         self._distinct: set[tuple[int, ...]] = set()
         """Keys that were found to be short str and distinct: the pickler shares them between alike dicts."""
         self._memory = 0
@@ -250,11 +250,16 @@ class Nodes(Leaves):
             if self._short_and_distinct(keys):
                 self._distinct.add(signature)
                 return
+        made = [self._key(entry) for entry in keys]
         if table is None:
+            if first is None and len(made) <= MANY_KEYS:
+                # As a rule there is no second batch.
+                check_few_keys(made)
+                return
             table = self._tables[node] = KeyTable(is_set, self._rules.max_probes)
             if first is not None:
                 table.add([self._key(entry) for entry in first])
-        table.add([self._key(entry) for entry in keys])
+        table.add(made)
 
     def _short_and_distinct(self, keys: list[int]) -> bool:
         data = self._data

@@ -79,9 +79,7 @@ def _loads(spelling: str) -> Callable[[Load], Load]:
 
 def _set_loader(kind: type[set[Any]] | type[frozenset[Any]], max_probes: int) -> Load:
     @_loads(kind.__name__)
-    def load(items: Any = None) -> Any:
-        if items is None:
-            return kind()
+    def load(items: Any) -> Any:
         if type(items) is not list:
             _refuse(kind.__name__, "its items are not a list")
         check_built_keys(items, is_set=True, max_probes=max_probes)
@@ -276,12 +274,11 @@ def _deque(items: Any = (), maxlen: Any = None) -> deque[Any]:
 
 
 @_loads("collections.Counter")
-def _counter(counts: Any = None) -> Counter[Any]:
+def _counter(counts: Any) -> Counter[Any]:
+    if type(counts) is not dict:
+        _refuse("collections.Counter", "its counts are not a dict")
     made: Counter[Any] = Counter()
-    if counts is not None:
-        if type(counts) is not dict:
-            _refuse("collections.Counter", "its counts are not a dict")
-        dict.update(made, counts)
+    dict.update(made, counts)  # Counter's own would count the keys' repetitions
     return made
 
 
@@ -311,8 +308,8 @@ def _only_named(cls: type) -> Load:
 def standard_grants(max_probes: int) -> Iterator[Grant]:
     """The grants of the standard value types; ``max_probes`` as in Limits."""
     loaders: dict[type, tuple[int, Load]] = {
-        set: (CALL | CALL_EMPTY | UNHASHABLE, _set_loader(set, max_probes)),
-        frozenset: (CALL | CALL_EMPTY, _set_loader(frozenset, max_probes)),
+        set: (CALL | UNHASHABLE, _set_loader(set, max_probes)),
+        frozenset: (CALL, _set_loader(frozenset, max_probes)),
         bytes: (CALL_EMPTY, _bytes),
         bytearray: (CALL | CALL_EMPTY | UNHASHABLE, _bytearray),
         complex: (CALL, _complex),
@@ -358,7 +355,7 @@ def standard_grants(max_probes: int) -> Iterator[Grant]:
 
     yield _container("OrderedDict", _ordered_dict, CALL_EMPTY | TAKES_PAIRS, memory=512)
     yield _container("deque", _deque, CALL | CALL_EMPTY | TAKES_ITEMS, memory=768)
-    yield _container("Counter", _counter, CALL | CALL_EMPTY, memory=512)
+    yield _container("Counter", _counter, CALL, memory=512)
     yield _container(
         "defaultdict", _defaultdict_loader(factories), CALL_EMPTY | TAKES_FACTORY | TAKES_PAIRS, memory=320
     )

@@ -21,7 +21,7 @@ _LEAVES: Final = frozenset((type(None), bool, int, float, str, bytes, bytearray)
 _CONTAINERS: Final = frozenset((dict, list, tuple, set, frozenset))
 _KEYED: Final = frozenset((str, bytes))
 _PLAIN_KEYS: Final = frozenset((str, bytes, int, float, bool, type(None)))
-_MEMORY: Final = 512
+_MEMORY: Final = 640
 """More than the decoder charges for any byte of a pickle."""
 _LONG1_BITS: Final = 255 * 8
 _LIKE_LONG4: Final = re.compile(rb"\x8b(?=(...\x00))", re.DOTALL)
@@ -114,7 +114,7 @@ class Surveyor:
     def _may_be_too_large(self, size: int, nodes: int, containers: int) -> bool:
         # A leaf and its MEMOIZE; a container, its MEMOIZE, and a mark and its end for each batch of 1,000; frames.
         opcodes = 2 * nodes + 6 * containers + nodes // 400 + size // 16_384 + 8
-        memory = 4 * size + 64 * opcodes + 420 * containers + 140 * nodes
+        memory = 4 * size + 88 * opcodes + 420 * containers + 140 * nodes
         return size > self._max_size or min(size, opcodes) > self._max_opcodes or memory > self._max_memory
 
     def _has_large_integer(self, data: bytes, seen: _Levels) -> bool:

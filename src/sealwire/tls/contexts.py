@@ -61,7 +61,7 @@ def _configure(context: ssl.SSLContext, credentials: Credentials) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    # The system's openssl.cnf can set it, and with it a cut looks like the end that the peer wanted (close_notify).
+    # Whoever sets it makes a cut look like the end that the peer wanted (close_notify).
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_alpn_protocols([ALPN])
     # One group, as Mozilla's "modern" profile has it: by default OpenSSL offers more than that profile allows.

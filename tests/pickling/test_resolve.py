@@ -1,0 +1,81 @@
+"""Stand-ins are inert, and what is shared is resolved once."""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict, deque
+from functools import partial
+
+import pytest
+
+from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle
+from sealwire.pickling.resolve import Resolver, stand_in
+
+calls = []
+
+
+def load(state):
+    calls.append(state)
+    return ("made", *state) if isinstance(state, tuple) else state
+
+
+StandIn = stand_in(load)
+
+
+def instance(state):
+    made = StandIn()
+    made.__setstate__(state)
+    return made
+
+
+def resolve(value):
+    calls.clear()
+    return Resolver(32).resolve(value)
+
+
+def test_a_stand_in_runs_nothing():
+    calls.clear()
+    first, second = instance(1), instance(1)
+    assert first != second
+    assert len({first, second}) == 2
+    assert hash(first) == object.__hash__(first)
+    assert calls == []
+
+
+def test_everything_is_reached():
+    value = [
+        instance((1,)), (2, instance((3,))), {"a": instance((4,))}, {instance((5,)): 6}, {instance((7,))},
+        frozenset([instance((8,))]), deque([instance((9,))]), OrderedDict({(instance((10,)), 1): instance((11,))}),
+        partial(load, (instance((12,)),)), {(1, 2): 3}, {"x"}, "leaf", uuid.UUID(int=1),
+    ]  # fmt: skip
+    assert resolve(value) == [
+        ("made", 1), (2, ("made", 3)), {"a": ("made", 4)}, {("made", 5): 6}, {("made", 7)},
+        frozenset([("made", 8)]), deque([("made", 9)]), OrderedDict({(("made", 10), 1): ("made", 11)}),
+        ("made", ("made", 12)), {(1, 2): 3}, {"x"}, "leaf", uuid.UUID(int=1),
+    ]  # fmt: skip
+
+
+def test_shared_once():
+    shared = instance((1,))
+    first, second, inner = resolve([shared, shared, [shared]])
+    assert first is second is inner[0]
+    assert calls == [(1,)]
+
+
+def test_without_state_or_with_two():
+    for value in (StandIn(), instance(1)):
+        if value:
+            value.__setstate__(2)
+        with pytest.raises(InvalidValue, match="state"):
+            resolve(value)
+
+
+def test_keys_that_turn_out_equal():
+    for value in ({instance((1,)): 1, instance((1,)): 2}, {instance((1,)), instance((1,))}):
+        with pytest.raises(MalformedPickle, match="twice"):
+            resolve(value)
+
+
+def test_keys_that_turn_out_to_collide():
+    with pytest.raises(LimitExceeded, match="max_probes"):
+        resolve({instance(n * (2**61 - 1)): None for n in range(1, 999)})

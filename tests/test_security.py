@@ -1,0 +1,512 @@
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import shutil
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sealwire.encoding import Allowlist, Codec, RawCodec
+from sealwire.errors import ConfigurationError, PeerNotAllowed, RemoteProtocolError, TypeNotAllowed
+from sealwire.keyring import Keyring
+from sealwire.limits import Limits
+from sealwire.security import Security
+from sealwire.testing import Throwaway
+from sealwire.tls.credentials import Credentials
+from sealwire.tls.identity import PeerIdentity
+from sealwire.tls.policy import PeerPolicy
+from sealwire.wire.keys import Key
+from support.certificates import HOST, Files, Handshake, Made, make, make_crl
+from support.wire import feed, sent
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "configuration.md"
+MINIMAL = 'ca = "ca.pem"\nkeyring = "keyring.toml"\n'
+ANYBODY = PeerPolicy.any_signed_by_ca()
+SECRETS = {name: bytes([number]) * 32 for number, name in enumerate(("k1", "k2", "k3"))}
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Throwaway]:
+    with Throwaway() as made:
+        made.leaf("server", HOST, "192.0.2.7")
+        made.leaf("client", "client.example")
+        yield made
+
+
+def credentials(place: Throwaway, name: str | None) -> Credentials:
+    if name is None:
+        return Credentials.from_files(ca=place.ca)
+    return Credentials.from_files(
+        cert=place.directory / f"{name}.pem", key=place.directory / f"{name}.key", ca=place.ca
+    )
+
+
+def security(place: Throwaway, name: str | None, *keys: Key, **options: Any) -> Security:
+    return Security(credentials=credentials(place, name), keys=Keyring(keys or [Key("k1", SECRETS["k1"])]), **options)
+
+
+def load(place: Throwaway, text: str) -> Security:
+    path = place.directory / "sealwire.toml"
+    path.write_text(text, encoding="utf-8")
+    return Security.from_toml(path)
+
+
+def refusal(place: Throwaway, text: str) -> str:
+    """The message after the file's name."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(place, text)
+    message = str(caught.value)
+    prefix = f"{place.directory}/sealwire.toml: "
+    assert message.startswith(prefix)
+    shown = "".join(traceback.format_exception(caught.value)) + str(caught.value.__context__)
+    assert re.search(r"[A-Za-z0-9+/]{43}=|PRIVATE KEY", shown) is None
+    return message.removeprefix(prefix)
+
+
+class TestArguments:
+    def test_defaults(self, place: Throwaway) -> None:
+        made = security(place, "server")
+        assert made.peers is None
+        assert (made.service, made.names, made.limits) == ("", frozenset(), Limits())
+        assert isinstance(made.codec, Codec)
+        assert made.codec.limits is made.limits
+
+    def test_peers_can_be_a_list(self, place: Throwaway) -> None:
+        assert repr(security(place, "server", peers=["dns:a.example"]).peers) == "PeerPolicy(['dns:a.example'])"
+
+    @pytest.mark.parametrize("peers", ["dns:a.example", "any-signed-by-ca", [], ["any-signed-by-ca"], [5]])
+    def test_peers_that_are_no_list_of_entries(self, place: Throwaway, peers: Any) -> None:
+        with pytest.raises(ConfigurationError):
+            security(place, "server", peers=peers)
+
+    @pytest.mark.parametrize("service", ["", "orders", "orders/v1", "x" * 128])
+    def test_services(self, place: Throwaway, service: str) -> None:
+        assert security(place, "server", service=service).service == service
+
+    @pytest.mark.parametrize("service", ["ü", "a\n", "a\0", "x" * 129, b"orders", None, 5])
+    def test_no_services(self, place: Throwaway, service: Any) -> None:
+        with pytest.raises(ConfigurationError, match="service must be"):
+            security(place, "server", service=service)
+
+    def test_names_are_canonical(self, place: Throwaway) -> None:
+        made = security(place, "server", names=["Other.Example.", "2001:DB8::0007"])
+        assert made.names == {"other.example", "2001:db8::7"}
+
+    @pytest.mark.parametrize("names", ["other.example", ["*.example"], ["a b"], [5], ["a:443"]])
+    def test_no_names(self, place: Throwaway, names: Any) -> None:
+        with pytest.raises(ConfigurationError, match="names"):
+            security(place, "server", names=names)
+
+    def test_a_keys_identity_is_an_entry_of_a_peer_list(self, place: Throwaway) -> None:
+        with pytest.raises(ConfigurationError, match=r"key 'k1': identity 'client\.example' is no entry"):
+            security(place, "server", Key("k1", SECRETS["k1"], identity="client.example"))
+
+    def test_shows_no_secret(self, place: Throwaway) -> None:
+        made = security(place, "server", Key("k1", b"0123456789abcdef" * 2), peers=["dns:a.example"])
+        assert repr(made) == (
+            f"<Security of {made.credentials.identity}, <Keyring 'k1', secrets redacted>, "
+            "peers PeerPolicy(['dns:a.example'])>"
+        )
+        assert repr(security(place, None)).startswith("<Security of nobody, ")
+
+
+class TestFromFiles:
+    def paths(self, place: Throwaway) -> dict[str, Any]:
+        directory = place.directory
+        return {"cert": directory / "server.pem", "key": directory / "server.key", "ca": place.ca} | {
+            "keyring": place.keyring
+        }
+
+    def test_every_option(self, place: Throwaway) -> None:
+        limits = Limits(max_frame=2048)
+        made = Security.from_files(
+            **self.paths(place), peers=["anonymous"], service="orders", names=["b.example"], limits=limits
+        )
+        assert made.credentials.identity is not None
+        assert made.keys.get("throwaway")
+        assert made.peers is not None
+        assert made.peers.allows_anonymous
+        assert (made.service, set(made.names), made.limits) == ("orders", {"b.example"}, limits)
+        assert isinstance(made.codec, Codec)
+        assert made.codec.limits is limits
+
+    def test_allow(self, place: Throwaway) -> None:
+        paths = self.paths(place)
+        allowlist = Allowlist()
+        made = Security.from_files(**paths, allow=allowlist)
+        assert isinstance(made.codec, Codec)
+        assert made.codec.allowlist is allowlist
+        with pytest.raises(ConfigurationError, match="an allowlist takes types"):
+            Security.from_files(**paths, allow=[os.system])  # type: ignore[list-item]  # what the test is about
+        for codec in (made.codec, Security.from_files(**paths).codec):
+            with pytest.raises(TypeNotAllowed):
+                codec.decode(pickle.dumps(os.system))
+
+    def test_a_missing_file_is_named(self, place: Throwaway, tmp_path: Path) -> None:
+        for option in ("cert", "key", "ca", "keyring", "crl"):
+            with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path}/missing: cannot be read")):
+                Security.from_files(**self.paths(place) | {option: tmp_path / "missing"})
+
+
+class TestFromToml:
+    def test_the_least(self, place: Throwaway) -> None:
+        made = load(place, MINIMAL)
+        assert made.credentials.identity is None
+        assert made.peers is None
+        assert (made.service, made.names, made.limits) == ("", frozenset(), Limits())
+        assert isinstance(made.codec, Codec)
+
+    def test_the_example_of_the_documentation(self, place: Throwaway, tmp_path: Path) -> None:
+        files = dict(re.findall(r"```toml\n# (\S+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL))
+        assert set(files) == {"sealwire.toml", "keyring.toml"}
+        (tmp_path / "sealwire.toml").write_text(files["sealwire.toml"], encoding="utf-8")
+        keyring = tmp_path / "keyring.toml"
+        keyring.touch(mode=0o600)
+        keyring.write_text(files["keyring.toml"], encoding="utf-8")
+        for name, source in (("server.pem", "server.pem"), ("server.key", "server.key"), ("ca.pem", "ca.pem")):
+            shutil.copy(place.directory / source, tmp_path / name)
+        made = Security.from_toml(tmp_path / "sealwire.toml")
+        assert made.service == "orders"
+        assert made.limits != Limits()
+        assert [key.id for key in made.keys] == ["2026-11", "2027-01"]
+        made.check_server()
+
+    def test_every_option(self, place: Throwaway) -> None:
+        limits = {spec.name: spec.metadata["least"] for spec in fields(Limits)}
+        made = load(
+            place,
+            MINIMAL + 'cert = "server.pem"\nkey = "server.key"\npeers = ["dns:client.example", "spiffe://prod/*"]\n'
+            'service = "orders"\nnames = ["B.example"]\ncodec = "raw"\n[allowlist]\n[limits]\n'
+            + "".join(f"{name} = {value}\n" for name, value in limits.items()),
+        )
+        assert made.credentials.identity is not None
+        assert made.credentials.identity.dns == (HOST,)
+        assert repr(made.peers) == "PeerPolicy(['dns:client.example', 'spiffe://prod/*'])"
+        assert (made.service, set(made.names)) == ("orders", {"b.example"})
+        assert isinstance(made.codec, RawCodec)
+        assert made.limits == Limits(**limits)
+
+    def test_the_limits_are_those_of_the_codec(self, place: Throwaway) -> None:
+        made = load(place, MINIMAL + "limits.max_depth = 3\n")
+        assert isinstance(made.codec, Codec)
+        assert made.codec.limits.max_depth == 3
+
+    def test_any_signed_by_ca_in_words(self, place: Throwaway) -> None:
+        assert repr(load(place, MINIMAL + 'peers = "any-signed-by-ca"').peers) == "PeerPolicy.any_signed_by_ca()"
+
+    def test_crl(self, place: Throwaway) -> None:
+        authority = place.authority
+        crl = make_crl(Made(authority.certificate, authority.private_key))  # type: ignore[arg-type]  # it is a P-256 key
+        (place.directory / "crl.pem").write_bytes(crl)
+        assert load(place, MINIMAL + 'crl = "crl.pem"').credentials.crl == crl
+        assert "no revocation list" in refusal(place, MINIMAL + 'crl = "ca.pem"')
+
+    @pytest.mark.parametrize("relative", [True, False])
+    def test_paths_are_relative_to_the_file(
+        self, place: Throwaway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
+    ) -> None:
+        (place.directory / "etc").mkdir(exist_ok=True)
+        path = place.directory / "etc" / "sealwire.toml"
+        absolute = place.directory / "keyring.toml"
+        path.write_text(f'ca = "../ca.pem"\nkeyring = "{absolute}"\n', encoding="utf-8")
+        monkeypatch.chdir(place.directory if relative else tmp_path)
+        assert Security.from_toml("etc/sealwire.toml" if relative else str(path)).keys
+        if relative:
+            monkeypatch.chdir("etc")
+            assert Security.from_toml("sealwire.toml").keys
+
+    def test_the_home_directory_is_not_expanded(self, place: Throwaway) -> None:
+        assert f"{place.directory}/~/ca.pem: cannot be read" in refusal(place, MINIMAL.replace("ca.pem", "~/ca.pem"))
+
+
+class TestBadToml:
+    @pytest.mark.parametrize("missing", ["ca", "keyring"])
+    def test_missing(self, place: Throwaway, missing: str) -> None:
+        text = "\n".join(line for line in MINIMAL.splitlines() if not line.startswith(missing))
+        assert refusal(place, text) == f"{missing} is missing; expected a path as a string"
+
+    @pytest.mark.parametrize("option", ["cert", "key", "ca", "crl", "keyring", "service", "codec", "names", "peers"])
+    @pytest.mark.parametrize(
+        "value",
+        ["5", "1.5", "nan", "true", "[5]", "[[]]", '[["a"]]', "[{}]", "{}", "{a = 1}", "2026-11-01",
+         "2026-11-01T00:00:00Z", "00:00:00", '["dns:a.example", 5]'],
+    )  # fmt: skip
+    def test_wrong_types(self, place: Throwaway, option: str, value: str) -> None:
+        text = "\n".join(line for line in MINIMAL.splitlines() if not line.startswith(option))
+        message = refusal(place, f"{option} = {value}\n{text}")
+        assert message.startswith(f"{option}: expected ")
+
+    @pytest.mark.parametrize("option", ["limits", "allowlist"])
+    @pytest.mark.parametrize("value", ["5", '"x"', "true", "[]", "[{}]", "2026-11-01"])
+    def test_no_tables(self, place: Throwaway, option: str, value: str) -> None:
+        assert refusal(place, f"{option} = {value}\n{MINIMAL}").startswith(f"{option}: expected a table")
+
+    @pytest.mark.parametrize("spec", fields(Limits), ids=lambda spec: spec.name)
+    @pytest.mark.parametrize(
+        "value",
+        [
+            '"5"',
+            "true",
+            "false",
+            "[1]",
+            "{}",
+            "-1",
+            "0",
+            "nan",
+            "inf",
+            "-inf",
+            "1e300",
+            "2026-11-01",
+            "0x" + "f" * 5000,
+        ],
+    )
+    def test_limits(self, place: Throwaway, spec: Any, value: str) -> None:
+        message = refusal(place, f"{MINIMAL}[limits]\n{spec.name} = {value}\n")
+        assert message.startswith(f"Limits.{spec.name} must be a")
+        assert len(message) < 300
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ('host = "x"', "unknown key 'host'; expected cert, key, ca, crl, keyring, peers, service, names, codec, "),
+            ('CA = "x"', "unknown key 'CA'"),
+            ('"" = 1', "unknown key ''"),
+            ("[tls]", "unknown key 'tls'"),
+            ("[[key]]", "key: expected a path as a string, not a TOML value of type list"),
+            ("limits.max_frames = 1", "unknown key 'limits.max_frames'; expected max_frame, "),
+            ("limits.max_threads = 1", "unknown key 'limits.max_threads'"),
+            ("[limits.max_frame]", "Limits.max_frame must be a whole number of bytes from 1184"),
+            ("[allowlist.x]", "unknown key 'allowlist.x'"),
+            ('cert = "server.pem"', "cert and key belong together"),
+            ('key = "server.key"', "cert and key belong together"),
+            ('codec = "pickle"', "codec: expected 'pickle-5' or 'raw'"),
+            ('codec = ""', "codec: expected 'pickle-5' or 'raw'"),
+            ('service = "ü"', "service must be at most 128 printable ASCII"),
+            ('names = ["*.example"]', "names: '*.example' is neither"),
+            ('names = "a.example"', "names: expected a list of strings"),
+            ("peers = []", "peers: the list of peers is empty"),
+            ('peers = ""', "peers: expected a list of strings, or 'any-signed-by-ca'"),
+            ('peers = "any"', "peers: expected a list of strings, or 'any-signed-by-ca'"),
+            ('peers = "Any-Signed-By-CA"', "peers: expected a list of strings"),
+            ('peers = ["any-signed-by-ca"]', "peers: 'any-signed-by-ca' is no entry"),
+            ('peers = ["client.example"]', "peers: 'client.example' is no entry"),
+            (r'crl = "a\u0000b"', "'"),
+        ],
+    )
+    def test_refused(self, place: Throwaway, text: str, shown: str) -> None:
+        message = refusal(place, text + "\n" + MINIMAL if text[0] != "[" else MINIMAL + text)
+        assert message.startswith(shown)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["ca", "ca = ", "x = " + "[" * 100_000, "x = " + "1" * 5000, "\0", "\ufeff" + MINIMAL, MINIMAL + MINIMAL],
+    )
+    def test_no_toml(self, place: Throwaway, text: str) -> None:
+        assert refusal(place, text).startswith("not valid TOML: ")
+
+    def test_no_utf_8(self, place: Throwaway) -> None:
+        path = place.directory / "latin.toml"
+        path.write_bytes(b'service = "\xe9"')
+        with pytest.raises(ConfigurationError, match="not valid TOML"):
+            Security.from_toml(path)
+
+    def test_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path}: cannot be read (Is a directory)")):
+            Security.from_toml(tmp_path)
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            Security.from_toml(tmp_path / "missing")
+
+    def test_the_keyring_in_its_place(self, place: Throwaway) -> None:
+        """Files confused with each other: no secret in what is said of it."""
+        assert refusal(place, place.keyring.read_text()).startswith("key: expected a path as a string")
+        assert "no private key" in refusal(place, MINIMAL + 'cert = "server.pem"\nkey = "keyring.toml"')
+        assert "keyring.toml: no certificate" in refusal(place, MINIMAL.replace("ca.pem", "keyring.toml"))
+        key = place.directory / "server.key"
+        assert "server.key: not valid TOML" in refusal(place, MINIMAL.replace("keyring.toml", key.name))
+
+    def test_a_readable_keyring(self, place: Throwaway) -> None:
+        copied = place.directory / "open.toml"
+        shutil.copy(place.keyring, copied)
+        copied.chmod(0o644)
+        assert "open.toml: mode 0644" in refusal(place, MINIMAL.replace("keyring.toml", "open.toml"))
+
+
+class TestServer:
+    def test_must_be_told_who_may_connect(self, place: Throwaway) -> None:
+        with pytest.raises(ConfigurationError, match="who may connect"):
+            security(place, "server").check_server()
+
+    def test_needs_a_certificate(self, place: Throwaway) -> None:
+        with pytest.raises(ConfigurationError, match="needs a certificate"):
+            security(place, None, peers=ANYBODY).check_server()
+
+    def test_insists_on_certificates_unless_the_list_says_anonymous(self, place: Throwaway) -> None:
+        nobody = security(place, None).client_context()
+        for peers, refused in ((ANYBODY, True), (["dns:a.example"], True), (["anonymous"], False)):
+            pair = Handshake(security(place, "server", peers=peers).server_context(), nobody)
+            assert bool(pair.failures) is refused
+
+    def test_contexts_are_made_once(self, place: Throwaway) -> None:
+        made = security(place, "server", peers=ANYBODY)
+        assert made.server_context() is made.server_context()
+        assert made.client_context() is made.client_context()
+
+    def answer(self, place: Throwaway, server: Security, client: Security, *, host: str = HOST) -> int | None:
+        """The code of the server's REJECT; None for WELCOME, which the client verifies."""
+        assert server.credentials.leaf is not None
+        ours = client.client_protocol(host=host, server=server.credentials.leaf)
+        theirs = server.server_protocol(
+            client=client.credentials.identity, leaf=client.credentials.leaf, busy=lambda: None
+        )
+        with suppress(RemoteProtocolError):  # what rejected is about
+            feed(theirs, sent(ours))
+        if theirs.rejected is None:
+            feed(ours, sent(theirs))
+        return theirs.rejected
+
+    @pytest.mark.parametrize(
+        ("peers", "answer"),
+        [
+            (ANYBODY, None),
+            (["dns:client.example"], None),
+            (["dns:other.example"], 3),
+            (["anonymous"], 3),
+            (None, 3),
+        ],
+    )
+    def test_only_who_is_listed(self, place: Throwaway, peers: Any, answer: int | None) -> None:
+        assert self.answer(place, security(place, "server", peers=peers), security(place, "client")) == answer
+
+    def test_anonymous(self, place: Throwaway) -> None:
+        client = security(place, None)
+        assert self.answer(place, security(place, "server", peers=["anonymous"]), client) is None
+        assert self.answer(place, security(place, "server", peers=["dns:client.example"]), client) == 3
+        assert self.answer(place, security(place, "server", peers=ANYBODY), client) == 3
+
+    def test_a_key_that_is_bound_to_an_identity(self, place: Throwaway) -> None:
+        plain = security(place, "client")
+        for identity, answer in (("dns:client.example", None), ("dns:other.example", 3), ("anonymous", 3)):
+            bound = Key("k1", SECRETS["k1"], identity=identity)
+            server = security(place, "server", bound, peers=[*ENTRIES])
+            assert self.answer(place, server, plain) == answer
+
+    def test_a_key_that_is_bound_to_nobody_with_a_certificate(self, place: Throwaway) -> None:
+        server = security(place, "server", Key("k1", SECRETS["k1"], identity="anonymous"), peers=[*ENTRIES])
+        assert self.answer(place, server, security(place, None)) is None
+
+    def test_a_key_that_is_not_valid_now(self, place: Throwaway) -> None:
+        past = datetime.now(UTC) - timedelta(hours=1)
+        over, begun = Key("k1", SECRETS["k1"], not_after=past), Key("k1", SECRETS["k1"], not_before=past)
+        for key, answer in ((over, 3), (begun, None)):
+            server = security(place, "server", key, peers=ANYBODY)
+            assert self.answer(place, server, security(place, "client")) == answer
+
+    def test_every_valid_key_verifies(self, place: Throwaway) -> None:
+        keys = [Key(name, secret) for name, secret in SECRETS.items()]
+        server = security(place, "server", *keys, peers=ANYBODY)
+        for key in keys:
+            assert self.answer(place, server, security(place, "client", key)) is None
+        assert self.answer(place, server, security(place, "client", Key("k4", SECRETS["k1"]))) == 3
+        assert self.answer(place, server, security(place, "client", Key("k1", SECRETS["k2"]))) == 3
+
+    @pytest.mark.parametrize(
+        ("host", "service", "answer"),
+        [
+            (HOST, "", None),
+            ("192.0.2.7", "", None),
+            ("alias.example", "", None),
+            ("other.example", "", 3),
+            ("client.example", "", 3),
+            (HOST, "orders", 3),
+        ],
+    )
+    def test_names(self, place: Throwaway, host: str, service: str, answer: int | None) -> None:
+        server = security(place, "server", peers=ANYBODY, names=["alias.example"])
+        assert self.answer(place, server, security(place, "client", service=service), host=host) == answer
+
+    def test_services_must_be_the_same(self, place: Throwaway) -> None:
+        server = security(place, "server", peers=ANYBODY, service="orders")
+        for service, answer in (("orders", None), ("", 3), ("order", 3), ("Orders", 3), ("orders/v1", 3)):
+            assert self.answer(place, server, security(place, "client", service=service)) == answer
+
+    def test_codecs_must_be_the_same(self, place: Throwaway) -> None:
+        server = security(place, "server", peers=ANYBODY, codec=RawCodec())
+        assert self.answer(place, server, security(place, "client")) == 2
+
+
+ENTRIES = ["anonymous", "dns:client.example"]
+
+
+class TestClient:
+    def leaf(self, place: Throwaway) -> bytes:
+        leaf = credentials(place, "server").leaf
+        assert leaf is not None
+        return leaf
+
+    def test_without_a_list_the_host_name_is_enough(self, place: Throwaway) -> None:
+        made = security(place, "client")
+        assert made.client_context().check_hostname
+        assert made.client_protocol(host=HOST, server=self.leaf(place))
+
+    @pytest.mark.parametrize(
+        "peers", [["dns:other.example"], ["spiffe://prod/*"], ["anonymous"], ["sha256:" + "0" * 64]]
+    )
+    def test_a_server_that_is_not_listed(self, place: Throwaway, peers: list[str]) -> None:
+        made = security(place, "client", peers=peers)
+        with pytest.raises(PeerNotAllowed, match=f"showed dns:{HOST}"):
+            made.client_protocol(host=HOST, server=self.leaf(place))
+
+    @pytest.mark.parametrize("peers", [ANYBODY, [f"dns:{HOST}"], [f"dns:{HOST}", "spiffe://prod/*"], ["ip:192.0.2.7"]])
+    def test_the_host_name_counts_beside_the_list(self, place: Throwaway, peers: Any) -> None:
+        made = security(place, "client", peers=peers)
+        server = security(place, "server", peers=ANYBODY)
+        assert made.client_context().check_hostname
+        pair = Handshake(server.server_context(), made.client_context(), host="other.example")
+        assert "Hostname mismatch" in pair.problem("client")
+
+    def test_a_fingerprint_replaces_the_host_name(self, place: Throwaway) -> None:
+        leaf = self.leaf(place)
+        identity = PeerIdentity.from_der(leaf)
+        server = security(place, "server", peers=ANYBODY)
+        for entry in (f"sha256:{identity.fingerprint}", f"spki-sha256:{identity.key_fingerprint}"):
+            made = security(place, "client", peers=[entry], service="orders")
+            assert not Handshake(server.server_context(), made.client_context(), host="other.example").failures
+            protocol = made.client_protocol(host="other.example", server=leaf)
+            # The server is told that no host name was verified.
+            hello = sent(protocol)
+            assert b"\x07/orders" in hello
+            assert b"other.example" not in hello
+
+    def test_but_never_the_chain(self, place: Throwaway) -> None:
+        own = make(HOST)
+        made = security(place, "client", peers=[f"sha256:{PeerIdentity.from_der(own.der).fingerprint}"])
+        server = Files(place.directory).credentials(own, own)
+        theirs = Security(credentials=server, keys=Keyring([Key("k1", SECRETS["k1"])]), peers=ANYBODY)
+        pair = Handshake(theirs.server_context(), made.client_context())
+        assert pair.problem("client") == "self-signed certificate"
+
+    def test_uses_only_keys_of_its_own_identity(self, place: Throwaway) -> None:
+        keys = [
+            Key("k1", SECRETS["k1"], identity="dns:client.example"),
+            Key("k2", SECRETS["k2"], identity="dns:other.example"),
+            Key("k3", SECRETS["k3"], identity="anonymous"),
+        ]
+        for name, expected in (("client", b"\x02k1"), (None, b"\x02k3")):
+            hello = sent(security(place, name, *keys).client_protocol(host=HOST, server=self.leaf(place)))
+            assert expected in hello
+        with pytest.raises(ConfigurationError, match="valid now for this identity"):
+            security(place, "client", *keys[1:]).client_protocol(host=HOST, server=self.leaf(place))
+
+    def test_names_that_are_too_long(self, place: Throwaway) -> None:
+        made = security(place, "client", service="x" * 128)
+        assert made.client_protocol(host="a" * 126, server=self.leaf(place))
+        with pytest.raises(ConfigurationError, match="256 characters"):
+            made.client_protocol(host="a" * 127, server=self.leaf(place))
