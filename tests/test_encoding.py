@@ -41,7 +41,7 @@ def test_what_is_not_bytes_is_the_callers_mistake(codec, data):
 def test_raw_takes_bytes_only():
     for value in (b"x", bytearray(b"x"), memoryview(b"x")):
         assert RawCodec().encode(value) == b"x"
-    with pytest.raises(EncodeError, match="not dict$"):
+    with pytest.raises(EncodeError, match=r"not dict$"):
         RawCodec().encode({})
     assert repr(RawCodec()) == "RawCodec()"
 

@@ -1,6 +1,6 @@
-"""What an exact allowlist in ``find_class`` does not stop, each refused by its error class; the dangerous ones elsewhere.
+"""What an exact allowlist in ``find_class`` does not stop, each refused by its error class.
 
-The processes of their own have 512 MiB and ten seconds; each message is refused in a small part of that.
+The dangerous ones run in processes of their own, with 512 MiB and ten seconds; each is refused in a small part of that.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import pytest
+
 from pickling.assembler import blob, call, dict_, instance, integer, list_, message, name, text, tuple_
 from pickling.limited import decode
-
 from sealwire.encoding import Codec
 from sealwire.errors import DecodeError, LimitExceeded, MalformedPickle, TypeNotAllowed
 from sealwire.limits import Limits
@@ -71,7 +71,8 @@ def test_no_name_is_a_value_or_can_be_called_freely():
 
 
 @pytest.mark.parametrize(
-    "opcode", [b"0", b"1", b"2", b"P1\n", b"Q", b"i", b"o", b"\x82\1", b"\x83\1\0", b"\x97", b"\x98", b"\x92", b"p0\n", b"g0\n"]
+    "opcode",
+    [b"0", b"1", b"2", b"P1\n", b"Q", b"i", b"o", b"\x82\1", b"\x83\1\0", b"\x97", b"\x98", b"\x92", b"p0\n", b"g0\n"],
 )
 def test_opcodes_outside_of_the_set(opcode):
     for data in (message(NONE, opcode), message(NONE, NONE, opcode), message(op.MARK, NONE, opcode)):
@@ -143,26 +144,42 @@ DANGEROUS = {
     "empty sets": (sets(900_000), "LimitExceeded max_memory"),
     "empty dicts": (message(list_(*[bytes([op.EMPTY_DICT])] * 900_000)), "LimitExceeded max_memory"),
     "empty deques": (
-        message(name("collections", "deque"), op.MEMOIZE, *[get(0) + b")R"] * 300_000), "LimitExceeded max_memory"
+        message(name("collections", "deque"), op.MEMOIZE, *[get(0) + b")R"] * 300_000),
+        "LimitExceeded max_memory",
     ),
-    "sets, one as the value of all": (message(dict_(*[(integer(n), b"\x8f") for n in range(400_000)])), "LimitExceeded max_"),
-    "a length beyond the end": (message(bytes([op.BINBYTES8]) + (2**62).to_bytes(8, "little")), "LimitExceeded max_string"),
+    "sets, one as the value of all": (
+        message(dict_(*[(integer(n), b"\x8f") for n in range(400_000)])),
+        "LimitExceeded max_",
+    ),
+    "a length beyond the end": (
+        message(bytes([op.BINBYTES8]) + (2**62).to_bytes(8, "little")),
+        "LimitExceeded max_string",
+    ),
     "a length within the limit": (
-        message(bytes([op.BINUNICODE8]) + (2**23).to_bytes(8, "little")), "MalformedPickle the pickle is truncated"
+        message(bytes([op.BINUNICODE8]) + (2**23).to_bytes(8, "little")),
+        "MalformedPickle the pickle is truncated",
     ),
     "a long integer": (message(integer(1 << 40_000_000)), "LimitExceeded max_integer_bits"),
     "multiples of 2**61 - 1": (collide(n * PRIME for n in range(50_000)), "LimitExceeded max_probes"),
     "the same in a set": (
-        message(op.EMPTY_SET, op.MARK, *[integer(n * PRIME) for n in range(50_000)], op.ADDITEMS), "LimitExceeded max_probes"
+        message(op.EMPTY_SET, op.MARK, *[integer(n * PRIME) for n in range(50_000)], op.ADDITEMS),
+        "LimitExceeded max_probes",
     ),
     "the same in a frozenset": (
-        message(op.MARK, *[integer(n * PRIME) for n in range(50_000)], op.FROZENSET), "LimitExceeded max_probes"
+        message(op.MARK, *[integer(n * PRIME) for n in range(50_000)], op.FROZENSET),
+        "LimitExceeded max_probes",
     ),
     "the same in the list of a set": (
-        message(call("builtins", "set", list_(*[integer(n * PRIME) for n in range(50_000)]))), "LimitExceeded max_probes"
+        message(call("builtins", "set", list_(*[integer(n * PRIME) for n in range(50_000)]))),
+        "LimitExceeded max_probes",
     ),
     "the same in an OrderedDict": (
-        message(call("collections", "OrderedDict"), op.MARK, *[integer(n * PRIME) + NONE for n in range(50_000)], op.SETITEMS),
+        message(
+            call("collections", "OrderedDict"),
+            op.MARK,
+            *[integer(n * PRIME) + NONE for n in range(50_000)],
+            op.SETITEMS,
+        ),
         "LimitExceeded max_probes",
     ),
     "the same one by one": (
@@ -174,15 +191,22 @@ DANGEROUS = {
         "LimitExceeded max_probes",
     ),
     "the same in tuples": (
-        message(dict_(*[(tuple_(integer(n * PRIME)), NONE) for n in range(50_000)])), "LimitExceeded max_probes"
+        message(dict_(*[(tuple_(integer(n * PRIME)), NONE) for n in range(50_000)])),
+        "LimitExceeded max_probes",
     ),
     "floats of one slot": (
-        message(dict_(*[(b"G" + (n << 52 | 5).to_bytes(8, "big"), NONE) for n in range(1, 2000)],
-                      *[(integer(n * PRIME), NONE) for n in range(1, 50_000)])),
+        message(
+            dict_(
+                *[(b"G" + (n << 52 | 5).to_bytes(8, "big"), NONE) for n in range(1, 2000)],
+                *[(integer(n * PRIME), NONE) for n in range(1, 50_000)],
+            )
+        ),
         "LimitExceeded max_probes",
     ),
     "UUIDs": (
-        message(dict_(*[(instance("uuid", "UUID", dict_((text("int"), integer(n * PRIME)))), NONE) for n in range(9000)])),
+        message(
+            dict_(*[(instance("uuid", "UUID", dict_((text("int"), integer(n * PRIME)))), NONE) for n in range(9000)])
+        ),
         "LimitExceeded max_probes",
     ),
     "Decimals": (
@@ -190,22 +214,34 @@ DANGEROUS = {
         "LimitExceeded max_probes",
     ),
     "Decimals in the list of a set": (
-        message(call("builtins", "frozenset", list_(*[call("decimal", "Decimal", text(str(n * PRIME))) for n in range(20_000)]))),
+        message(
+            call(
+                "builtins",
+                "frozenset",
+                list_(*[call("decimal", "Decimal", text(str(n * PRIME))) for n in range(20_000)]),
+            )
+        ),
         "LimitExceeded max_probes",
     ),
     "a Fraction that computes": (
-        message(call("fractions", "Fraction", text("1e30000000"))), "InvalidValue fractions.Fraction"
+        message(call("fractions", "Fraction", text("1e30000000"))),
+        "InvalidValue fractions.Fraction",
     ),
-    "a Decimal that prints": (message(call("decimal", "Decimal", text("1E+999999999"))), "InvalidValue decimal.Decimal"),
+    "a Decimal that prints": (
+        message(call("decimal", "Decimal", text("1E+999999999"))),
+        "InvalidValue decimal.Decimal",
+    ),
     "a datetime that crashes": (
-        message(call("datetime", "datetime", blob(bytes([0, 0, 1, 1, 0, 0, 0, 0, 0, 0])))), "InvalidValue datetime.datetime"
+        message(call("datetime", "datetime", blob(bytes([0, 0, 1, 1, 0, 0, 0, 0, 0, 0])))),
+        "InvalidValue datetime.datetime",
     ),
     "a path of many parts": (
-        message(call("pathlib", "PureWindowsPath", *[text("a" * 20)] * 200_000)), "InvalidValue pathlib"
+        message(call("pathlib", "PureWindowsPath", *[text("a" * 20)] * 200_000)),
+        "InvalidValue pathlib",
     ),
     "a bytearray by its length": (message(call("builtins", "bytearray", integer(2**33))), "InvalidValue bytearray"),
     "a long path": (message(call("pathlib", "PureWindowsPath", *[text("a" * 250)] * 250)), "InvalidValue pathlib"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("data", "expected"), DANGEROUS.values(), ids=DANGEROUS)

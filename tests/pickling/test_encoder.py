@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pickling.values import texts
 
+from pickling.values import texts
 from sealwire.encoding import Codec
 from sealwire.errors import DecodeError, EncodeError
 from sealwire.limits import Limits
@@ -123,7 +123,7 @@ REFUSED = {
     "colliding keys": ({"x": {n * (2**61 - 1): 1 for n in range(1, 2000)}}, "$.x: max_probes: "),
     "colliding elements": ([{n * (2**61 - 1) for n in range(1, 2000)}], "$[0]: max_probes: "),
     "shared over and over": (nest(40, lambda value: (value, value)), "$: max_expanded_nodes: "),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("value", "expected"), REFUSED.values(), ids=REFUSED)
@@ -179,19 +179,39 @@ def test_limits(limits, value):
 
 # What is near each limit of a small codec, so that both sides of each are met.
 SMALL = Limits(
-    max_depth=4, max_nodes=60, max_expanded_nodes=50, max_memory=9000, max_integer_bits=70, max_string=40, max_probes=8,
+    max_depth=4,
+    max_nodes=60,
+    max_expanded_nodes=50,
+    max_memory=9000,
+    max_integer_bits=70,
+    max_string=40,
+    max_probes=8,
     max_frame=1184,
-)  # fmt: skip
+)
 small = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**75), 2**75) | st.floats() | texts | st.text(max_size=5)
-    | st.binary(max_size=45) | st.just("퟿") | st.just(b"\xed\xa0\x80") | st.decimals() | st.uuids(),
-    lambda inner: st.lists(inner, max_size=12) | st.tuples(inner, inner)
-    | st.dictionaries(st.integers(0, 40).map(lambda n: n * (2**61 - 1)) | st.floats() | st.text(max_size=3), inner, max_size=30)
-    | st.sets(st.integers(0, 2**70) | st.floats() | st.booleans() | st.tuples(st.floats()), max_size=12)
-    | st.frozensets(st.binary(max_size=3), max_size=5)
-    | inner.map(lambda item: [item, item, item]),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**75), 2**75)
+    | st.floats()
+    | texts
+    | st.text(max_size=5)
+    | st.binary(max_size=45)
+    | st.just("퟿")
+    | st.just(b"\xed\xa0\x80")
+    | st.decimals()
+    | st.uuids(),
+    lambda inner: (
+        st.lists(inner, max_size=12)
+        | st.tuples(inner, inner)
+        | st.dictionaries(
+            st.integers(0, 40).map(lambda n: n * (2**61 - 1)) | st.floats() | st.text(max_size=3), inner, max_size=30
+        )
+        | st.sets(st.integers(0, 2**70) | st.floats() | st.booleans() | st.tuples(st.floats()), max_size=12)
+        | st.frozensets(st.binary(max_size=3), max_size=5)
+        | inner.map(lambda item: [item, item, item])
+    ),
     max_leaves=30,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow], deadline=None)

@@ -13,16 +13,16 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from zoneinfo import ZoneInfo
 
 import pytest
-from pickling.values import PROTOCOLS, same
 
-from sealwire.errors import DecodeError
+from pickling.values import PROTOCOLS, same
+from sealwire.errors import DecodeError, EncodeError
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder, Encoder
 from sealwire.pickling import opcodes as op
 
 DECODER = Decoder(Allowlist(), Limits(max_depth=20, max_nodes=5000, max_memory=1 << 22, max_expanded_nodes=20_000))
 ENCODER = Encoder(Allowlist(), DECODER._limits, DECODER)
-SECONDS = 6
+SECONDS = 4
 
 shared = [1, "two", (3.0, b"four")]
 SEEDS = [
@@ -68,7 +68,7 @@ def mutant(source):
 def check(data):
     """Whether the message is accepted; raises anything that may not be raised."""
     try:
-        found = DECODER.check(data)
+        DECODER.check(data)
     except DecodeError:
         with pytest.raises(DecodeError):
             DECODER.decode(data)
@@ -78,14 +78,15 @@ def check(data):
     except DecodeError:
         # After vetting only UTF-8, hashing and constructors can fail.
         return False
-    if not found or all(name not in data for name in (b"ZoneInfo", b"pathlib")):
-        # What both read, both read alike. (pickle would read a file for a crafted ZoneInfo.)
+    if b"__builtin__" not in data or data[1] == 2:
+        # What both read, both read alike. (pickle knows the names of Python 2 at protocol 2 only.)
         assert same(value, pickle.loads(data))
     # What was decoded can be sent again, if it is not too large for it now.
     try:
         again = ENCODER.encode(value)
-    except Exception as error:
-        assert any(name in str(error) for name in ("max_", "Path", "PurePath")), error
+    except EncodeError as error:
+        if "max_" not in str(error):
+            raise
     else:
         assert same(DECODER.decode(again), value)
     return True
@@ -110,9 +111,11 @@ def test_mutants():
 
 def test_programs_of_random_opcodes():
     source = random.Random(7)
-    pieces = [bytes([code]) for code in b"N)](}tea\x85\x86\x87\x8f\x90\x91us\x94R\x81b"] + [
+    pieces = [bytes([code]) for code in b"N)](}tea\x85\x86\x87\x8f\x90\x91us\x94R\x81b"]
+    pieces += [
         b"K\1", b"K\2", b"h\0", b"h\1", b"\x8c\1x", b"C\1y", b"q\0", b"cdecimal\nDecimal\n", b"ccollections\ndeque\n",
-        b"ccollections\nOrderedDict\n", b"cuuid\nUUID\n", b"cbuiltins\nset\n", b"](K\1K\2e", b"}(K\1N\x8c\1xNu", b"(K\1t",
+        b"ccollections\nOrderedDict\n", b"cuuid\nUUID\n", b"cbuiltins\nset\n", b"](K\1K\2e", b"}(K\1N\x8c\1xNu",
+        b"(K\1t",
     ]  # fmt: skip
     accepted = 0
     for _ in range(30_000):

@@ -26,9 +26,9 @@ def test_duplicates(is_set):
 def test_collisions_over_batches(is_set):
     table = KeyTable(is_set, 8)
     table.add(["str first", b"bytes"])
+    batches = [[n * PRIME for n in range(start, start + 10)] for start in range(1, 2000, 10)]
     with pytest.raises(LimitExceeded):
-        for start in range(0, 2000, 10):
-            table.add([n * PRIME for n in range(start + 1, start + 11)])
+        list(map(table.add, batches))
 
 
 @pytest.mark.parametrize("is_set", [False, True])
@@ -37,9 +37,9 @@ def test_collisions_after_dense_keys(is_set):
     table.add(list(range(3000)))
     table.add(list(range(3000, 3500)))
     assert table._probes is None
+    batches = [[n * PRIME for n in range(start, start + 1000)] for start in range(4000, 24_000, 1000)]
     with pytest.raises(LimitExceeded):
-        for start in range(0, 20_000, 1000):
-            table.add([n * PRIME for n in range(start + 4000, start + 5000)])
+        list(map(table.add, batches))
 
 
 @pytest.mark.parametrize("is_set", [False, True])

@@ -40,7 +40,7 @@ CRAFTED = {
 @pytest.mark.parametrize("is_set", [False, True])
 @pytest.mark.parametrize("hashes", CRAFTED.values(), ids=CRAFTED)
 def test_crafted_hashes_are_refused(hashes, is_set):
-    with pytest.raises(LimitExceeded, match="^max_probes: the keys of a (dict|set) collide"):
+    with pytest.raises(LimitExceeded, match=r"^max_probes: the keys of a (dict|set) collide"):
         check_hashes(hashes, is_set=is_set, max_probes=8)
 
 

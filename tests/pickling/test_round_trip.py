@@ -12,8 +12,8 @@ from collections import Counter, OrderedDict, defaultdict, deque
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pickling.values import DUMPS, PROTOCOLS, hashable, same, values
 
+from pickling.values import DUMPS, PROTOCOLS, hashable, same, values
 from sealwire.encoding import Codec, decode, encode
 
 LONG_WAY = Codec()._decoder.decode
@@ -51,7 +51,21 @@ SPECIAL = {
     "long bytearray": bytearray(bytes(range(256)) * 1000),
     "bytes in Latin-1": b"\x80\xff",
     "empty": [b"", bytearray(), "", (), [], {}, set(), frozenset()],
-    "integers": [0, 255, 256, 65_535, 65_536, -1, 2**31 - 1, 2**31, -(2**31), -(2**31) - 1, 2**2039, 2**2040, 2**16_383],
+    "integers": [
+        0,
+        255,
+        256,
+        65_535,
+        65_536,
+        -1,
+        2**31 - 1,
+        2**31,
+        -(2**31),
+        -(2**31) - 1,
+        2**2039,
+        2**2040,
+        2**16_383,
+    ],
     "alike dicts": [{"id": n, "name": f"n{n}", "price": n / 2} for n in range(300)],
     "many memo entries": [[str(n), (n, str(n))] for n in range(400)],
     "deque in batches": deque(range(2500), 3000),
@@ -68,7 +82,9 @@ SPECIAL = {
     },
     "set of instances": {uuid.UUID(int=n) for n in range(50)},
     "tuples with instances": (1, (2, (uuid.UUID(int=1),))),
-    "decimals": [decimal.Decimal(text) for text in ("0", "-0.00", "1E+6144", "1E-6144", "NaN", "-Infinity", "9" * 4300)],
+    "decimals": [
+        decimal.Decimal(text) for text in ("0", "-0.00", "1E+6144", "1E-6144", "NaN", "-Infinity", "9" * 4300)
+    ],
     "a path": pathlib.Path("/var/log"),
 }
 

@@ -6,8 +6,8 @@ import pickle
 import sys
 
 import pytest
-from pickling.assembler import blob, call, dict_, instance, integer, list_, message, name, text, tuple_
 
+from pickling.assembler import blob, call, dict_, instance, integer, list_, message, name, text, tuple_
 from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle, TypeNotAllowed
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder
@@ -26,13 +26,16 @@ def large(data):
 
 @pytest.mark.parametrize("form", [bytes, bytearray, memoryview, large])
 def test_text_that_is_not_utf_8(form):
-    for data in (message(bytes([op.SHORT_BINUNICODE, 1, 255])), message(list_(LONG, bytes([op.SHORT_BINUNICODE, 1, 255])))):
+    for data in (
+        message(bytes([op.SHORT_BINUNICODE, 1, 255])),
+        message(list_(LONG, bytes([op.SHORT_BINUNICODE, 1, 255]))),
+    ):
         with pytest.raises(MalformedPickle, match="UTF-8"):
             DECODER.decode(form(data))
 
 
 def test_an_unhashable_element_in_a_list_that_becomes_a_set():
-    with pytest.raises(InvalidValue, match="^set: "):
+    with pytest.raises(InvalidValue, match=r"^set: "):
         DECODER.decode(message(call("builtins", "set", list_(list_(integer(1))))))
 
 
@@ -59,7 +62,7 @@ def test_what_is_not_bytes_like(data):
 
 
 def test_too_large_before_anything_is_read():
-    with pytest.raises(LimitExceeded, match="^max_frame: the message has 20000000 bytes, 16777164 are allowed$"):
+    with pytest.raises(LimitExceeded, match=r"^max_frame: the message has 20000000 bytes, 16777164 are allowed$"):
         DECODER.decode(bytes(20_000_000))
 
 
@@ -102,7 +105,7 @@ def test_nesting_beyond_what_is_left_of_the_stack():
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(400)
     try:
-        with pytest.raises(LimitExceeded, match="^max_depth: "):
+        with pytest.raises(LimitExceeded, match=r"^max_depth: "):
             decoder.decode(data)
     finally:
         sys.setrecursionlimit(limit)
@@ -113,7 +116,7 @@ def test_memory_that_is_not_there(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(pickle, "loads", load)
-    with pytest.raises(LimitExceeded, match="^max_memory: "):
+    with pytest.raises(LimitExceeded, match=r"^max_memory: "):
         DECODER.decode(message(integer(1)))
 
 
@@ -129,9 +132,15 @@ def test_a_window_reads_like_a_file():
 
 def test_a_reference_to_a_name_that_was_called():
     data = message(
-        name("collections", "deque"), op.MEMOIZE, tuple_(tuple_(), integer(3)), op.REDUCE,
-        bytes([op.BINGET, 0]), tuple_(tuple_(), integer(4)), op.REDUCE, op.TUPLE2,
-    )  # fmt: skip
+        name("collections", "deque"),
+        op.MEMOIZE,
+        tuple_(tuple_(), integer(3)),
+        op.REDUCE,
+        bytes([op.BINGET, 0]),
+        tuple_(tuple_(), integer(4)),
+        op.REDUCE,
+        op.TUPLE2,
+    )
     first, second = DECODER.decode(data)
     assert (first.maxlen, second.maxlen) == (3, 4)
     assert DECODER.decode(message(blob(b"x"))) == b"x"

@@ -7,8 +7,8 @@ import struct
 from dataclasses import replace
 
 import pytest
-from pickling.assembler import blob, call, dict_, instance, integer, list_, message, name, text, tuple_
 
+from pickling.assembler import blob, call, dict_, instance, integer, list_, message, name, text, tuple_
 from sealwire.errors import DecodeError, LimitExceeded, MalformedPickle, TypeNotAllowed
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder
@@ -87,7 +87,9 @@ MALFORMED = {
     ),
     "cycle of a set": message(op.EMPTY_SET, op.MEMOIZE, op.MARK, get(0), op.TUPLE1, op.ADDITEMS),
     "change after use": message(op.EMPTY_LIST, op.MEMOIZE, op.TUPLE1, get(0), NONE, op.APPEND, op.TUPLE2),
-    "change of a set after use": message(op.EMPTY_SET, op.MEMOIZE, op.TUPLE1, get(0), op.MARK, NONE, op.ADDITEMS, op.TUPLE2),
+    "change of a set after use": message(
+        op.EMPTY_SET, op.MEMOIZE, op.TUPLE1, get(0), op.MARK, NONE, op.ADDITEMS, op.TUPLE2
+    ),
     "change of a dict by long get": message(
         op.EMPTY_DICT, op.MEMOIZE, bytes([op.LONG_BINGET, 0, 0, 0, 0]), NONE, NONE, op.SETITEM, op.TUPLE2
     ),
@@ -107,7 +109,9 @@ MALFORMED = {
     ),
     "the same object twice": message(
         instance("uuid", "UUID", dict_((text("int"), integer(1)))),
-        op.MEMOIZE, dict_((get(0), NONE), (get(0), NONE)), op.TUPLE2,
+        op.MEMOIZE,
+        dict_((get(0), NONE), (get(0), NONE)),
+        op.TUPLE2,
     ),
     "NaN as a key": message(dict_((NAN, NONE))),
     "NaN in a tuple as a key": message(dict_((tuple_(NAN), NONE))),
@@ -117,7 +121,9 @@ MALFORMED = {
     "a deque as a key": message(dict_((call("collections", "deque", tuple_()), NONE))),
     "a dict in a tuple as a key": message(dict_((tuple_(dict_((NONE, NONE))), NONE))),
     "a set as an element": message(op.MARK, op.EMPTY_SET, op.FROZENSET),
-    "bytes of protocol 2 that are no Latin-1": message(dict_((call("_codecs", "encode", text("€"), text("latin1")), NONE))),
+    "bytes of protocol 2 that are no Latin-1": message(
+        dict_((call("_codecs", "encode", text("€"), text("latin1")), NONE))
+    ),
     "lone surrogate": message(text("\ud800")),
     "long text with a lone surrogate": message(text("x" * 70_000 + "\udfff")),
     "a name that is not UTF-8": message(bytes([op.SHORT_BINUNICODE, 1, 255]), text("x"), op.STACK_GLOBAL),
@@ -141,12 +147,8 @@ MALFORMED = {
     "encode with one argument": message(call("_codecs", "encode", text("x"))),
     "encode of bytes": message(call("_codecs", "encode", blob(b"x"), text("latin1"))),
     "UUID with arguments": message(name("uuid", "UUID"), text("x"), op.TUPLE1, op.NEWOBJ),
-    **{
-        f"opcode {code:#04x}": message(NONE, code)
-        for code in range(256)
-        if code not in op.NAMES
-    },
-}  # fmt: skip
+    **{f"opcode {code:#04x}": message(NONE, code) for code in range(256) if code not in op.NAMES},
+}
 
 NOT_ALLOWED = {
     "another module": message(name("os", "system")),
@@ -220,7 +222,9 @@ def test_the_bytes_of_the_peer_are_not_in_the_error():
 
 
 def test_our_own_spelling_of_what_is_used_wrongly():
-    assert "zoneinfo.ZoneInfo may not be used like this" in str(checks(message(call("zoneinfo", "ZoneInfo", text("UTC")))))
+    assert "zoneinfo.ZoneInfo may not be used like this" in str(
+        checks(message(call("zoneinfo", "ZoneInfo", text("UTC"))))
+    )
 
 
 def nested(levels, kind=op.TUPLE1):
@@ -232,7 +236,8 @@ LIMITED = {
     "max_depth of a batch": (message(list_(list_(list_(NONE)))), {"max_depth": 2}),
     "max_nodes": (message(list_(NONE, NONE)), {"max_nodes": 5}),
     "max_expanded_nodes": (
-        message(list_(list_(NONE, NONE, NONE) + PUT, get(0), get(0), get(0))), {"max_expanded_nodes": 12}
+        message(list_(list_(NONE, NONE, NONE) + PUT, get(0), get(0), get(0))),
+        {"max_expanded_nodes": 12},
     ),
     "max_expanded_nodes of the root alone": (message(list_(NONE, NONE, NONE)), {"max_expanded_nodes": 3}),
     "max_memory of lists": (message(list_(*[bytes([op.EMPTY_LIST])] * 99)), {"max_memory": 10_000}),
@@ -241,11 +246,10 @@ LIMITED = {
     "max_memory of text": (message(text("x" * 5000)), {"max_memory": 10_000}),
     "max_memory of keys": (message(dict_(*[(integer(n), NONE) for n in range(99)])), {"max_memory": 10_000}),
     "max_memory of elements": (
-        message(op.EMPTY_SET, op.MARK, *[integer(n) for n in range(99)], op.ADDITEMS), {"max_memory": 10_000}
+        message(op.EMPTY_SET, op.MARK, *[integer(n) for n in range(99)], op.ADDITEMS),
+        {"max_memory": 10_000},
     ),
-    "max_memory of calls": (
-        message(list_(*[call("collections", "OrderedDict")] * 20)), {"max_memory": 10_000}
-    ),
+    "max_memory of calls": (message(list_(*[call("collections", "OrderedDict")] * 20)), {"max_memory": 10_000}),
     "max_integer_bits": (message(integer(2**100)), {"max_integer_bits": 100}),
     "max_integer_bits by far": (message(integer(2**9000)), {"max_integer_bits": 100}),
     "max_integer_bits of a negative one": (message(integer(-(2**104))), {"max_integer_bits": 104}),
@@ -255,14 +259,16 @@ LIMITED = {
     "max_string of short bytes": (message(bytes([op.SHORT_BINBYTES, 6]) + b"x" * 6), {"max_string": 5}),
     "max_string of bytes": (message(blob(b"x" * 301)), {"max_string": 300}),
     "max_string of a bytearray": (
-        message(bytes([op.BYTEARRAY8]) + (301).to_bytes(8, "little") + b"x" * 301), {"max_string": 300}
+        message(bytes([op.BYTEARRAY8]) + (301).to_bytes(8, "little") + b"x" * 301),
+        {"max_string": 300},
     ),
     "max_probes": (message(dict_(*[(integer(n * (2**61 - 1)), NONE) for n in range(1, 99)])), {"max_probes": 8}),
     "max_probes of a set": (
-        message(op.MARK, *[integer(n * (2**61 - 1)) for n in range(1, 999)], op.FROZENSET), {"max_probes": 8}
+        message(op.MARK, *[integer(n * (2**61 - 1)) for n in range(1, 999)], op.FROZENSET),
+        {"max_probes": 8},
     ),
     "max_frame": (message(blob(b"x" * 1300)), {"max_frame": 1200}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("data", "limit"), LIMITED.values(), ids=LIMITED)

@@ -87,7 +87,9 @@ values = st.recursive(
         st.frozensets(hashable, max_size=5),
         st.lists(st.tuples(hashable, inner), max_size=4).map(OrderedDict),
         st.dictionaries(hashable, st.integers(), max_size=4).map(Counter),
-        st.builds(_defaultdict, st.sampled_from([None, list, dict, int, set]), st.dictionaries(hashable, inner, max_size=3)),
+        st.builds(
+            _defaultdict, st.sampled_from([None, list, dict, int, set]), st.dictionaries(hashable, inner, max_size=3)
+        ),
         st.builds(deque, st.lists(inner, max_size=4), st.none() | st.integers(0, 9)),
         # Shared on purpose.
         inner.map(lambda item: [item, item]),

@@ -57,6 +57,4 @@ class GrantTable:
         self.grants: Final = tuple(grants)
         self.powers: Final = [grant.powers for grant in self.grants]
         self.memory: Final = [grant.memory for grant in self.grants]
-        self.numbers: Final = {
-            name: number for number, grant in enumerate(self.grants) for name in grant.names
-        }
+        self.numbers: Final = {name: number for number, grant in enumerate(self.grants) for name in grant.names}

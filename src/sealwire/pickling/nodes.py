@@ -288,5 +288,6 @@ class Nodes(Leaves):
         self._found |= FOUND_OBJECT_KEYS
         return (_OBJECT, node)
 
+
 _OBJECT: Final = object()
 """With its number, stands for a key that is an object: no other key is equal to it, as far as is known yet."""

@@ -91,7 +91,5 @@ _WIDTHS = {
 LEAF_WIDTH: Final = bytes(_WIDTHS.get(opcode, 0) for opcode in range(256))
 """Opcode to its length in bytes with its argument, for leaves of one fixed size; 0 for all other opcodes."""
 
-NAMES: Final = {
-    value: name for name, value in globals().copy().items() if name.isupper() and isinstance(value, int)
-}
+NAMES: Final = {value: name for name, value in globals().copy().items() if name.isupper() and isinstance(value, int)}
 """Opcode to name, for error messages."""

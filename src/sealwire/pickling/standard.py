@@ -371,9 +371,7 @@ def _builtin(name: str) -> tuple[tuple[str, str], ...]:
 
 
 def _plain(module: str, name: str, load: Load, *, powers: int = CALL, memory: int = 128) -> Grant:
-    return Grant(
-        spelling=f"{module}.{name}", names=((module, name),), powers=powers, load=load, memory=memory
-    )
+    return Grant(spelling=f"{module}.{name}", names=((module, name),), powers=powers, load=load, memory=memory)
 
 
 def _container(name: str, load: Load, powers: int, *, memory: int) -> Grant:

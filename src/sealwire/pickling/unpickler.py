@@ -72,9 +72,7 @@ class Decoder:
     def check(self, data: bytes | memoryview) -> int:
         """Vet a message and build nothing; return what was found in it. Raises DecodeError."""
         if len(data) > self._max_size:
-            raise LimitExceeded(
-                f"max_frame: the message has {len(data)} bytes, {self._max_size} are allowed"
-            )
+            raise LimitExceeded(f"max_frame: the message has {len(data)} bytes, {self._max_size} are allowed")
         return Vetting(data, self._rules).run()
 
 
