@@ -1,10 +1,14 @@
 """For tests, demonstrations and benchmarks: a deployment with a certificate authority of its own, thrown away later.
 
+Two endpoints that trust each other::
+
     with Throwaway() as place:
         server = place.security("server", "localhost", "127.0.0.1", peers=["dns:client.example"])
         client = place.security("client", "client.example")
         with ThreadingTCPServer(("127.0.0.1", 0), handler, server) as running:
             ...
+
+The directory is removed at the end of the block.
 """
 
 from __future__ import annotations

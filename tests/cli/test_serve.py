@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 import signal
 import socket
@@ -38,7 +39,9 @@ def client(served: Served, host: str = "127.0.0.1") -> SynchronousTCPClient:
 
 @pytest.fixture
 def refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refused]:
-    """What it says on standard error where it cannot serve; in this process, which forgets the modules afterwards."""
+    """What it says on standard error where it cannot serve; in this process, which forgets it all afterwards."""
+    logger = logging.getLogger("sealwire.server")
+    level = logger.level
     monkeypatch.chdir(directory)
     monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry != ""])
 
@@ -56,6 +59,7 @@ def refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refuse
     yield refused
     for name in ("orders", "broken"):
         sys.modules.pop(name, None)
+    logger.setLevel(level)
 
 
 @pytest.mark.parametrize("kind", KINDS)
