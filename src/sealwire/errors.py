@@ -113,7 +113,26 @@ class LimitExceeded(DecodeError):
 
 
 class InvalidValue(DecodeError):
-    """The parts of a value are not acceptable for its type."""
+    """The parts of a value are not acceptable for its type; the message begins with the path to it.
+
+    The path has the names of declared fields, and positions: ``$.items[3].price``, ``$.<value 2>``.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self._segments: list[str] = []
+
+    def inside(self, *segments: str) -> None:
+        """Say that this was found inside of something: segments of the path, innermost first."""
+        self._segments += segments
+
+    @property
+    def path(self) -> str:
+        """To the value, from the root of the message; ``$`` where that is all there is."""
+        return "".join(("$", *reversed(self._segments)))
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.args[0]}" if self._segments else str(self.args[0])
 
 
 class TransportError(SealwireError, OSError):

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle
-from sealwire.pickling.resolve import Resolver, stand_in
+from sealwire.pickling.resolve import Resolver, methods, stand_in, stand_in_with
 
 calls = []
 
@@ -20,6 +20,7 @@ def load(state):
 
 
 StandIn = stand_in(load)
+StandInWith = stand_in_with(lambda arguments, *state: (arguments, state))
 
 
 def instance(state):
@@ -30,7 +31,7 @@ def instance(state):
 
 def resolve(value):
     calls.clear()
-    return Resolver(32).resolve(value)
+    return Resolver(32, methods([StandIn, StandInWith, load]), {"declared"}).resolve(value)
 
 
 def test_a_stand_in_runs_nothing():
@@ -62,12 +63,25 @@ def test_shared_once():
     assert calls == [(1,)]
 
 
-def test_without_state_or_with_two():
-    for value in (StandIn(), instance(1)):
-        if value:
-            value.__setstate__(2)
-        with pytest.raises(InvalidValue, match="state"):
-            resolve(value)
+def test_arguments_and_state():
+    called, new = StandInWith(1, [2]), StandInWith.__new__(StandInWith, 3)
+    new.__setstate__({"a": instance((4,))})
+    assert resolve([called, new, StandInWith()]) == [
+        ((1, [2]), ()), ((3,), ({"a": ("made", 4)},)), ((), ()),
+    ]  # fmt: skip
+
+
+def test_path_to_what_is_wrong():
+    def refuse(_):
+        raise InvalidValue("wrong")
+
+    bad = stand_in(refuse)()
+    bad.__setstate__(1)
+    value = [0, (1, {"declared": [bad]}), 2]
+    with pytest.raises(InvalidValue, match=r"^\$\[1\]\[1\]\.declared\[0\]: wrong$"):
+        Resolver(32, methods([type(bad)]), {"declared"}).resolve(value)
+    with pytest.raises(InvalidValue, match=r"^\$\[1\]\[1\]\.<value 0>\[0\]: wrong$"):
+        Resolver(32, methods([type(bad)])).resolve(value)
 
 
 def test_keys_that_turn_out_equal():

@@ -12,7 +12,7 @@ from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle, TypeNo
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder
 from sealwire.pickling import opcodes as op
-from sealwire.pickling.resolve import stand_in
+from sealwire.pickling.resolve import methods, stand_in
 from sealwire.pickling.unpickler import LARGE, _Window
 
 DECODER = Decoder(Allowlist(), Limits())
@@ -50,7 +50,9 @@ def test_an_unhashable_element_that_is_made_at_the_end():
 def test_a_key_whose_value_is_not_hashable():
     decoder = Decoder(Allowlist(), Limits())
     # As a class may be that somebody allows.
-    decoder._inert.names["uuid", "UUID"] = stand_in(lambda state: [state])
+    made = stand_in(lambda state: [state])
+    decoder._inert.names["uuid", "UUID"] = made
+    decoder._methods = methods([made])
     with pytest.raises(InvalidValue, match="not hashable"):
         decoder.decode(message(dict_((instance("uuid", "UUID", integer(1)), integer(1)))))
 

@@ -133,16 +133,12 @@ MALFORMED = {
     "call with a leaf": message(name("decimal", "Decimal"), NONE, op.REDUCE),
     "call with a list": message(name("decimal", "Decimal"), op.EMPTY_LIST, op.REDUCE),
     "call without arguments": message(name("decimal", "Decimal"), op.EMPTY_TUPLE, op.REDUCE),
-    "defaultdict of two factories": message(
-        call("collections", "defaultdict", name("builtins", "list"), name("builtins", "list"))
-    ),
     "defaultdict of no factory": message(call("collections", "defaultdict", name("uuid", "UUID"))),
     "defaultdict of a value": message(call("collections", "defaultdict", NONE)),
     "getattr of something else": message(call("builtins", "getattr", name("zoneinfo", "ZoneInfo"), text("no_cache"))),
     "getattr of another": message(call("builtins", "getattr", name("decimal", "Decimal"), text("_unpickle"))),
     "getattr of a value": message(call("builtins", "getattr", text("x"), text("_unpickle"))),
     "getattr of the name alone": message(call("builtins", "getattr", name("zoneinfo", "ZoneInfo"))),
-    "getattr in reverse": message(call("builtins", "getattr", text("_unpickle"), name("zoneinfo", "ZoneInfo"))),
     "encode with another codec": message(call("_codecs", "encode", text("x"), text("rot13"))),
     "encode with one argument": message(call("_codecs", "encode", text("x"))),
     "encode of bytes": message(call("_codecs", "encode", blob(b"x"), text("latin1"))),
@@ -151,6 +147,10 @@ MALFORMED = {
 }
 
 NOT_ALLOWED = {
+    "defaultdict of two factories": message(
+        call("collections", "defaultdict", name("builtins", "list"), name("builtins", "list"))
+    ),
+    "getattr in reverse": message(call("builtins", "getattr", text("_unpickle"), name("zoneinfo", "ZoneInfo"))),
     "another module": message(name("os", "system")),
     "another name": message(name("builtins", "eval")),
     "a dotted name": message(name("uuid", "UUID.__init__")),

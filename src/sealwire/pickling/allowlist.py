@@ -7,71 +7,184 @@ import decimal
 import fractions
 import ipaddress
 import pathlib
+import typing
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Literal, Self
 
 from sealwire.errors import ConfigurationError
 from sealwire.limits import Limits
+from sealwire.pickling.adapters import Adapter, CustomAdapter, adapter_for, check_importable, spelling
+from sealwire.pickling.annotations import Types
 from sealwire.pickling.grants import Grant
-from sealwire.pickling.standard import standard_grants
+from sealwire.pickling.standard import only_named, standard_grants
 
 PLAIN: Final = frozenset(
     (type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
 )
-VALUES: Final = frozenset(
-    (
-        datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo,
-        decimal.Decimal, fractions.Fraction, uuid.UUID,
-        pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path()),
+GROUPS: Final[dict[str, tuple[type, ...]]] = {
+    "datetime": (
+        datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo
+    ),
+    "numbers": (decimal.Decimal, fractions.Fraction),
+    "uuid": (uuid.UUID,),
+    "paths": (pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())),
+    "ipaddress": (
         ipaddress.IPv4Address, ipaddress.IPv4Network, ipaddress.IPv4Interface,
         ipaddress.IPv6Address, ipaddress.IPv6Network, ipaddress.IPv6Interface,
-        OrderedDict, defaultdict, deque, Counter,
-    )
-)  # fmt: skip
+    ),
+    "collections": (OrderedDict, defaultdict, deque, Counter),
+}  # fmt: skip
+"""The standard value types beside plain data, in groups that can be switched off."""
+
+VALUES: Final = frozenset(cls for group in GROUPS.values() for cls in group)
 STANDARD: Final = PLAIN | VALUES
 _ABSTRACT: Final = frozenset((pathlib.PurePath, pathlib.Path))  # what one has is a subclass
+_GROUP_OF: Final = {cls: name for name, group in GROUPS.items() for cls in group}
+
+Validate = Literal["deep", "shallow"]
 
 
 class Allowlist:
-    """The types that a message may have: the standard value types, always.
+    """The types that a message may have: plain data always, the standard value types, and those that are named.
 
-    ``types``: in this version none but those, which need not be named. Immutable.
-    Raises ConfigurationError for any other type.
+    ``types``: dataclasses, enums, named tuples, attrs classes, msgspec structs, pydantic models, exceptions, NumPy's
+    ``ndarray`` and scalars. Other types need :meth:`register`. ``without``: groups of standard value types that are not
+    accepted: "datetime", "numbers", "uuid", "paths", "ipaddress", "collections".
+
+    A list can be added to until a codec uses it; from then on it is immutable. ``a | b`` is a new list with the types
+    of both, and without the groups that both are without.
+
+    Raises ConfigurationError, with the reason, for what cannot be allowed.
     """
 
-    __slots__ = ("_types",)
+    __slots__ = ("_adapters", "_in_use", "_without")
 
-    def __init__(self, *types: type) -> None:
+    def __init__(self, *types: Any, without: Iterable[str] = ()) -> None:
+        self._adapters: dict[type, Adapter] = {}
+        self._without: Final = frozenset([without] if isinstance(without, str) else without)
+        self._in_use = False
+        unknown = self._without - GROUPS.keys()
+        if unknown:
+            raise ConfigurationError(
+                f"without: there is no group {sorted(unknown)[0]!r} of standard types; there are {', '.join(GROUPS)}"
+            )
+        self.allow(*types)
+
+    def allow(self, *types: Any, validate: Validate = "deep") -> Self:
+        """Add types; ``validate``: "shallow" does not look into the containers in their fields.
+
+        Returns the list itself. Raises ConfigurationError.
+        """
+        if validate not in ("deep", "shallow"):
+            raise ConfigurationError(f"validate must be 'deep' or 'shallow', not {validate!r}")
         for cls in types:
-            if not isinstance(cls, type):
-                raise ConfigurationError(f"an allowlist takes types, not a value of type {_spelling(type(cls))}")
-            if cls not in STANDARD | _ABSTRACT:
-                raise ConfigurationError(
-                    f"{_spelling(cls)} cannot be allowed: only the standard value types are supported in this version"
-                )
-        self._types: Final = STANDARD
+            # A TypedDict's values are dicts; it counts where a field is annotated with it.
+            if cls in STANDARD | _ABSTRACT or typing.is_typeddict(cls):
+                continue
+            self._add(adapter_for(cls, shallow=validate == "shallow"))
+        return self
+
+    def register(self, cls: type, *, dump: Callable[[Any], tuple[Any, ...]], load: Callable[..., Any]) -> Self:
+        """Add any other type: ``dump(value)`` gives a tuple of accepted values, ``load(*parts)`` makes the value again.
+
+        ``load`` gets what a peer chose, and must check it; what it raises becomes InvalidValue.
+        Returns the list itself. Raises ConfigurationError.
+        """
+        if not isinstance(cls, type) or issubclass(cls, type):
+            raise ConfigurationError("an adapter is registered for a class")
+        if cls in STANDARD:
+            raise ConfigurationError(f"{spelling(cls)} is a standard value type and has an adapter already")
+        for name, function in (("dump", dump), ("load", load)):
+            if not callable(function):
+                raise ConfigurationError(f"{name} must be a function, not a value of type {spelling(type(function))}")
+        check_importable(cls)
+        self._add(CustomAdapter(cls, dump, load))
+        return self
+
+    def _add(self, adapter: Adapter) -> None:
+        if self._in_use:
+            raise ConfigurationError(
+                "this allowlist is in use by a codec and cannot be changed; make another one: old | Allowlist(...)"
+            )
+        for other in self._adapters.values():
+            if other.spelling == adapter.spelling and other.cls is not adapter.cls:
+                raise ConfigurationError(f"there are two types of the name {adapter.spelling}")
+        self._adapters[adapter.cls] = adapter
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """Of the types that were named, in that order."""
+        return tuple(self._adapters.values())
+
+    def adapter(self, cls: type) -> Adapter | None:
+        """Of one type, where it was named."""
+        return self._adapters.get(cls)
+
+    @property
+    def without(self) -> frozenset[str]:
+        """The groups of standard value types that are not accepted."""
+        return self._without
 
     def grants(self, limits: Limits) -> Iterator[Grant]:
-        """What the names in a message may do."""
-        return standard_grants(limits.max_probes)
+        """What the names in a message may do. The list is in use from then on. Raises ConfigurationError."""
+        self._in_use = True
+        off = frozenset(cls for name in self._without for cls in GROUPS[name])
+        yield from standard_grants(limits.max_probes, off)
+        types = Types(STANDARD - off, self._adapters, self._fields)
+        named: set[tuple[str, str]] = set()
+        outer: set[tuple[str, str]] = set()
+        for adapter in self._adapters.values():
+            for grant in adapter.grants(types):
+                if grant.names and named.issuperset(grant.names):
+                    continue  # a function that several adapters share
+                named.update(grant.names)
+                outer.update(name for name, _ in grant.members)
+                yield grant
+        for name in _with_outer(outer) - named:
+            members = ((name[0], name[1].rpartition(".")[0]), name[1].rpartition(".")[2])
+            yield Grant(
+                spelling=".".join(name), names=(name,), members=(members,) if "." in name[1] else (), powers=0,
+                load=only_named(".".join(name)),
+            )  # fmt: skip
+
+    def _fields(self, cls: type) -> dict[str, Any]:
+        return dict(self._adapters[cls].fields)
 
     def __contains__(self, cls: type) -> bool:
         """Whether values of exactly this type can be encoded."""
-        return cls in self._types
+        if cls in self._adapters or cls in PLAIN:
+            return True
+        return cls in VALUES and _GROUP_OF[cls] not in self._without
+
+    def __or__(self, other: Allowlist) -> Allowlist:
+        if not isinstance(other, Allowlist):
+            return NotImplemented
+        union = Allowlist(without=self._without & other._without)
+        for adapter in (*self._adapters.values(), *other._adapters.values()):
+            union._add(adapter)
+        return union
 
     def __repr__(self) -> str:
-        return "Allowlist()"
+        names = [adapter.spelling for adapter in self._adapters.values()]
+        if self._without:
+            names.append(f"without={sorted(self._without)}")
+        return f"Allowlist({', '.join(names)})"
+
+
+def _with_outer(names: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The names, and those of the classes that they are in."""
+    found = set(names)
+    for module, name in names:
+        while "." in name:
+            name = name.rpartition(".")[0]
+            found.add((module, name))
+    return found
 
 
 def not_allowed(value: object) -> str:
     """What to say of a value that cannot be encoded."""
-    name = f"the class {_spelling(value)}" if isinstance(value, type) else _spelling(type(value))
+    name = f"the class {spelling(value)}" if isinstance(value, type) else spelling(type(value))
     return f"{name} is not on the allowlist"
-
-
-def _spelling(cls: type) -> str:
-    """A type as its owner would write it."""
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

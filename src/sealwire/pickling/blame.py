@@ -6,7 +6,8 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from sealwire.errors import DecodeError, EncodeError
+from sealwire.errors import DecodeError, EncodeError, InvalidValue
+from sealwire.pickling.adapters import Adapter
 from sealwire.pickling.allowlist import Allowlist, not_allowed
 
 _MAPPINGS: Final = frozenset((dict, OrderedDict, defaultdict, Counter))
@@ -44,7 +45,8 @@ class _Search:
         kind = type(value)
         if kind not in self._allowlist:
             return path, not_allowed(value)
-        if kind not in _MAPPINGS and kind not in _SEQUENCES:
+        adapter = self._allowlist.adapter(kind)
+        if adapter is None and kind not in _MAPPINGS and kind not in _SEQUENCES:
             return self._try(value, path)
         identity = id(value)
         if identity in self._open:
@@ -54,19 +56,27 @@ class _Search:
         if depth > self._max_depth:
             return path, f"nested deeper than max_depth ({self._max_depth} levels)"
         self._open.add(identity)
-        for where, part in _parts(value, path):
+        try:
+            inner = list(_parts(value, path) if adapter is None else _fields(adapter, value, path))
+        except Exception as error:  # of the user's own code: a property, or an adapter's dump
+            return path, f"cannot be taken apart ({type(error).__name__})"
+        for where, part in inner:
             found = self.visit(part, where, depth + 1)
             if found is not None:
                 return found
         self._open.remove(identity)
         self._good.add(identity)
-        return self._try_shell(value, path)
+        return self._try_shell(value, path) if adapter is None else self._try(value, path)
 
     def _try(self, value: object, path: str) -> tuple[str, str] | None:
         try:
             self._attempt(value)
         except (EncodeError, DecodeError) as error:
+            if isinstance(error, InvalidValue):
+                return path + error.path[1:], error.args[0]
             return path, str(error)
+        except Exception as error:  # of the user's own code, as above
+            return path, f"cannot be taken apart ({type(error).__name__})"
         return None
 
     def _try_shell(self, value: Any, path: str) -> tuple[str, str] | None:
@@ -82,6 +92,11 @@ class _Search:
                 shell[key] = None
             value = shell
         return self._try(value, path)
+
+
+def _fields(adapter: Adapter, value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for segment, part in adapter.parts(value):
+        yield path + segment, part
 
 
 def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -21,9 +21,8 @@ from sealwire.pickling.survey import Surveyor
 from sealwire.pickling.unpickler import Decoder
 
 PROTOCOL: Final = 5
-_CLASSES: Final = VALUES.union(FACTORIES)
+_NAMED: Final = VALUES.union(FACTORIES)
 _UNPICKLE_ZONE: Final = zoneinfo.ZoneInfo._unpickle  # type: ignore[attr-defined]  # how a ZoneInfo is pickled
-_FUNCTIONS: Final = (type(getattr), type(_UNPICKLE_ZONE))
 
 
 class Encoder:
@@ -34,6 +33,10 @@ class Encoder:
         self._limits = limits
         self._decoder = decoder
         self._surveyor = Surveyor(limits, PROTOCOL)
+        self._adapters = {adapter.cls: adapter for adapter in allowlist.adapters}
+        self._named = _NAMED.union(self._adapters)
+        self._functions = [getattr, _UNPICKLE_ZONE, *(each for one in allowlist.adapters for each in one.functions)]
+        self._kinds_of_functions = frozenset(map(type, self._functions))
 
     def encode(self, value: object) -> bytes:
         """The pickle of a value, at protocol 5. Raises EncodeError with the path to what is wrong."""
@@ -48,25 +51,34 @@ class Encoder:
         """The pickle of a value that the decoder has accepted. Raises EncodeError, DecodeError, RecursionError."""
         file = io.BytesIO()
         pickler = _Pickler(file, PROTOCOL)
-        pickler.allowlist = self._allowlist
-        pickler.dump(value)
+        pickler.encoder = self
+        try:
+            pickler.dump(value)
+        except pickle.PicklingError:
+            raise EncodeError("it, or a part of it, cannot be pickled") from None
         data = file.getvalue()
         self._decoder.decode(data)
         return data
 
-
-class _Pickler(pickle.Pickler):
-    """Looks at everything that is not plain data before any method of it can run."""
-
-    allowlist: Allowlist
-
-    def reducer_override(self, item: Any) -> Any:
+    def reduce(self, item: Any) -> Any:
+        """As ``reducer_override``: look at everything that is not plain data before any method of it can run."""
         kind = type(item)
-        if kind in self.allowlist:
+        adapter = self._adapters.get(kind)
+        if adapter is not None:
+            try:
+                return adapter.reduce(item)
+            except Exception as error:  # the user's own code; its text may be of what is in the value
+                raise EncodeError(f"{adapter.spelling} cannot be taken apart ({type(error).__name__})") from None
+        # Standard value types, and what the pickles of values name.
+        if kind in self._allowlist or (isinstance(item, type) and item in self._named):
             return NotImplemented
-        # What the pickles of values name.
-        if isinstance(item, type) and item in _CLASSES:
-            return NotImplemented
-        if kind in _FUNCTIONS and (item is getattr or item == _UNPICKLE_ZONE):
+        if kind in self._kinds_of_functions and any(item == function for function in self._functions):
             return NotImplemented
         raise EncodeError(not_allowed(item))
+
+
+class _Pickler(pickle.Pickler):
+    encoder: Encoder
+
+    def reducer_override(self, item: Any) -> Any:
+        return self.encoder.reduce(item)

@@ -26,12 +26,20 @@ TAKES_FACTORY: Final = 64
 """A call may have a factory as its sole argument (``defaultdict``)."""
 FACTORY: Final = 128
 """May be that argument."""
-PHRASE_GETATTR: Final = 256
-"""Only in ``getattr(ZoneInfo, '_unpickle')``, which stands for the entry after PHRASE_ZONE's."""
-PHRASE_ZONE: Final = 512
-"""Only as the first argument of that phrase."""
-PHRASE_ENCODE: Final = 1024
+GETATTR: Final = 256
+"""Only in ``getattr(X, "y")``, which stands for the entry that has X's and y's names among its ``members``."""
+PHRASE_ENCODE: Final = 512
 """Only in ``_codecs.encode(str, 'latin1')``: bytes, as protocol 2 writes them."""
+NEW_WITH: Final = 1024
+"""NEWOBJ with a tuple of arguments: an inert stand-in, too."""
+TAKES_STATE: Final = 2048
+"""The result of a call is an inert stand-in, which takes state once until it is used."""
+DEFERRED: Final = 8192
+"""The result of a call is an inert stand-in: the call is made after the end, when its arguments are values."""
+REBUILDS: Final = 4096
+"""Only in ``f(X, …)``, a call of the entry that has f's and X's names among its ``rebuilt``, without X."""
+
+Name = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +47,20 @@ class Grant:
     """One entry.
 
     ``spelling``: our name for it in errors. ``names``: the (module, name) pairs under which a pickle may name it.
+    ``members``: the ((module, name), attribute) pairs by which the phrase of GETATTR may. ``rebuilt``: the pairs of
+    such names, of a function and a class, by which the phrase of REBUILDS calls it.
     ``powers``: a sum of the constants above. ``memory``: bytes charged for one object. ``load``: makes the checked
-    value out of its parts; for NEW out of its state; for PHRASE_ZONE and mere factories it is never called.
+    value out of its parts; for NEW out of its state, if it was given one; for NEW_WITH and TAKES_STATE out of the tuple
+    of arguments, and the state; for what is only named it is never called.
     """
 
     spelling: str
-    names: tuple[tuple[str, str], ...]
+    names: tuple[Name, ...]
     powers: int
     load: Callable[..., Any]
     memory: int = 0
+    members: tuple[tuple[Name, str], ...] = ()
+    rebuilt: tuple[tuple[Name, Name], ...] = ()
 
 
 class GrantTable:
@@ -58,3 +71,15 @@ class GrantTable:
         self.powers: Final = [grant.powers for grant in self.grants]
         self.memory: Final = [grant.memory for grant in self.grants]
         self.numbers: Final = {name: number for number, grant in enumerate(self.grants) for name in grant.names}
+        self.members: Final = {
+            (self.numbers[outer], attribute): number
+            for number, grant in enumerate(self.grants)
+            for outer, attribute in grant.members
+        }
+        """The number of a grant and an attribute's name, to the number of the grant that the phrase stands for."""
+        self.rebuilt: Final = {
+            (self.numbers[function], self.numbers[cls]): number
+            for number, grant in enumerate(self.grants)
+            for function, cls in grant.rebuilt
+        }
+        """The numbers of a function and a class, to the number of the grant that a call of the two stands for."""

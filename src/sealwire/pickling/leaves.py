@@ -44,6 +44,8 @@ class Rules:
 
     def __init__(self, table: GrantTable, limits: Limits) -> None:
         self.numbers: Final = table.numbers
+        self.members: Final = table.members
+        self.rebuilt: Final = table.rebuilt
         self.powers: Final = table.powers
         self.memory: Final = table.memory
         self.spellings: Final = [grant.spelling for grant in table.grants]

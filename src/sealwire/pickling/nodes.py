@@ -12,12 +12,15 @@ from sealwire.errors import DecodeError, LimitExceeded, MalformedPickle, TypeNot
 from sealwire.pickling.grants import (
     CALL,
     CALL_EMPTY,
+    DEFERRED,
     FACTORY,
+    GETATTR,
     NEW,
+    NEW_WITH,
     PHRASE_ENCODE,
-    PHRASE_GETATTR,
-    PHRASE_ZONE,
+    REBUILDS,
     TAKES_FACTORY,
+    TAKES_STATE,
     UNHASHABLE,
 )
 from sealwire.pickling.keys import MANY_KEYS, KeyTable, check_few_keys
@@ -47,10 +50,10 @@ TUPLE_NODE: Final = 3
 FROZENSET_NODE: Final = 4
 BYTES_NODE: Final = 5  # by the phrase of protocol 2
 BYTEARRAY_NODE: Final = 6
-CALLED_NODE: Final = 7
-INSTANCE_NODE: Final = 8
+CALLED_NODE: Final = 7  # what a call leaves, or NEWOBJ with arguments
+INSTANCE_NODE: Final = 8  # takes state
 NAME_NODE: Final = 9
-NAMES_NODE: Final = 10  # a tuple with names in it: the arguments of a phrase
+NAMES_NODE: Final = 10  # a tuple that begins with a name: the arguments of a phrase
 KIND: Final = 15
 CLOSED: Final = 16
 
@@ -65,7 +68,7 @@ DICT_ITEM_MEMORY: Final = 56  # a key or a value, while the dict grows
 SET_ITEM_MEMORY: Final = 128
 CALLED_MEMORY: Final = 200
 
-_ANY_CALL: Final = CALL | CALL_EMPTY | PHRASE_GETATTR | PHRASE_ENCODE
+_ANY_CALL: Final = CALL | CALL_EMPTY | GETATTR | PHRASE_ENCODE | TAKES_FACTORY | REBUILDS
 
 
 class Nodes(Leaves):
@@ -145,14 +148,14 @@ class Nodes(Leaves):
     def _tuple(self, items: list[int], nodes: bool, at: int) -> int:
         kinds = self._kinds
         kind = TUPLE_NODE
-        if nodes and any(entry < 0 and kinds[~entry] & KIND == NAME_NODE for entry in items):
-            if len(items) > 2:
-                raise TypeNotAllowed(f"a class is not a value ({NAMES[TUPLE]} at byte {at})")
+        if nodes and items and items[0] < 0 and kinds[~items[0]] & KIND == NAME_NODE:
             kind = NAMES_NODE
         entry = self._node(kind, 0, TUPLE_MEMORY + 16 * len(items))
         self._weights[~entry] += len(items)
         self._parts[~entry] = items
-        if nodes and kind == TUPLE_NODE:
+        if kind == NAMES_NODE:
+            self._take(items[1:], ~entry, TUPLE, at)
+        elif nodes:
             self._take(items, ~entry, TUPLE, at)
         return entry
 
@@ -204,37 +207,65 @@ class Nodes(Leaves):
             self._weights[~entry] = 2
             self._take([arguments], ~entry, REDUCE, at)
             return entry
-        if kind in (TUPLE_NODE, NAMES_NODE):
-            return self._phrase(number, self._parts[~arguments], kind, at)
+        if kind == NAMES_NODE:
+            return self._phrase(number, self._parts[~arguments], at)
+        if kind == TUPLE_NODE and powers & PHRASE_ENCODE:
+            parts = self._parts[~arguments]
+            if len(parts) == 2 and self._text(parts[1], REDUCE, at) == "latin1":
+                self._text(parts[0], REDUCE, at)
+                return self._node(BYTES_NODE, parts[0], CALLED_MEMORY)
         raise self._wrong_arguments(number, at)
 
-    def _phrase(self, number: int, parts: list[int], kind: int, at: int) -> int:
-        """The entry that a call leaves which is accepted in one form only."""
+    def _phrase(self, number: int, parts: list[int], at: int) -> int:
+        """The entry that a call leaves whose first argument is a name."""
         powers = self._rules.powers[number]
-        if kind == NAMES_NODE and powers & PHRASE_GETATTR and self._is_name(parts[0], PHRASE_ZONE):
-            if self._text(parts[-1], REDUCE, at) == "_unpickle":
-                return self._node(NAME_NODE, self._numbers[~parts[0]] + 1, 0)
-        elif kind == NAMES_NODE and powers & TAKES_FACTORY:
+        if powers & GETATTR:
+            if len(parts) == 2:
+                found = self._rules.members.get((self._numbers[~parts[0]], self._text(parts[1], REDUCE, at)), -1)
+                if found >= 0:
+                    return self._node(NAME_NODE, found, 0)
+        elif powers & TAKES_FACTORY:
             if len(parts) == 1 and self._is_name(parts[0], FACTORY):
                 return self._called(number)
-        elif kind == TUPLE_NODE and powers & PHRASE_ENCODE and len(parts) == 2:
-            self._text(parts[0], REDUCE, at)
-            if self._text(parts[1], REDUCE, at) == "latin1":
-                return self._node(BYTES_NODE, parts[0], CALLED_MEMORY)
+        elif powers & REBUILDS:
+            found = self._rules.rebuilt.get((number, self._numbers[~parts[0]]), -1)
+            if found >= 0:
+                entry = self._called(found)
+                self._weights[~entry] = len(parts)
+                self._take(parts[1:], ~entry, REDUCE, at)
+                return entry
         raise self._wrong_arguments(number, at)
 
     def _wrong_arguments(self, number: int, at: int) -> DecodeError:
         return MalformedPickle(f"{self._rules.spellings[number]} with other arguments (REDUCE at byte {at})")
 
     def _called(self, number: int) -> int:
+        if self._rules.powers[number] & (TAKES_STATE | DEFERRED):
+            self._found |= FOUND_INSTANCES
         return self._node(CALLED_NODE, number, CALLED_MEMORY + self._rules.memory[number])
 
     def _new(self, cls: int, arguments: int, at: int) -> int:
-        number = self._granted(cls, NEW, NEWOBJ, at)
+        number = self._granted(cls, NEW | NEW_WITH, NEWOBJ, at)
+        kind = INSTANCE_NODE if self._rules.powers[number] & NEW else CALLED_NODE
+        entry = self._node(kind, number, CALLED_MEMORY + self._rules.memory[number])
         if arguments < 0 or self._data[arguments] != EMPTY_TUPLE:
-            raise MalformedPickle(f"{self._rules.spellings[number]} with arguments (NEWOBJ at byte {at})")
+            if (
+                arguments >= 0
+                or self._kinds[~arguments] & KIND != TUPLE_NODE
+                or not self._rules.powers[number] & NEW_WITH
+            ):
+                raise MalformedPickle(f"{self._rules.spellings[number]} with other arguments (NEWOBJ at byte {at})")
+            self._weights[~entry] = 2
+            self._take([arguments], ~entry, NEWOBJ, at)
         self._found |= FOUND_INSTANCES
-        return self._node(INSTANCE_NODE, number, CALLED_MEMORY + self._rules.memory[number])
+        return entry
+
+    def _takes_state(self, node: int) -> bool:
+        """Whether a node is an instance or the result of a call that takes state, and not used yet."""
+        kind = self._kinds[node]
+        if kind == CALLED_NODE:
+            return self._rules.powers[self._numbers[node]] & TAKES_STATE != 0
+        return kind == INSTANCE_NODE
 
     # Keys
 

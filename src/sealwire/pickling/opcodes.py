@@ -25,8 +25,8 @@ MEMOIZE BINPUT LONG_BINPUT          the top gets the next memo index; an index i
 BINGET LONG_BINGET                  push what was stored, and close it for further items
 GLOBAL STACK_GLOBAL                 push a name that is in the table of grants; it is not a value
 REDUCE                              call what a granted name stands for with a tuple
-NEWOBJ                              a new instance of a granted class, without arguments
-BUILD                               state, once, for an instance that NEWOBJ has just made
+NEWOBJ                              a new instance of a granted class, without arguments or with a tuple of them
+BUILD                               state, once, for an instance just made, or what a call made that takes state
 ==================================  ==================================================================================
 """
 
@@ -83,13 +83,14 @@ REDUCE: Final = 0x52
 NEWOBJ: Final = 0x81
 BUILD: Final = 0x62
 
-_WIDTHS = {
+_LEAVES: Final = {
     NONE: 1, NEWTRUE: 1, NEWFALSE: 1, EMPTY_TUPLE: 1,
     BININT1: 2, BININT2: 3, BININT: 5, BINFLOAT: 9,
 }  # fmt: skip
+_OBJECTS: Final = dict.fromkeys((GLOBAL, STACK_GLOBAL, REDUCE, NEWOBJ, BUILD), -1)
 
-LEAF_WIDTH: Final = bytes(_WIDTHS.get(opcode, 0) for opcode in range(256))
-"""Opcode to its length in bytes with its argument, for leaves of one fixed size; 0 for all other opcodes."""
+WIDTHS: Final = [(_LEAVES | _OBJECTS).get(opcode, 0) for opcode in range(256)]
+"""Opcode to its length with its argument, for leaves of one fixed size; -1 for what names and makes objects."""
 
 NAMES: Final = {value: name for name, value in globals().copy().items() if name.isupper() and isinstance(value, int)}
 """Opcode to name, for error messages."""

@@ -8,9 +8,9 @@ make, and the dicts and sets that have such keys are filled anew, now that the h
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from sealwire.errors import InvalidValue, MalformedPickle
 from sealwire.pickling.keys import check_built_keys
@@ -18,66 +18,110 @@ from sealwire.pickling.keys import check_built_keys
 LEAVES: Final = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
 
 
+Methods = Mapping[type, Callable[["Resolver", Any], Any]]
+
+
 class Instance(list[Any]):
-    """Stands for an instance that NEWOBJ makes and BUILD gives state to: a list of its states, at the speed of C."""
+    """Stands for an object that takes state: a list of its tuple of arguments, if it has any, and of its state."""
 
     __slots__ = ()
-    __setstate__ = list.append
+    __setstate__ = list.append  # at the speed of C
     __hash__ = object.__hash__  # type: ignore[assignment]  # by identity, as a stand-in for a key must
     __eq__ = object.__eq__
     __ne__ = object.__ne__
 
 
+class _InstanceWith(Instance):
+    __slots__ = ()
+
+    def __new__(cls, *arguments: Any) -> Self:
+        made = super().__new__(cls)
+        made.append(arguments)
+        return made
+
+    def __init__(self, *_: Any) -> None:  # not list's, which takes items
+        pass
+
+
 def stand_in(load: Callable[..., Any]) -> type[Instance]:
-    """A class of stand-ins for instances that ``load`` makes out of their state."""
+    """A class of stand-ins for instances that ``load`` makes out of their state, if they were given one."""
     return type("StandIn", (Instance,), {"__slots__": (), "load": staticmethod(load)})
 
 
-class Resolver:
-    """Resolves one message. What is shared is resolved once and stays shared."""
+def stand_in_with(load: Callable[..., Any]) -> type[Instance]:
+    """The same for what ``load`` makes out of the tuple of arguments, and the state."""
+    return type("StandInWith", (_InstanceWith,), {"__slots__": (), "load": staticmethod(load)})
 
-    def __init__(self, max_probes: int) -> None:
+
+class Resolver:
+    """Resolves one message. What is shared is resolved once and stays shared.
+
+    ``methods``: what :func:`methods` gave. ``names``: of declared fields, which may stand in the path to what is wrong;
+    other keys are a peer's bytes.
+    """
+
+    def __init__(self, max_probes: int, methods: Methods, names: Collection[str] = ()) -> None:
         self._max_probes = max_probes
+        self._methods = methods
+        self._names = names
         self._done: dict[int, Any] = {}
 
     def resolve(self, value: Any) -> Any:
         """The real value; lists, dicts and the like are changed in place."""
-        kind = type(value)
-        if kind in LEAVES:
-            return value
-        method = _METHODS.get(kind)
+        method = self._methods.get(type(value))
         if method is None:
-            if not isinstance(value, Instance):
-                return value
-            method = Resolver._instance
+            return value
         identity = id(value)
         # Only what is part of the message has its id here, and all of that lives until the end.
-        if identity not in self._done:
-            self._done[identity] = method(self, value)
-        return self._done[identity]
+        if identity in self._done:
+            return self._done[identity]
+        made = self._done[identity] = method(self, value)
+        return made
 
     def _list(self, value: Any) -> Any:
-        for index, item in enumerate(value):
-            if type(item) not in LEAVES:
-                value[index] = self.resolve(item)
+        index = 0
+        try:
+            for index, item in enumerate(value):
+                if type(item) not in LEAVES:
+                    value[index] = self.resolve(item)
+        except InvalidValue as error:
+            error.inside(f"[{index}]")
+            raise
         return value
 
     def _tuple(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple([self.resolve(item) for item in value])
+        made: list[Any] = []
+        try:
+            for item in value:
+                made.append(item if type(item) in LEAVES else self.resolve(item))  # noqa: PERF401 - its length is told
+        except InvalidValue as error:
+            error.inside(f"[{len(made)}]")
+            raise
+        return tuple(made)
 
     def _dict(self, value: Any) -> Any:
         if all(type(key) in LEAVES for key in value):
-            for key, item in value.items():
-                if type(item) not in LEAVES:
-                    value[key] = self.resolve(item)
+            self._values(value)
             return value
         keys = self._resolved_keys(value, is_set=False)
-        items = [self.resolve(item) for item in value.values()]
+        self._values(value)
+        items = list(value.values())
         value.clear()
         for key, item in zip(keys, items, strict=True):
             value[key] = item
         self._check_distinct(value, keys)
         return value
+
+    def _values(self, value: Any) -> None:
+        key: Any = None
+        try:
+            for key, item in value.items():
+                if type(item) not in LEAVES:
+                    value[key] = self.resolve(item)
+        except InvalidValue as error:
+            named = type(key) is str and key in self._names
+            error.inside(f".{key}" if named else f".<value {list(value).index(key)}>")
+            raise
 
     def _set(self, value: Any) -> Any:
         if all(type(key) in LEAVES for key in value):
@@ -91,9 +135,13 @@ class Resolver:
         return value.func(*[self.resolve(part) for part in value.args])
 
     def _instance(self, value: Any) -> Any:
-        if len(value) != 1:
-            raise InvalidValue("an instance without state")
-        return value.load(self.resolve(value[0]))
+        if len(value) == 1:
+            # As a rule the state is a dict, or the arguments are a tuple, of values that are themselves already.
+            (part,) = value
+            inner = part.values() if type(part) is dict else part if type(part) is tuple else None
+            if inner is not None and LEAVES.issuperset(map(type, inner)):
+                return value.load(part)
+        return value.load(*[self.resolve(part) for part in value])
 
     def _resolved_keys(self, old: Any, *, is_set: bool) -> list[Any]:
         keys = [self.resolve(key) for key in old]
@@ -105,7 +153,7 @@ class Resolver:
             raise MalformedPickle("a key occurs twice in a dict or set")
 
 
-_METHODS: Final[dict[type, Callable[[Resolver, Any], Any]]] = {
+_METHODS: Final[Methods] = {
     list: Resolver._list,
     deque: Resolver._list,
     tuple: Resolver._tuple,
@@ -117,3 +165,9 @@ _METHODS: Final[dict[type, Callable[[Resolver, Any], Any]]] = {
     frozenset: Resolver._set,
     partial: Resolver._call,
 }
+
+
+def methods(stand_ins: Iterable[object]) -> Methods:
+    """How each type is resolved of which there can be something to resolve, these classes of stand-ins among them."""
+    classes = [cls for cls in stand_ins if isinstance(cls, type) and issubclass(cls, Instance)]
+    return {**_METHODS, **dict.fromkeys(classes, Resolver._instance)}

@@ -15,7 +15,7 @@ import pathlib
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final, NoReturn
 
 from sealwire.errors import InvalidValue, MalformedPickle
@@ -23,10 +23,9 @@ from sealwire.pickling.grants import (
     CALL,
     CALL_EMPTY,
     FACTORY,
+    GETATTR,
     NEW,
     PHRASE_ENCODE,
-    PHRASE_GETATTR,
-    PHRASE_ZONE,
     TAKES_FACTORY,
     TAKES_ITEMS,
     TAKES_PAIRS,
@@ -181,10 +180,6 @@ def _zone(key: Any, from_cache: Any) -> zoneinfo.ZoneInfo:
     return zoneinfo.ZoneInfo(key)
 
 
-def _getattr(_: Any, __: Any) -> Load:
-    return _zone
-
-
 # Numbers and identifiers
 
 
@@ -293,11 +288,11 @@ def _defaultdict_loader(factories: dict[Any, type]) -> Load:
     return load
 
 
-def _only_named(cls: type) -> Load:
-    """What the name of a class stands for that may be named but not called."""
+def only_named(name: str) -> Load:
+    """What a name stands for that may be named but not called."""
 
     def load(*_: Any) -> NoReturn:
-        _refuse(cls.__name__, "may be named but not called")
+        _refuse(name, "may be named but not called")
 
     return load
 
@@ -305,8 +300,13 @@ def _only_named(cls: type) -> Load:
 # The table
 
 
-def standard_grants(max_probes: int) -> Iterator[Grant]:
-    """The grants of the standard value types; ``max_probes`` as in Limits."""
+def standard_grants(max_probes: int, off: Collection[type] = ()) -> Iterator[Grant]:
+    """The grants of the standard value types but those in ``off``; ``max_probes`` as in Limits."""
+    names = {f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}" for cls in off}
+    return (grant for grant in _all_grants(max_probes) if grant.spelling not in names)
+
+
+def _all_grants(max_probes: int) -> Iterator[Grant]:
     loaders: dict[type, tuple[int, Load]] = {
         set: (CALL | UNHASHABLE, _set_loader(set, max_probes)),
         frozenset: (CALL, _set_loader(frozenset, max_probes)),
@@ -316,7 +316,7 @@ def standard_grants(max_probes: int) -> Iterator[Grant]:
     }
     factories: dict[Any, type] = {}
     for cls in FACTORIES:
-        powers, load = loaders.get(cls, (0, _only_named(cls)))
+        powers, load = loaders.get(cls, (0, only_named(cls.__name__)))
         factories[load] = cls
         yield Grant(
             spelling=cls.__name__,
@@ -325,11 +325,17 @@ def standard_grants(max_probes: int) -> Iterator[Grant]:
             load=load,
             memory=_SET_MEMORY if cls in (set, frozenset) else 64,
         )
-    yield Grant(spelling="getattr", names=_builtin("getattr"), powers=PHRASE_GETATTR, load=_getattr)
+    yield Grant(spelling="getattr", names=_builtin("getattr"), powers=GETATTR, load=only_named("getattr"))
     yield Grant(spelling="_codecs.encode", names=(("_codecs", "encode"),), powers=PHRASE_ENCODE, load=_encode)
-    # The phrase getattr(ZoneInfo, '_unpickle') stands for the grant after ZoneInfo's, which has no name of its own.
-    yield _plain("zoneinfo", "ZoneInfo", _only_named(zoneinfo.ZoneInfo), powers=PHRASE_ZONE)
-    yield Grant(spelling="zoneinfo.ZoneInfo", names=(), powers=CALL, load=_zone, memory=4096)
+    yield _plain("zoneinfo", "ZoneInfo", only_named("zoneinfo.ZoneInfo"), powers=0)
+    yield Grant(
+        spelling="zoneinfo.ZoneInfo",
+        names=(),
+        members=((("zoneinfo", "ZoneInfo"), "_unpickle"),),
+        powers=CALL,
+        load=_zone,
+        memory=4096,
+    )
 
     for name, load in {
         "datetime": _datetime, "date": _date, "time": _time, "timedelta": _timedelta, "timezone": _timezone,

@@ -11,10 +11,22 @@ from typing import Any, ClassVar, Final
 from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle, TypeNotAllowed
 from sealwire.limits import FRAME_OVERHEAD, Limits
 from sealwire.pickling.allowlist import Allowlist
-from sealwire.pickling.grants import NEW, PHRASE_ENCODE, PHRASE_GETATTR, TAKES_ITEMS, TAKES_PAIRS, Grant, GrantTable
+from sealwire.pickling.grants import (
+    DEFERRED,
+    GETATTR,
+    NEW,
+    NEW_WITH,
+    PHRASE_ENCODE,
+    REBUILDS,
+    TAKES_ITEMS,
+    TAKES_PAIRS,
+    TAKES_STATE,
+    Grant,
+    GrantTable,
+)
 from sealwire.pickling.leaves import Rules
 from sealwire.pickling.nodes import FOUND_INSTANCES, FOUND_OBJECT_KEYS
-from sealwire.pickling.resolve import Resolver, stand_in
+from sealwire.pickling.resolve import Resolver, methods, stand_in, stand_in_with
 from sealwire.pickling.vet import Vetting
 
 LARGE: Final = 65_536
@@ -31,16 +43,12 @@ class Decoder:
         self._limits = limits
         self._max_size = limits.max_frame - FRAME_OVERHEAD
         self._rules = Rules(table, limits)
-        direct: _Names = {}
-        inert: _Names = {}
-        for grant in table.grants:
-            made, standing = _stand_ins(grant)
-            for name in grant.names:
-                direct[name] = made
-                inert[name] = standing
-        self._direct = _unpickler(direct)
-        self._inert = _unpickler(inert)
+        pairs = [_stand_ins(grant) for grant in table.grants]
+        self._methods = methods(made for made, _ in pairs)
+        self._direct = _unpickler(_named(table, [made for made, _ in pairs]))
+        self._inert = _unpickler(_named(table, [standing for _, standing in pairs]))
         self._no_names = _unpickler({})
+        self._field_names = frozenset(name for adapter in allowlist.adapters for name in adapter.fields)
 
     def decode(self, data: bytes | bytearray | memoryview) -> Any:
         """The value that the bytes are the pickle of.
@@ -54,11 +62,15 @@ class Decoder:
             if not found and isinstance(message, bytes):
                 # Vetted, free of names, and nobody can change it: nothing could go through find_class.
                 return pickle.loads(message)  # noqa: S301 - as said
-            file = io.BytesIO(message) if isinstance(message, bytes) else _Window(message)
-            unpickler = self._no_names if not found else self._inert if found & FOUND_OBJECT_KEYS else self._direct
-            value = unpickler(file).load()
-            if found & (FOUND_INSTANCES | FOUND_OBJECT_KEYS):
-                value = Resolver(self._limits.max_probes).resolve(value)
+            if not found & (FOUND_INSTANCES | FOUND_OBJECT_KEYS):
+                unpickler = self._direct if found else self._no_names
+                try:
+                    return unpickler(_file(message)).load()
+                except InvalidValue:
+                    found = FOUND_OBJECT_KEYS  # the other way says where
+            unpickler = self._inert if found & FOUND_OBJECT_KEYS else self._direct
+            value = unpickler(_file(message)).load()
+            return Resolver(self._limits.max_probes, self._methods, self._field_names).resolve(value)
         except UnicodeDecodeError:
             raise MalformedPickle("a str is not UTF-8") from None
         except RecursionError:
@@ -67,7 +79,6 @@ class Decoder:
             raise LimitExceeded("max_memory: there is not enough memory for the message") from None
         except TypeError:
             raise InvalidValue("a key that is not hashable") from None
-        return value
 
     def check(self, data: bytes | memoryview) -> int:
         """Vet a message and build nothing; return what was found in it. Raises DecodeError."""
@@ -79,15 +90,33 @@ class Decoder:
 def _stand_ins(grant: Grant) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """What a name stands for where values may be made directly, and where calls must stay inert until the end."""
     load = grant.load
-    if grant.powers & NEW:
-        cls = stand_in(load)
+    if grant.powers & (NEW | NEW_WITH | TAKES_STATE):
+        cls = stand_in(load) if grant.powers & NEW else stand_in_with(load)
         return cls, cls
-    if grant.powers & PHRASE_GETATTR:
-        return load, lambda *parts: partial(partial, load(*parts))
     if grant.powers & (TAKES_ITEMS | TAKES_PAIRS | PHRASE_ENCODE):
         # Containers that the message fills, which are not hashable; and bytes, which are vetted as keys.
         return load, load
-    return load, partial(partial, load)
+    deferred = partial(partial, load)
+    return deferred if grant.powers & DEFERRED else load, deferred
+
+
+def _named(table: GrantTable, things: list[Callable[..., Any]]) -> _Names:
+    """What each name of the table stands for, given that for each grant."""
+    members = {(things[outer], attribute): things[number] for (outer, attribute), number in table.members.items()}
+    rebuilt = {
+        function: {things[cls]: things[number] for (other, cls), number in table.rebuilt.items() if other == function}
+        for function, _ in table.rebuilt
+    }
+
+    def thing(number: int, grant: Grant) -> Callable[..., Any]:
+        if grant.powers & GETATTR:
+            return lambda outer, attribute: members[outer, attribute]
+        if grant.powers & REBUILDS:
+            classes = rebuilt[number]
+            return lambda cls, *parts: classes[cls](*parts)
+        return things[number]
+
+    return {name: thing(number, grant) for number, grant in enumerate(table.grants) for name in grant.names}
 
 
 def _unpickler(names: _Names) -> type[_Unpickler]:
@@ -104,6 +133,10 @@ class _Unpickler(pickle.Unpickler):
         except KeyError:
             # Not for what is vetted, unless somebody changed the bytes meanwhile.
             raise TypeNotAllowed("the message names a type that is not on the allowlist") from None
+
+
+def _file(message: bytes | memoryview) -> io.BytesIO | _Window:
+    return io.BytesIO(message) if isinstance(message, bytes) else _Window(message)
 
 
 def _readable(data: bytes | bytearray | memoryview) -> bytes | memoryview:

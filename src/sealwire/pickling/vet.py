@@ -16,17 +16,20 @@ throughout and import nothing but their neighbours, so that they can be compiled
 from __future__ import annotations
 
 from sealwire.errors import LimitExceeded, MalformedPickle, TypeNotAllowed
-from sealwire.pickling.grants import TAKES_ITEMS, TAKES_PAIRS
+from sealwire.pickling.grants import NEW, TAKES_ITEMS, TAKES_PAIRS
 from sealwire.pickling.leaves import integer, limit
 from sealwire.pickling.nodes import (
     BYTEARRAY_NODE,
+    CALLED_MEMORY,
     CLOSED,
     DICT_ITEM_MEMORY,
     DICT_MEMORY,
     DICT_NODE,
+    FOUND_INSTANCES,
     FOUND_NAMES,
     FROZENSET_NODE,
     INSTANCE_NODE,
+    KIND,
     LIST_MEMORY,
     LIST_NODE,
     NAME_NODE,
@@ -52,10 +55,10 @@ from sealwire.pickling.opcodes import (
     EMPTY_DICT,
     EMPTY_LIST,
     EMPTY_SET,
+    EMPTY_TUPLE,
     FRAME,
     FROZENSET,
     GLOBAL,
-    LEAF_WIDTH,
     LONG1,
     LONG4,
     LONG_BINGET,
@@ -70,11 +73,11 @@ from sealwire.pickling.opcodes import (
     SETITEMS,
     SHORT_BINBYTES,
     SHORT_BINUNICODE,
-    STACK_GLOBAL,
     STOP,
     TUPLE,
     TUPLE1,
     TUPLE3,
+    WIDTHS,
 )
 
 
@@ -106,7 +109,8 @@ class Vetting(Nodes):
         depths = self._depths
         weights = self._weights
         numbers = self._numbers
-        leaf_width = LEAF_WIDTH
+        powers = rules.powers
+        widths = WIDTHS
         stack: list[int] = []
         memo: list[int] = []
         # For each open mark: the height of the stack below the one before it, and the count of nodes pushed until then.
@@ -127,8 +131,8 @@ class Vetting(Nodes):
                 framed = False
                 end = size
             opcode = data[i]
-            width = leaf_width[opcode]
-            if width:
+            width = widths[opcode]
+            if width > 0:
                 stack.append(i)
                 i += width
             elif opcode == SHORT_BINUNICODE:
@@ -152,6 +156,71 @@ class Vetting(Nodes):
                     raise MalformedPickle(f"nothing to store (MEMOIZE at byte {i})")
                 memo.append(stack[-1])
                 i += 1
+            elif width < 0:
+                if opcode == NEWOBJ:
+                    if len(stack) - floor < 2:
+                        raise IndexError
+                    entry = stack.pop()
+                    node = ~stack[-1]
+                    number = numbers[node] if node >= 0 and kinds[node] & KIND == NAME_NODE else -1
+                    if number >= 0 and powers[number] & NEW and entry >= 0 and data[entry] == EMPTY_TUPLE:
+                        # The same as _new does, for what nearly all instances are.
+                        stack[-1] = ~len(kinds)
+                        kinds.append(INSTANCE_NODE)
+                        depths.append(1)
+                        weights.append(1)
+                        numbers.append(number)
+                        memory += CALLED_MEMORY + rules.memory[number]
+                        self._found |= FOUND_INSTANCES
+                        if memory + self._memory > max_memory:
+                            raise limit("max_memory", opcode, i)
+                    else:
+                        stack[-1] = self._new(stack[-1], entry, i)
+                    i += 1
+                elif opcode == BUILD:
+                    if len(stack) - floor < 2:
+                        raise IndexError
+                    entry = stack.pop()
+                    node = ~stack[-1]
+                    if node < 0 or not self._takes_state(node):
+                        raise self._no_change(node, opcode, i)
+                    if entry < 0 and kinds[~entry] == DICT_NODE and depths[~entry] < rules.max_depth:
+                        # The same as _take does, for what nearly all states are.
+                        kinds[~entry] |= CLOSED
+                        depths[node] = depths[~entry] + 1
+                        weights[node] += weights[~entry]
+                        if weights[node] > rules.max_expanded_nodes:
+                            raise limit("max_expanded_nodes", opcode, i)
+                    else:
+                        weights[node] += 1
+                        self._take([entry], node, opcode, i)
+                    kinds[node] |= CLOSED
+                    i += 1
+                elif opcode == REDUCE:
+                    if len(stack) - floor < 2:
+                        raise IndexError
+                    entry = stack.pop()
+                    stack[-1] = self._reduce(stack[-1], entry, i)
+                    i += 1
+                else:
+                    if opcode == GLOBAL:
+                        at = self._find_line(i + 1)
+                        width = self._find_line(at + 1) + 1 - i
+                        module, name = self._cut(i + 1, at).decode(), self._cut(at + 1, i + width - 1).decode()
+                    else:
+                        if len(stack) - floor < 2:
+                            raise IndexError
+                        width = 1
+                        name = self._text(stack.pop(), opcode, i)
+                        module = self._text(stack.pop(), opcode, i)
+                    number = rules.numbers.get((module, name), -1)
+                    if number < 0:
+                        raise TypeNotAllowed(
+                            f"the message names a type that is not on the allowlist ({NAMES[opcode]} at byte {i})"
+                        )
+                    self._found |= FOUND_NAMES
+                    stack.append(self._node(NAME_NODE, number, 0))
+                    i += width
             elif opcode == MARK:
                 floors.append(floor)
                 counts.append(count)
@@ -226,12 +295,6 @@ class Vetting(Nodes):
                 items = stack[height:]
                 del stack[height:]
                 stack.append(self._tuple(items, min(items) < 0, i))
-                i += 1
-            elif opcode == REDUCE:
-                if len(stack) - floor < 2:
-                    raise IndexError
-                entry = stack.pop()
-                stack[-1] = self._reduce(stack[-1], entry, i)
                 i += 1
             elif opcode == SHORT_BINBYTES:
                 length = data[i + 1]
@@ -317,42 +380,6 @@ class Vetting(Nodes):
                 i += 1
             elif opcode == EMPTY_SET:
                 stack.append(self._node(SET_NODE, 0, SET_MEMORY))
-                i += 1
-            elif opcode in (STACK_GLOBAL, GLOBAL):
-                if opcode == GLOBAL:
-                    at = self._find_line(i + 1)
-                    width = self._find_line(at + 1) + 1 - i
-                    module, name = self._cut(i + 1, at).decode(), self._cut(at + 1, i + width - 1).decode()
-                else:
-                    if len(stack) - floor < 2:
-                        raise IndexError
-                    width = 1
-                    name = self._text(stack.pop(), opcode, i)
-                    module = self._text(stack.pop(), opcode, i)
-                number = rules.numbers.get((module, name), -1)
-                if number < 0:
-                    raise TypeNotAllowed(
-                        f"the message names a type that is not on the allowlist ({NAMES[opcode]} at byte {i})"
-                    )
-                self._found |= FOUND_NAMES
-                stack.append(self._node(NAME_NODE, number, 0))
-                i += width
-            elif opcode == NEWOBJ:
-                if len(stack) - floor < 2:
-                    raise IndexError
-                entry = stack.pop()
-                stack[-1] = self._new(stack[-1], entry, i)
-                i += 1
-            elif opcode == BUILD:
-                if len(stack) - floor < 2:
-                    raise IndexError
-                entry = stack.pop()
-                node = ~stack[-1]
-                if node < 0 or kinds[node] != INSTANCE_NODE:
-                    raise self._no_change(node, opcode, i)
-                weights[node] += 1
-                self._take([entry], node, opcode, i)
-                kinds[node] |= CLOSED
                 i += 1
             elif opcode == FRAME:
                 if framed or data[1] < 4:

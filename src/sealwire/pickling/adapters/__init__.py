@@ -1,0 +1,121 @@
+"""Configured types: an adapter for each kind, and which one a type gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Final
+
+from sealwire.errors import ConfigurationError
+from sealwire.pickling.adapters.adapter import Adapter, spelling
+from sealwire.pickling.adapters.attrs_classes import AttrsAdapter
+from sealwire.pickling.adapters.custom import CustomAdapter
+from sealwire.pickling.adapters.dataclass import DataclassAdapter
+from sealwire.pickling.adapters.enums import EnumAdapter, FlagAdapter
+from sealwire.pickling.adapters.exceptions import ExceptionAdapter
+from sealwire.pickling.adapters.namedtuples import NamedTupleAdapter
+from sealwire.pickling.adapters.structs import StructAdapter
+
+__all__ = ["Adapter", "CustomAdapter", "adapter_for", "check_importable", "spelling"]
+
+_HOOKS: Final = ("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__")
+_OWNERS: Final = frozenset(("builtins", "enum", "msgspec", "numpy", "pydantic"))
+"""Packages whose base classes have hooks of their own."""
+_MAKERS: Final = frozenset(("attr._make", "collections", "dataclasses"))
+"""Modules that put hooks into the classes that they make."""
+_Make = Callable[..., Adapter]
+
+
+def adapter_for(cls: Any, *, shallow: bool = False) -> Adapter:
+    """The adapter for a type; ``shallow``: do not look into containers in its fields.
+
+    Raises ConfigurationError with the reason why a type cannot be allowed, and what to do instead.
+    """
+    if not isinstance(cls, type):
+        raise ConfigurationError(f"an allowlist takes types, not {_described(cls)}")
+    check_importable(cls)
+    if issubclass(cls, type):
+        raise ConfigurationError(f"{spelling(cls)} is a metaclass: its values are classes, which are no data")
+    if issubclass(cls, types.ModuleType):
+        raise ConfigurationError(f"{spelling(cls)}: modules are no data")
+    make = _kind(cls)
+    if make is None:
+        called = any("__call__" in vars(base) for base in cls.__mro__)
+        what = "its values can be called" if called else "it declares no fields to check"
+        raise ConfigurationError(
+            f"{spelling(cls)} cannot be allowed by itself: {what}; make it a dataclass, or register an adapter: "
+            f"allow.register({cls.__name__}, dump=..., load=...)"
+        )
+    _check_hooks(cls)
+    if make in (EnumAdapter, FlagAdapter):
+        return make(cls)
+    return make(cls, shallow=shallow)
+
+
+def check_importable(cls: type) -> None:
+    """Raise ConfigurationError where the class is not what its module and name say, so that no pickle can name it."""
+    found: Any = sys.modules.get(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if found is not cls:
+        raise ConfigurationError(
+            f"{spelling(cls)} cannot be named in a message: there is another thing, or nothing, of that name in its "
+            "module; define it at the top of a module, and allow the class that is there now"
+        )
+
+
+def _kind(cls: Any) -> _Make | None:
+    if issubclass(cls, enum.Flag):
+        return FlagAdapter
+    if issubclass(cls, enum.Enum):
+        return EnumAdapter
+    if issubclass(cls, BaseException):
+        return ExceptionAdapter
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_make"):
+        return NamedTupleAdapter
+    if dataclasses.is_dataclass(cls):
+        return DataclassAdapter
+    if "__attrs_attrs__" in vars(cls):
+        return AttrsAdapter
+    msgspec: Any = sys.modules.get("msgspec")
+    if msgspec is not None and issubclass(cls, msgspec.Struct):
+        return StructAdapter
+    pydantic: Any = sys.modules.get("pydantic")
+    if pydantic is not None and issubclass(cls, pydantic.BaseModel):
+        from sealwire.pickling.adapters.models import ModelAdapter  # imports pydantic
+
+        return ModelAdapter
+    return None
+
+
+def _check_hooks(cls: type) -> None:
+    """Refuse a class whose own code says how it is pickled: that is for an adapter to say."""
+    for name in _HOOKS:
+        for base in cls.__mro__:
+            if name in vars(base):
+                if not _is_known(base, vars(base)[name]):
+                    raise ConfigurationError(
+                        f"{spelling(cls)} has a {name} of its own, so that its fields do not say what is sent; "
+                        f"register an adapter: allow.register({cls.__name__}, dump=..., load=...)"
+                    )
+                break
+
+
+def _is_known(base: type, hook: Any) -> bool:
+    """Whether a hook of pickling is CPython's, or of the library that makes this kind of class."""
+    return base.__module__.partition(".")[0] in _OWNERS or getattr(hook, "__module__", None) in _MAKERS
+
+
+def _described(thing: Any) -> str:
+    if typing.get_origin(thing) is not None:
+        return f"{thing}; allow the class {spelling(typing.get_origin(thing))}, arguments are read where it is used"
+    if isinstance(thing, types.ModuleType):
+        return f"a module ({thing.__name__})"
+    if isinstance(thing, types.FunctionType | types.BuiltinFunctionType | types.MethodType | functools.partial):
+        return f"a function ({getattr(thing, '__qualname__', 'partial')}): a message that names one could call it"
+    return f"a value of type {spelling(type(thing))}"
