@@ -36,8 +36,8 @@ class Security:
     credentials: certificate, private key and trust anchors. keys: the keyring. peers: who may be at the other end; a
     server needs it, a client without it takes whoever the trust anchors say is the host that it wants. service: both
     ends must say the same; give different ones to services that share a certificate or a key. names: further host names
-    of this server than those in its certificate. codec: how payloads become objects (default: Codec() with plain data).
-    limits: the bounds (default: Limits(); those of the codec are its own).
+    of this server than those in its certificate. codec: how payloads become objects (default: Codec(), of standard
+    value types). limits: the bounds (default: Limits(); those of the codec are its own).
 
     Raises ConfigurationError.
     """
@@ -133,11 +133,14 @@ class Security:
             if option not in files:
                 raise ConfigurationError(f"{option} is missing; expected a path as a string")
         limits = _limits(_typed(document, "limits", dict, "a table", {}))
-        allowlist = _typed(document, "allowlist", dict, "a table", {})
-        _only(allowlist, (), "allowlist.")
+        allowlist = Allowlist.from_table(document.get("allowlist", {}))
         codec = _typed(document, "codec", str, f"{Codec.name!r} or {RawCodec.name!r}", Codec.name)
         if codec not in (Codec.name, RawCodec.name):
             raise ConfigurationError(f"codec: expected {Codec.name!r} or {RawCodec.name!r}")
+        if codec == RawCodec.name and allowlist.adapters:
+            raise ConfigurationError(
+                "allowlist: the codec 'raw' sends bytes and has no types; take one of the two away"
+            )
         return cls(
             credentials=Credentials.from_files(
                 cert=files.get("cert"), key=files.get("key"), ca=files["ca"], crl=files.get("crl")
@@ -146,7 +149,7 @@ class Security:
             peers=_peers(document),
             service=_typed(document, "service", str, "a string", ""),
             names=_strings(document, "names") or (),
-            codec=RawCodec() if codec == RawCodec.name else Codec(limits=limits),
+            codec=RawCodec() if codec == RawCodec.name else Codec(allowlist, limits=limits),
             limits=limits,
         )
 
@@ -251,8 +254,7 @@ def _bound(key: Key) -> PeerPolicy:
 def _only(table: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
     for option in table:
         if option not in known:
-            expected = ", ".join(known) or "nothing in this version"
-            raise ConfigurationError(f"unknown key {prefix + option!r}; expected {expected}")
+            raise ConfigurationError(f"unknown key {prefix + option!r}; expected {', '.join(known)}")
 
 
 def _typed(table: Mapping[str, Any], option: str, kind: type, form: str, default: Any = None) -> Any:

@@ -281,3 +281,72 @@ def test_an_adapter_that_misbehaves() -> None:
         codec = Codec(Allowlist().register(shop.Temperature, dump=dump, load=load))  # type: ignore[arg-type]
         with pytest.raises(EncodeError, match=why):
             codec.encode([shop.Temperature(1.0)])
+
+
+# From a file
+
+GOOD = """
+service = "other tables are not looked at"
+[allowlist]
+types = ["pickling.shop:Money", "pickling.shop:Outer.Inner"]
+shallow = ["pickling.shop:Node"]
+without = ["paths"]
+[[allowlist.adapters]]
+type = "pickling.shop:Temperature"
+dump = "pickling.test_allowlist:dump_temperature"
+load = "pickling.shop:Temperature"
+"""
+
+BAD = {
+    "unknown key": ('tpes = ["a:B"]', r"unknown key 'allowlist\.tpes'; expected types, shallow, without, adapters"),
+    "no list": ('types = "a:B"', r"allowlist\.types: expected a list of strings"),
+    "no strings": ("types = [1]", r"allowlist\.types: expected a list of strings"),
+    "no colon": ('types = ["shop.Order"]', r'allowlist\.types: .*expected "module:Class"'),
+    "no module": (
+        'types = ["nosuch.thing:Order"]',
+        r"allowlist\.types: nosuch\.thing:Order: no module 'nosuch'",
+    ),
+    "no class": ('types = ["pickling.shop:Oder"]', r"pickling\.shop has no Oder"),
+    "a function": ('types = ["pickling.shop:order"]', r"allowlist\.types: .*a function"),
+    "a plain class": ('types = ["pickling.shop:Temperature"]', "register an adapter"),
+    "no group": ('without = ["dates"]', r"allowlist\.without: there is no group 'dates'"),
+    "half an adapter": ('[[allowlist.adapters]]\ntype = "a:B"', r"allowlist\.adapters: expected tables of type, dump"),
+    "no function": (
+        '[[allowlist.adapters]]\ntype = "pickling.shop:Temperature"\ndump = "pickling.shop:GLOBAL"\nload = "a:b"',
+        r"allowlist\.adapters: pickling\.shop:GLOBAL: pickling\.shop has no GLOBAL",
+    ),
+}
+
+
+def dump_temperature(value: shop.Temperature) -> tuple[float]:
+    return (value.kelvin,)
+
+
+def test_from_toml(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "sealwire.toml"
+    file.write_text(GOOD)
+    allowlist = Allowlist.from_toml(file)
+    assert [adapter.cls for adapter in allowlist.adapters] == [
+        shop.Money, shop.Outer.Inner, shop.Node, shop.Temperature,
+    ]  # fmt: skip
+    assert allowlist.without == {"paths"}
+    codec = Codec(allowlist)
+    value = [shop.Node(1, ["no node"]), shop.Temperature(2.0)]  # type: ignore[list-item]  # shallow
+    assert codec.decode(codec.encode(value)) == value
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD.values(), ids=BAD)
+def test_a_bad_table(tmp_path: pathlib.Path, text: str, reason: str) -> None:
+    file = tmp_path / "sealwire.toml"
+    file.write_text(f"[allowlist]\n{text}\n")
+    with pytest.raises(ConfigurationError, match=f"sealwire.toml: .*{reason}"):
+        Allowlist.from_toml(file)
+
+
+def test_a_file_that_is_none(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.toml: cannot be read"):
+        Allowlist.from_toml(tmp_path / "none.toml")
+    for text, reason in (("allowlist = 3", "expected a table"), ("[allow", "not valid TOML")):
+        (tmp_path / "a.toml").write_text(text)
+        with pytest.raises(ConfigurationError, match=rf"a\.toml: .*{reason}"):
+            Allowlist.from_toml(tmp_path / "a.toml")

@@ -6,7 +6,9 @@ import datetime
 import decimal
 import fractions
 import ipaddress
+import os
 import pathlib
+import tomllib
 import typing
 import uuid
 import zoneinfo
@@ -19,6 +21,7 @@ from sealwire.limits import Limits
 from sealwire.pickling.adapters import Adapter, CustomAdapter, adapter_for, check_importable, spelling
 from sealwire.pickling.annotations import Types
 from sealwire.pickling.grants import Grant
+from sealwire.pickling.importing import named
 from sealwire.pickling.standard import only_named, standard_grants
 
 PLAIN: Final = frozenset(
@@ -43,6 +46,9 @@ VALUES: Final = frozenset(cls for group in GROUPS.values() for cls in group)
 STANDARD: Final = PLAIN | VALUES
 _ABSTRACT: Final = frozenset((pathlib.PurePath, pathlib.Path))  # what one has is a subclass
 _GROUP_OF: Final = {cls: name for name, group in GROUPS.items() for cls in group}
+
+_OPTIONS: Final = ("types", "shallow", "without", "adapters")
+_ADAPTER: Final = {"type", "dump", "load"}
 
 Validate = Literal["deep", "shallow"]
 
@@ -69,9 +75,48 @@ class Allowlist:
         unknown = self._without - GROUPS.keys()
         if unknown:
             raise ConfigurationError(
-                f"without: there is no group {sorted(unknown)[0]!r} of standard types; there are {', '.join(GROUPS)}"
+                f"there is no group {sorted(unknown)[0]!r} of standard types; there are {', '.join(GROUPS)}"
             )
         self.allow(*types)
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Allowlist:
+        """From the table ``[allowlist]`` of a configuration file; the other tables of the file are not looked at.
+
+        The modules of its types are imported. Raises ConfigurationError: the file, the key and the form expected.
+        """
+        name = os.fspath(path)
+        try:
+            with open(path, "rb") as file:
+                table = tomllib.load(file).get("allowlist", {})
+            return cls.from_table(table)
+        except OSError as error:
+            raise ConfigurationError(f"{name}: cannot be read ({error.strerror})") from None
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise ConfigurationError(f"{name}: not valid TOML: {error}") from None
+
+    @classmethod
+    def from_table(cls, table: object) -> Allowlist:
+        """From a table ``[allowlist]`` that has been read already. Raises ConfigurationError."""
+        if type(table) is not dict:
+            raise ConfigurationError("allowlist: expected a table")
+        for option in table:
+            if option not in _OPTIONS:
+                raise ConfigurationError(f"unknown key 'allowlist.{option}'; expected {', '.join(_OPTIONS)}")
+        option = "without"
+        try:
+            made = cls(without=_strings(table, option))
+            for option in ("types", "shallow"):
+                for name in _strings(table, option):
+                    made.allow(named(name), validate="shallow" if option == "shallow" else "deep")
+            option = "adapters"
+            for each in _adapter_tables(table):
+                made.register(named(each["type"]), dump=named(each["dump"]), load=named(each["load"]))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"allowlist.{option}: {error}") from None
+        return made
 
     def allow(self, *types: Any, validate: Validate = "deep") -> Self:
         """Add types; ``validate``: "shallow" does not look into the containers in their fields.
@@ -172,6 +217,20 @@ class Allowlist:
         if self._without:
             names.append(f"without={sorted(self._without)}")
         return f"Allowlist({', '.join(names)})"
+
+
+def _strings(table: dict[str, Any], option: str) -> list[str]:
+    values = table.get(option, [])
+    if type(values) is not list or not all(type(value) is str for value in values):
+        raise ConfigurationError("expected a list of strings")
+    return values
+
+
+def _adapter_tables(table: dict[str, Any]) -> list[dict[str, Any]]:
+    tables = table.get("adapters", [])
+    if type(tables) is not list or not all(type(each) is dict and each.keys() == _ADAPTER for each in tables):
+        raise ConfigurationError('expected tables of type, dump and load, each "module:name"')
+    return tables
 
 
 def _with_outer(names: set[tuple[str, str]]) -> set[tuple[str, str]]:
