@@ -3,14 +3,16 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+COMPILED ?= .venv-compiled
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test test-compiled check format bench clean
 
 help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
 	@echo "make test    the whole test suite"
+	@echo "make test-compiled   the tests of the pickling package, with its vetting pass compiled by mypyc (needs a C compiler)"
 	@echo "make check   formatting, lint, types, layers"
 	@echo "make bench   benchmarks beside what they are compared to"
 	@echo "make clean   remove the virtual environment and all caches"
@@ -24,6 +26,16 @@ test: $(VENV)/.development
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include='src/sealwire/wire/*' --fail-under=100
 	@$(BIN)/coverage report
+
+# A copy of the package, installed as users install it, in an environment of its own.
+test-compiled: $(VENV)/.development
+	@test -x $(COMPILED)/bin/python || $(PYTHON) -m venv $(COMPILED)
+	@$(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check --group test
+	@SEALWIRE_COMPILE=1 $(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-cache-dir --force-reinstall .
+	@$(COMPILED)/bin/python -c 'import sealwire.pickling.vet as vet; assert not vet.__file__.endswith(".py"), vet.__file__'
+	@$(COMPILED)/bin/python -m pytest -q tests/pickling
 
 check: $(VENV)/.development
 	$(BIN)/ruff format --check .
@@ -40,7 +52,7 @@ bench: $(VENV)/.development
 	$(BIN)/python benchmarks/codec.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
+	rm -rf $(VENV) $(COMPILED) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
 
 # The demo has what users have, and no more, so that it starts quickly and proves what they get.
 $(VENV)/.runtime: pyproject.toml
