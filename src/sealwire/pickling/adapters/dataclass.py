@@ -32,6 +32,9 @@ class DataclassAdapter(Adapter):
         self._shallow: Final = shallow
         self._arguments = [field.name for field in found if field.init]
         self._keywords = frozenset(field.name for field in found if field.init and field.kw_only)
+        # A frozen dataclass with slots gives a list of its fields as its state.
+        self._by_position = cls.__getstate__ is dataclasses._dataclass_getstate  # type: ignore[attr-defined]
+        self._with_slots = any("__slots__" in vars(base) for base in cls.__mro__)
         # What a cached property keeps in the instance's dict is no field; it is computed again.
         self._cached = frozenset(
             name for base in cls.__mro__ for name, value in vars(base).items()
@@ -41,21 +44,22 @@ class DataclassAdapter(Adapter):
     def grants(self, types: Types) -> Iterator[Grant]:
         """NEWOBJ, and state in one of the forms that dataclasses have."""
         record = Record(self.spelling, self.checks(types, shallow=self._shallow), self._constructor())
-        where, names, cached, make_from = self.spelling, tuple(self.fields), self._cached, record.make_from
+        where, names, cached = self.spelling, tuple(self.fields), self._cached
+        by_position, with_slots = self._by_position, self._with_slots
 
         def load(state: Any = MISSING) -> Any:
-            if type(state) is dict:
+            if type(state) is dict and not by_position:
                 if cached:
                     state = {name: part for name, part in state.items() if name not in cached}
-                return make_from(state)
-            if type(state) is list:  # a frozen dataclass with slots
+                return record.make_from(state)
+            if type(state) is list and by_position:
                 if len(state) == len(names):
                     return record.make(tuple(state))
-            elif type(state) is tuple:  # one with slots, and perhaps a base without
+            elif type(state) is tuple and with_slots:  # the dict of a base without slots, if it has one, and the slots
                 if len(state) == 2 and type(state[0]) in (dict, type(None)) and type(state[1]) is dict:
                     plain = state[0] or {}
                     if plain.keys().isdisjoint(state[1]):
-                        return make_from(plain | state[1])
+                        return record.make_from(plain | state[1])
             elif state is MISSING and not names:
                 return record.make(())
             raise InvalidValue(f"{where}: not exactly its declared fields")
