@@ -4,15 +4,19 @@
 PYTHON ?= python3
 VENV ?= .venv
 COMPILED ?= .venv-compiled
+CORPUS ?= .fuzz-corpus
+SECONDS ?= 60
+SHELL := /bin/bash
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-compiled check format bench clean
+.PHONY: help demo test test-compiled fuzz check format bench clean
 
 help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
 	@echo "make test    the whole test suite"
 	@echo "make test-compiled   the tests of the pickling package, with its vetting pass compiled by mypyc (needs a C compiler)"
+	@echo "make fuzz    coverage-guided fuzzing of the decoder, for SECONDS=60 or longer"
 	@echo "make check   formatting, lint, types, layers"
 	@echo "make bench   benchmarks beside what they are compared to"
 	@echo "make clean   remove the virtual environment and all caches"
@@ -37,6 +41,11 @@ test-compiled: $(VENV)/.development
 	@$(COMPILED)/bin/python -c 'import sealwire.pickling.vet as vet; assert not vet.__file__.endswith(".py"), vet.__file__'
 	@$(COMPILED)/bin/python -m pytest -q tests/pickling
 
+# What it finds is written beside the corpus, which the next run goes on from.
+fuzz: $(VENV)/.fuzz
+	@$(BIN)/python tests/fuzz/fuzz_decode.py -max_total_time=$(SECONDS) -max_len=1000 -print_final_stats=1 \
+		-artifact_prefix=$(CORPUS)/ $(CORPUS) 2>&1 | grep -vE '^#|Uses:|Recommended|recommended|INFO:'; exit $${PIPESTATUS[0]}
+
 check: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -52,7 +61,7 @@ bench: $(VENV)/.development
 	$(BIN)/python benchmarks/codec.py
 
 clean:
-	rm -rf $(VENV) $(COMPILED) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
+	rm -rf $(VENV) $(COMPILED) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
 
 # The demo has what users have, and no more, so that it starts quickly and proves what they get.
 $(VENV)/.runtime: pyproject.toml
@@ -64,4 +73,8 @@ $(VENV)/.runtime: pyproject.toml
 $(VENV)/.development: $(VENV)/.runtime
 	@$(PIP) install --upgrade 'pip>=25.1'
 	@$(PIP) install --group dev
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.development
+	@$(PIP) install --group fuzz
 	@touch $@
