@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from reference import protocol as p
-from reference.peer import Closed
 from sealwire import (
     Allowlist,
     ForkingTCPServer,
@@ -28,7 +27,7 @@ from sealwire import (
     send_msg,
 )
 from sealwire.encoding import Codec
-from sealwire.errors import ConnectionClosed, DecodeError, RemoteError
+from sealwire.errors import ConnectionClosed, DecodeError, EncodeError, RemoteError
 from support.service import Deployment, eventually, running
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -284,26 +283,73 @@ def test_failure_of_handle(deployment: Deployment, caplog: pytest.LogCaptureFixt
     assert "Hunter2" not in record_text(caplog.records)
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
-def test_exit_in_a_handler(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """Ends this thread, properly, and no other."""
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()], ids=repr)
+@pytest.mark.parametrize("server_class", [TCPServer, ThreadingTCPServer])
+def test_exit_in_a_handler(
+    deployment: Deployment,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+    server_class: type[TCPServer],
+) -> None:
+    """Is a failure like any other: a client's request ends no server."""
+    server = server_class(("127.0.0.1", 0), raising(error), deployment.server_security())
+    with running(server) as port, deployment.client(port) as client:
+        for _ in range(2):
+            with pytest.raises(RemoteError, match=r"handler failed \(id"):
+                client.send_request(1)
+    assert caplog.text.count(f"{type(error).__name__} at test_handler.py") == 2
+
+
+def test_interrupt_in_a_handler(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """^C ends the thread that it meets, after the client was told, and no other."""
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
 
     def respond(message: bytes) -> bytes:
         if message == b"exit":
-            raise error
+            raise KeyboardInterrupt
         return message
 
     with serving(deployment, respond, raw=True) as port, deployment.ref_client(port) as other:
         with deployment.ref_client(port) as client:
             number = client.send_message(b"exit")
-            with pytest.raises(Closed):
-                client.receive(number)
-            client.send_close()
+            assert client.receive(number).code == 19
             client.expect_end()
         assert other.request(b"x")[1] == b"x"
         other.send_close()
         other.expect_end()
+
+
+def test_exit_in_handle(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    class Handler(RequestHandler):
+        def handle(self) -> None:
+            recv_msg(self.request)
+            raise SystemExit(3)
+
+    with serving(deployment, Handler, raw=True) as port, deployment.ref_client(port) as client:
+        number = client.send_message(b"x")
+        assert client.receive(number).code == 19
+        client.expect_end()
+    assert "SystemExit at test_handler.py" in caplog.text
+
+
+def test_send_msg_without_encode(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    """The likeliest slip: it is said what is wrong, and no number of a frame is lost."""
+
+    class Handler(RequestHandler):
+        def handle(self) -> None:
+            while (message := recv_msg(self.request)) is not None:
+                for wrong in ({"msg": "x"}, "x", [1], 5, None):
+                    with pytest.raises(EncodeError, match=r"takes bytes, not \w+; use send_msg\(sock, encode"):
+                        send_msg(self.request, wrong)  # type: ignore[arg-type]  # the slip
+                if decode(message) == "slip":
+                    send_msg(self.request, {"msg": "x"})  # type: ignore[arg-type]  # the slip
+                send_msg(self.request, message)
+
+    with serving(deployment, Handler) as port, deployment.client(port) as client:
+        assert client.send_request("good") == "good"
+        with pytest.raises(RemoteError, match=r"handler failed \(id"):
+            client.send_request("slip")
+    assert "takes bytes, not dict" in caplog.text
 
 
 @pytest.mark.parametrize(

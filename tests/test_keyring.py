@@ -282,6 +282,19 @@ class TestText:
     def test_same_id_twice(self) -> None:
         assert refusal(ENTRY + ENTRY) == "file: two keys of a keyring have the id 'k1'; ids must differ"
 
+    def test_no_list_of_keys(self) -> None:
+        key = Key("k1", bytes(32))
+        for keys in ([key, 5], 5, None, key, "k1"):
+            with pytest.raises(ConfigurationError, match="takes a list of keys"):
+                Keyring(keys)  # type: ignore[arg-type]  # the point
+        with pytest.raises(ConfigurationError, match="two keys of a keyring have the id 'k1'"):
+            Keyring([key, key])
+
+    def test_keys_are_not_pickled(self) -> None:
+        for thing in (Key("k1", bytes(32)), Keyring([Key("k1", bytes(32))])):
+            with pytest.raises(TypeError, match="secret"):
+                pickle.dumps(thing)
+
     @pytest.mark.parametrize("missing", ["id", "secret"])
     def test_missing(self, missing: str) -> None:
         text = "\n".join(line for line in ENTRY.splitlines() if not line.startswith(missing))

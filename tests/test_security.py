@@ -105,6 +105,25 @@ class TestArguments:
         with pytest.raises(ConfigurationError, match="names"):
             security(place, "server", names=names)
 
+    @pytest.mark.parametrize(
+        ("name", "value", "says"),
+        [
+            ("keys", [Key("k1", SECRETS["k1"])], "keys must be a Keyring"),
+            ("keys", None, "keys must be a Keyring"),
+            ("credentials", None, "credentials must be Credentials"),
+            ("codec", Allowlist(), "codec must be a Codec"),
+            ("limits", {}, "limits must be Limits"),
+            ("peers", 5, "peers must be a list"),
+            ("names", None, "names must be a list"),
+        ],
+    )
+    def test_arguments_of_other_types(self, place: Throwaway, name: str, value: Any, says: str) -> None:
+        """Told here, and not to every client that connects."""
+        good = security(place, "server")
+        arguments: dict[str, Any] = {"credentials": good.credentials, "keys": good.keys, name: value}
+        with pytest.raises(ConfigurationError, match=says):
+            Security(**arguments)
+
     def test_a_keys_identity_is_an_entry_of_a_peer_list(self, place: Throwaway) -> None:
         with pytest.raises(ConfigurationError, match=r"key 'k1': identity 'client\.example' is no entry"):
             security(place, "server", Key("k1", SECRETS["k1"], identity="client.example"))

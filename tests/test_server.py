@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import socketserver
@@ -21,9 +22,10 @@ from sealwire import (
     RequestHandler,
     TCPServer,
     ThreadingTCPServer,
+    TransportError,
     serve,
 )
-from support.service import ChildServer, Deployment, children, eventually, running
+from support.service import ChildServer, Deployment, children, eventually, nothing_left, running
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -161,8 +163,14 @@ def test_server_address_and_reuse(deployment: Deployment) -> None:
 
 def test_address_in_use(deployment: Deployment) -> None:
     security = deployment.server_security()
-    with TCPServer(ADDRESS, echo, security) as server, pytest.raises(OSError, match="in use"):
-        TCPServer(server.server_address, echo, security)
+    with TCPServer(ADDRESS, echo, security) as server:
+        where = f"cannot listen on 127.0.0.1:{server.server_address[1]}: Address already in use"
+        for server_class in (TCPServer, ThreadingTCPServer, ForkingTCPServer):
+            with pytest.raises(TransportError, match=where) as caught:
+                server_class(server.server_address, echo, security)
+            assert caught.value.errno == errno.EADDRINUSE
+    with pytest.raises(TypeError), nothing_left():
+        TCPServer(None, echo, security)  # type: ignore[arg-type]  # the point
 
 
 def test_bind_later(deployment: Deployment) -> None:

@@ -11,7 +11,10 @@ def main() -> None:
         import click  # noqa: F401 - asked for here, so that an ImportError of any other kind is not explained away
         import rich  # noqa: F401 - the same
     except ImportError:
-        sys.exit("sealwire: the command line needs click and rich; install them with: pip install 'sealwire[cli]'")
+        sys.exit(
+            "sealwire: the command line needs click and rich, the extra sealwire[cli]; install them with: "
+            "pip install 'click>=8.2' 'rich>=13.7'"
+        )
     from sealwire.cli.app import app
 
     app(prog_name="sealwire")

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Final
 
 from sealwire.limits import Limits
+from sealwire.tls.identity import PeerIdentity
 
 GRACE = 1.0
 """Seconds that a pending connection has before it can be dropped to make room."""
@@ -37,6 +38,8 @@ class Place:
         self.slot = slot
         self.since = monotonic()
         self.dropped = False
+        self.peer: PeerIdentity | None = None
+        """Who it is by the verified certificate, for the log."""
         self.thread: threading.Thread | None = None
         self.pid: int | None = None
         """The child process that serves it; None where this one does."""

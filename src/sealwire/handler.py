@@ -80,8 +80,10 @@ class RequestHandler(socketserver.BaseRequestHandler):
             return
         try:
             payload = self.codec.encode(self.respond(message))
-        except Exception as error:
+        except BaseException as error:
             report_failure(channel, request.sequence, self.client_address, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise  # ^C in a server of one thread ends the server
             return
         try:
             channel.send_reply(request.sequence, payload)
@@ -122,7 +124,7 @@ def fault_code(error: DecodeError) -> int:
     return FaultCode.TOO_LARGE if isinstance(error, LimitExceeded) else FaultCode.MALFORMED_PAYLOAD
 
 
-def report_failure(channel: ServerChannel, request: int | None, client_address: Any, error: Exception) -> None:
+def report_failure(channel: ServerChannel, request: int | None, client_address: Any, error: BaseException) -> None:
     """Log what a handler raised, under an id; tell the client the id, if a request of its is unanswered.
 
     An exception's text is often made of what the client sent, so the log has its type and place; at level DEBUG all.

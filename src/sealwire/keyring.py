@@ -40,12 +40,17 @@ class Keyring:
     __slots__ = ("_by_id", "_keys")
 
     def __init__(self, keys: Iterable[Key]) -> None:
+        if isinstance(keys, str | bytes | Key) or not isinstance(keys, Iterable):
+            raise ConfigurationError("a keyring takes a list of keys: Keyring([Key(...), ...])")
         self._keys = tuple(keys)
+        if not all(isinstance(key, Key) for key in self._keys):
+            raise ConfigurationError("a keyring takes a list of keys: Keyring([Key(...), ...])")
         self._by_id = {key.id: key for key in self._keys}
         if not self._keys:
             raise ConfigurationError("a keyring needs at least one key; make one with `sealwire keys new`")
         if len(self._by_id) != len(self._keys):
-            twice = next(key.id for key in self._keys if self._by_id[key.id] is not key)
+            ids = [key.id for key in self._keys]
+            twice = next(each for each in ids if ids.count(each) > 1)
             raise ConfigurationError(f"two keys of a keyring have the id {twice!r}; ids must differ")
 
     @classmethod

@@ -53,6 +53,17 @@ class Security:
         codec: Codec | RawCodec | None = None,
         limits: Limits | None = None,
     ) -> None:
+        for name, value, kinds, form in (
+            ("credentials", credentials, Credentials, "Credentials, as Credentials.from_files makes them"),
+            ("keys", keys, Keyring, "a Keyring, as Keyring.from_file or Keyring([Key(…)]) makes it"),
+            ("codec", codec, (Codec, RawCodec, type(None)), "a Codec, as Codec(Allowlist(…)) makes it"),
+            ("limits", limits, (Limits, type(None)), "Limits(…)"),
+        ):
+            if not isinstance(value, kinds):
+                raise ConfigurationError(f"{name} must be {form}, not a value of type {type(value).__name__}")
+        for name, entries in (("peers", peers), ("names", names)):
+            if not isinstance(entries, PeerPolicy | Iterable) and (name == "names" or entries is not None):
+                raise ConfigurationError(f"{name} must be a list, not a value of type {type(entries).__name__}")
         if not isinstance(service, str) or not service.isascii() or not (service.isprintable() and len(service) <= 128):
             raise ConfigurationError("service must be at most 128 printable ASCII characters")
         if isinstance(names, str):
@@ -90,6 +101,10 @@ class Security:
 
         Raises ConfigurationError, naming the file and the remedy.
         """
+        if not isinstance(allow, Allowlist | Iterable) or isinstance(allow, type):
+            raise ConfigurationError("allow must be a list of types: allow=[Order], or an Allowlist")
+        if not isinstance(limits, Limits | None):
+            raise ConfigurationError(f"limits must be Limits(…), not a value of type {type(limits).__name__}")
         allowlist = allow if isinstance(allow, Allowlist) else Allowlist(*allow)
         limits = limits if limits is not None else Limits()
         return cls(
@@ -124,11 +139,7 @@ class Security:
     @classmethod
     def _from_document(cls, document: Mapping[str, Any], directory: Path) -> Security:
         _only(document, _OPTIONS, "")
-        files = {
-            option: directory / _typed(document, option, str, "a path as a string")
-            for option in _FILES
-            if option in document
-        }
+        files = {option: directory / _path(document, option) for option in _FILES if option in document}
         for option in ("ca", "keyring"):
             if option not in files:
                 raise ConfigurationError(f"{option} is missing; expected a path as a string")
@@ -262,6 +273,13 @@ def _typed(table: Mapping[str, Any], option: str, kind: type, form: str, default
     if type(value) is not kind:
         raise ConfigurationError(f"{option}: expected {form}, not a TOML value of type {type(value).__name__}")
     return value
+
+
+def _path(table: Mapping[str, Any], option: str) -> str:
+    path: str = _typed(table, option, str, "a path as a string")
+    if not path:
+        raise ConfigurationError(f"{option}: expected a path as a string, not an empty one")
+    return path
 
 
 def _strings(table: Mapping[str, Any], option: str) -> list[str] | None:

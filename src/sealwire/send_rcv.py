@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from sealwire.channel import Channel, ClientChannel, ServerChannel
-from sealwire.errors import ConnectionClosed, InvalidState, TruncatedFrame
+from sealwire.errors import ConnectionClosed, EncodeError, InvalidState, TruncatedFrame
 from sealwire.wire.framing import BYTE_COUNT, add_msg_header, len_frombytes, len_inbytes
 
 __all__ = ["BYTE_COUNT", "add_msg_header", "len_frombytes", "len_inbytes", "recv_msg", "recvall", "send_msg"]
@@ -21,11 +21,12 @@ def send_msg(sock: Channel, msg: bytes | bytearray | memoryview) -> None:
     """Send one message: a client's is a request, a server's the reply to its oldest unanswered request.
 
     Raises InvalidState for anything but a sealed channel (nothing is ever sent over a plain socket) and where a server
-    has nothing to answer; PayloadTooLarge, DeadlineExceeded, ConnectionClosed.
+    has nothing to answer; EncodeError for anything but bytes; PayloadTooLarge, DeadlineExceeded, ConnectionClosed.
     """
-    if isinstance(msg, bytearray):
-        msg = bytes(msg)
-    _sealed(sock, "send_msg").send_msg(msg)
+    channel = _sealed(sock, "send_msg")
+    if not isinstance(msg, bytes | bytearray | memoryview):
+        raise EncodeError(f"send_msg takes bytes, not {type(msg).__name__}; use send_msg(sock, encode(value))")
+    channel.send_msg(bytes(msg) if isinstance(msg, bytearray) else msg)
 
 
 def recv_msg(sock: Channel) -> bytes | None:

@@ -28,6 +28,7 @@ from sealwire.errors import (
     DecodeError,
     RemoteProtocolError,
     SealwireError,
+    TransportError,
 )
 from sealwire.handler import address_text, fault_code, handler_class, place_of, report_failure
 from sealwire.security import Security
@@ -76,20 +77,28 @@ class TCPServer(socketserver.TCPServer):
         self._starved = False
         self._drained = threading.Event()
         self._drained.set()
-        if ":" in str(server_address[0]):
-            self.address_family = socket.AF_INET6
         try:
+            if ":" in str(server_address[0]):
+                self.address_family = socket.AF_INET6
             super().__init__(server_address, handler_class(RequestHandlerClass), bind_and_activate)
         except BaseException:
             self._leaving.close()
             self._leave.close()
             raise
 
+    def server_bind(self) -> None:
+        """Bind. Raises TransportError, naming the address."""
+        try:
+            super().server_bind()
+        except OSError as error:
+            where = address_text(self.server_address)
+            raise TransportError(error.errno, f"cannot listen on {where}: {error.strerror or error}") from None
+
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until shutdown or an exception, then drain."""
         self._drained.clear()
-        self._stay()
         try:
+            self._stay()
             super().serve_forever(poll_interval)
         finally:
             try:
@@ -108,6 +117,9 @@ class TCPServer(socketserver.TCPServer):
 
     def shutdown(self) -> None:
         """Stop serve_forever, from another thread; returns when it has drained.
+
+        Clients that are connected and idle are told, and waited for at most two seconds: until their end of the
+        connection, which a client that does nothing just then cannot bring about.
 
         Called by a handler it does not wait for that, since the handler's own request is among those in hand.
         """
@@ -158,12 +170,13 @@ class TCPServer(socketserver.TCPServer):
             channel = accept(request, self.security, lease=place, leaving=self._leaving.fileno(), busy=self._busy)
         except SealwireError as error:
             why = "it made room for newer connections" if place.dropped else str(error)
-            logger.warning("%s: refused: %s", address_text(client_address), why)
+            who = f" ({place.peer})" if place.peer is not None else ""
+            logger.warning("%s%s: refused: %s", address_text(client_address), who, why)
             return
         with channel:
             try:
                 self.RequestHandlerClass(channel, client_address, self)  # type: ignore[arg-type]  # typeshed's Self
-            except Exception as error:
+            except (Exception, GeneratorExit, SystemExit) as error:
                 if not channel.ended:
                     _report(channel, client_address, error)
                 elif isinstance(error, ConnectionClosed | DeadlineExceeded):
@@ -247,10 +260,10 @@ class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
         security: Security,
         bind_and_activate: bool = True,
     ) -> None:
+        self._children: dict[int, Place] = {}
         super().__init__(server_address, RequestHandlerClass, security, bind_and_activate)
         # At this number socketserver's loop would wait for a child, so it is never reached.
         self.max_children = security.limits.max_threads + 1
-        self._children: dict[int, Place] = {}
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the child: serve one connection to its end."""
@@ -293,12 +306,12 @@ def serve(
     *,
     server_class: type[TCPServer] = ThreadingTCPServer,
 ) -> None:
-    """Answer every message with ``function(message)``, until interrupted. Raises ConfigurationError, OSError."""
-    with server_class((host, port), function, security) as server:
+    """Answer every message with ``function(message)``, until ^C. Raises ConfigurationError, TransportError."""
+    with server_class((host, port), function, security) as server, suppress(KeyboardInterrupt):
         server.serve_forever()
 
 
-def _report(channel: Any, client_address: Any, error: Exception) -> None:
+def _report(channel: Any, client_address: Any, error: BaseException) -> None:
     request = channel.oldest_unanswered
     try:
         if isinstance(error, DecodeError) and request is not None:

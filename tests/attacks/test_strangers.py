@@ -136,7 +136,7 @@ def _tls12(context: ssl.SSLContext) -> None:
         ({"cert": None, "key": None}, "peer did not return a certificate"),
         ({"role": "stranger"}, "certificate is not acceptable: (unable to get|self.signed)"),
         ({"role": "expired"}, "certificate is not acceptable: certificate has expired"),
-        ({"role": "other client"}, "not on the peer list"),
+        ({"role": "other client"}, r"\(dns:[a-z.]+.*\): refused: .*not on the peer list"),
         ({"role": "server only"}, "certificate is not acceptable: (unsuitable|unsupported) certificate purpose"),
         ({"key_id": "k9"}, "key id that is unknown"),
         ({"psk": MARK * 3}, "wrong tag"),

@@ -220,7 +220,9 @@ def test_an_address_has_a_form(place: Path, command: list[str], address: str) ->
         ("[NaN]", "NaN is no JSON"),
         ("-Infinity", "-Infinity is no JSON"),
         ("[" * 100_000, "nested too deeply"),
-        ("1" * 5_000, "Exceeds the limit"),
+        ("1" * 5_000, "an integer of more than 4,300 digits"),
+        ("[1e400]", "1e400 is too large for a float"),
+        ('{"a": 1, "a": 2}', "a name occurs twice"),
     ],
 )
 def test_a_message_is_json(place: Path, text: str, says: str) -> None:
@@ -260,7 +262,8 @@ def test_nobody_there(place: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     line = failing(place, "ping", f"127.0.0.1:{port}", status=1)
-    assert line == f"Error: cannot connect to 127.0.0.1:{port}: Connection refused\n"
+    says = f"Error: cannot connect to 127.0.0.1:{port}: Connection refused; "
+    assert line == f"{says}see whether the server runs and listens there\n"
 
 
 @dataclass

@@ -75,5 +75,6 @@ def test_without_the_extra(tmp_path: Path, missing: str) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert "pip install 'sealwire[cli]'" in done.stderr
+    assert "sealwire[cli]" in done.stderr
+    assert "pip install 'click>=8.2' 'rich>=13.7'" in done.stderr
     assert not (tmp_path / "certs").exists()

@@ -28,6 +28,17 @@ def refusal(hello, **changes):
 HELLO = sent(client())
 
 
+def test_last_is_the_highest_that_was_handed_over():
+    """Also where an older request is handed over after a newer one was answered."""
+    c, s = established()
+    first, second = c.send_request(b"1", wait=1), c.send_request(b"2", wait=1)
+    feed(s, sent(c))
+    s.send_reply(second, b"")
+    s.hand_over(first)
+    s.close()
+    assert [event.last for event in feed(c, sent(s)) if isinstance(event, Closed)] == [second]
+
+
 def test_unknown_key():
     error, answer = refusal(HELLO, lookup={}.get)
     assert type(error) is UnknownKey

@@ -144,7 +144,7 @@ def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) 
     """
     deadline = monotonic() + timeout
     name = canonical_host(host)
-    where = f"{host}:{port}"
+    where = _where(host, port)
     sock = _tcp(host, port, name, security.client_context(), deadline)
     try:
         return _handshake(sock, name, where, security, deadline)
@@ -154,7 +154,7 @@ def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) 
 
 
 def _tcp(host: str, port: int, name: str, context: ssl.SSLContext, deadline: float) -> ssl.SSLSocket:
-    where = f"{host}:{port}"
+    where = _where(host, port)
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, OverflowError):
@@ -187,7 +187,7 @@ def _tcp(host: str, port: int, name: str, context: ssl.SSLContext, deadline: flo
             return sock
     if monotonic() >= deadline:
         raise DeadlineExceeded(f"{where} did not answer in time")
-    raise TransportError(f"cannot connect to {where}: {failed}")
+    raise TransportError(f"cannot connect to {where}: {failed}; see whether the server runs and listens there")
 
 
 def _handshake(sock: ssl.SSLSocket, name: str, where: str, security: Security, deadline: float) -> ClientChannel:
@@ -215,7 +215,8 @@ def _handshake(sock: ssl.SSLSocket, name: str, where: str, security: Security, d
     except DeadlineExceeded:
         raise DeadlineExceeded(f"{where} did not complete the handshake in time") from None
     except ConnectionClosed:
-        raise HandshakeFailed(_unwelcome(where, channel.failure)) from None
+        anonymous = security.credentials.leaf is None
+        raise HandshakeFailed(_unwelcome(where, channel.failure, anonymous=anonymous)) from None
     except RemoteProtocolError as error:
         raise HandshakeFailed(
             f"{where} did not prove that it holds this client's key: {error}; "
@@ -228,9 +229,15 @@ def _handshake(sock: ssl.SSLSocket, name: str, where: str, security: Security, d
     return channel
 
 
-def _unwelcome(where: str, failure: OSError | None) -> str:
+def _where(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _unwelcome(where: str, failure: OSError | None, *, anonymous: bool) -> str:
     # In TLS 1.3 a client whose certificate was refused learns it on its first read.
     if isinstance(failure, ssl.SSLError) and "ALERT" in (failure.reason or ""):
+        if anonymous:
+            return f"{where} wants a certificate, and this client has none; configure cert and key"
         return (
             f"{where} refused this client's certificate ({reason(failure)}); it must come from a CA in the "
             "server's ca file, be valid now and be meant for clients"

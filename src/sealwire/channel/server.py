@@ -24,7 +24,7 @@ from sealwire.security import Security
 from sealwire.tls.contexts import ALPN
 from sealwire.tls.identity import PeerIdentity
 from sealwire.wire.events import Closed, Established, Event, Request
-from sealwire.wire.frames import CloseCode, FaultCode
+from sealwire.wire.frames import CloseCode, FaultCode, RejectCode
 from sealwire.wire.protocol import State
 from sealwire.wire.server import ServerProtocol
 
@@ -37,9 +37,16 @@ FAULT_TEXTS = {
     FaultCode.OVERLOADED: "the server is overloaded",
 }
 
+_REJECTED: dict[int | None, str] = {
+    RejectCode.OVERLOADED: "max_connections are established (REJECT 4)",
+    RejectCode.SHUTTING_DOWN: "the server is shutting down (REJECT 5)",
+}
+
 
 class Lease(TypingProtocol):
-    """A connection's place among those that the server admits."""
+    """A connection's place among those that the server admits. ``peer``: who it is, for the log."""
+
+    peer: PeerIdentity | None
 
     def hold(self, sock: socket.socket | None) -> None:
         """This is the connection's socket from now on; None just before it is closed."""
@@ -92,7 +99,7 @@ class ServerChannel(Channel):
             with suppress(SealwireError):
                 self.flush(deadline)
         if not isinstance(event, Established):
-            raise HandshakeFailed(f"answered with REJECT {self._protocol.rejected}")
+            raise HandshakeFailed(_REJECTED.get(self._protocol.rejected, "the client has ended the handshake"))
         self.key_id = event.key_id
 
     def next_request(self) -> Request | None:
@@ -215,7 +222,7 @@ def accept(
     try:
         _tls_handshake(tls, deadline)
         leaf = tls.getpeercert(binary_form=True)
-        client = None if leaf is None else PeerIdentity.from_der(leaf)
+        lease.peer = client = None if leaf is None else PeerIdentity.from_der(leaf)
         protocol = security.server_protocol(client=client, leaf=leaf, busy=busy)
         channel = ServerChannel(tls, protocol, security.limits, client, lease=lease, leaving=leaving)
     except BaseException:

@@ -54,7 +54,7 @@ _timeout = _seconds("timeout", "For connecting.")
 _wait = _seconds("wait", "For the reply.")
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # -5 is a message
 @_address
 @click.argument("message", metavar="JSON")
 @_config
@@ -128,15 +128,30 @@ def as_json(value: Any) -> Any:
 
 def _parse_json(text: str | bytes) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_float=_float, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         why = f"line {error.lineno}, column {error.colno}: {error.msg}"
     except RecursionError:
         why = "nested too deeply"
     except ValueError as error:
         why = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        if "int_max_str_digits" in why:
+            why = "an integer of more than 4,300 digits"
     raise click.BadParameter(f"{why}; expected a value like '{{\"count\": 2}}' or '\"text\"'", param_hint="JSON")
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _float(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text[:20]} is too large for a float")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return made

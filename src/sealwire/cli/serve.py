@@ -165,9 +165,7 @@ def _listening(
         server = server_class((host, port), handler, security)
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "--host must be an address of this machine, or its name")
-        raise ConfigurationError(
-            f"cannot listen on {address_text((host, port))}: {error.strerror or error}; {remedy}"
-        ) from None
+        raise ConfigurationError(f"{error.strerror or error}; {remedy}") from None
     with server:
         yield server
 

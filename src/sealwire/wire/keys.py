@@ -79,6 +79,9 @@ class Key:
             f"<Key {self.id!r}, secret redacted, valid {_moment(self.not_before)} to {_moment(self.not_after)}{bound}>"
         )
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a key holds a secret and cannot be pickled")
+
     def valid_at(self, now: datetime) -> bool:
         """Whether ``now`` (aware) is within the key's life."""
         return (self.not_before is None or self.not_before <= now) and (self.not_after is None or now <= self.not_after)

@@ -41,11 +41,14 @@ class Sealer:
                 f"a payload of {size} bytes; the peer takes {self._max_payload} at most (max_frame in its Limits)"
             )
         head = HEAD.pack(size + FRAME_OVERHEAD, kind, 0, wait, self.sequence, reply_to)
-        self.sequence += 1
+        pieces: Iterable[bytes | memoryview]
         if size > PIECE:
-            return self._pieces(head, memoryview(payload).cast("B"))
-        signed = head + payload
-        return (signed + self._key.tag(signed),)
+            pieces = self._pieces(head, memoryview(payload).cast("B"))
+        else:
+            signed = head + payload
+            pieces = (signed + self._key.tag(signed),)
+        self.sequence += 1  # only now: a number that no frame has used would end the connection
+        return pieces
 
     def _pieces(self, head: bytes, payload: memoryview) -> Iterator[bytes | memoryview]:
         running = self._key.begin()
