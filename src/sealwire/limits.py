@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from typing import Self
 
 from sealwire.errors import ConfigurationError
 
@@ -85,6 +86,17 @@ class Limits:
                 raise ConfigurationError(
                     f"Limits.{spec.name} must be {form} of {unit} from {least} to {most}, not {_shown(value)}"
                 )
+
+    @classmethod
+    def from_table(cls, table: object) -> Self:
+        """From a table ``[limits]`` of a configuration file. Raises ConfigurationError."""
+        if type(table) is not dict:
+            raise ConfigurationError(f"limits: expected a table, not a TOML value of type {type(table).__name__}")
+        known = [spec.name for spec in fields(cls)]
+        for option in table:
+            if option not in known:
+                raise ConfigurationError(f"unknown key {f'limits.{option}'!r}; expected {', '.join(known)}")
+        return cls(**table)
 
     @property
     def max_threads(self) -> int:

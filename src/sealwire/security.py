@@ -6,7 +6,6 @@ import os
 import ssl
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -143,7 +142,7 @@ class Security:
         for option in ("ca", "keyring"):
             if option not in files:
                 raise ConfigurationError(f"{option} is missing; expected a path as a string")
-        limits = _limits(_typed(document, "limits", dict, "a table", {}))
+        limits = Limits.from_table(document.get("limits", {}))
         allowlist = Allowlist.from_table(document.get("allowlist", {}))
         codec = _typed(document, "codec", str, f"{Codec.name!r} or {RawCodec.name!r}", Codec.name)
         if codec not in (Codec.name, RawCodec.name):
@@ -301,8 +300,3 @@ def _peers(document: Mapping[str, Any]) -> PeerPolicy | None:
         return None if entries is None else PeerPolicy(entries)
     except ConfigurationError as error:
         raise ConfigurationError(f"peers: {error}") from None
-
-
-def _limits(table: Mapping[str, Any]) -> Limits:
-    _only(table, [spec.name for spec in fields(Limits)], "limits.")
-    return Limits(**table)

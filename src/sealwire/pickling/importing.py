@@ -25,6 +25,11 @@ def named(name: Any) -> Any:
                 f"{name}: there is no module {error.name!r}; install it, or start where it can be imported"
             ) from None
         raise ConfigurationError(f"{name}: {module} cannot be imported: {error}") from error
+    except SystemExit:
+        raise ConfigurationError(
+            f"{name}: {module} ended the program when it was imported; put what it does as a program under "
+            "`if __name__ == '__main__':`"
+        ) from None
     except Exception as error:
         raise ConfigurationError(f"{name}: {module} cannot be imported: {type(error).__name__}: {error}") from error
     for part in path.split("."):

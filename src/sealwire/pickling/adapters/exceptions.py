@@ -82,6 +82,13 @@ class ExceptionAdapter(Adapter):
         for name, part in attributes.items():
             yield f".{name}", part
 
+    def notes(self) -> Iterator[str]:
+        """Code that runs, and what is not checked."""
+        if self._signature is not None:
+            yield "runs __init__ on values that a peer chose"
+        else:
+            yield "puts any accepted values into its arguments"
+
 
 def _parts(error: Exception) -> tuple[Any, Any]:
     """The arguments and the attributes as pickling sees them: OSError keeps a file name out of its args."""

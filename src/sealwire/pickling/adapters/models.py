@@ -61,6 +61,8 @@ class ModelAdapter(Adapter):
         decorators = self.cls.__pydantic_decorators__
         if decorators.field_validators or decorators.model_validators or decorators.validators:
             yield "runs validators on values that a peer chose"
+        if self.cls.model_post_init is not pydantic.BaseModel.model_post_init:
+            yield "runs model_post_init on values that a peer chose"
 
 
 def _validated(cls: Any, fields: dict[str, Any], extra: dict[str, Any], private: Any, chosen: set[str]) -> Any:

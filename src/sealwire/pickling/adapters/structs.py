@@ -56,6 +56,11 @@ class StructAdapter(Adapter):
         )
         yield Grant(spelling="msgspec's rebuild", names=(rebuild,), powers=REBUILDS, load=load)
 
+    def notes(self) -> Iterator[str]:
+        """The user's own code that runs."""
+        if hasattr(self.cls, "__post_init__"):
+            yield "runs __post_init__ on values that a peer chose"
+
 
 def _rebuild_function() -> Any:
     return sys.modules["msgspec._utils"].rebuild  # imported by whoever made the struct
