@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "sealwire.cli.serve",
     "call": "sealwire.cli.call",
     "ping": "sealwire.cli.call",
+    "inspect": "sealwire.cli.inspect",
     "demo": "sealwire.cli.demo",
 }
 """Where each command is, under its own name; imported when it is asked for."""

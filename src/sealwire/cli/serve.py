@@ -18,6 +18,7 @@ from types import FrameType, ModuleType
 
 import click
 
+from sealwire.cli.configured import find_modules_here
 from sealwire.cli.console import printable
 from sealwire.errors import ConfigurationError
 from sealwire.handler import address_text, handler_class
@@ -105,9 +106,7 @@ def load_handler(name: str) -> type:
 
 
 def _load_module(name: str) -> ModuleType:
-    directory = os.getcwd()
-    # `python -m` puts it there, the installed script does not.
-    sys.path.insert(0, directory)
+    find_modules_here()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -115,7 +114,7 @@ def _load_module(name: str) -> ModuleType:
             raise _failed_import(name, error) from error
         ending = f"; give the module's name without {name[-3:]}" if name.endswith(".py") else ""
         raise ConfigurationError(
-            f"no module {error.name!r} in {directory} or among the installed packages"
+            f"no module {error.name!r} in {os.getcwd()} or among the installed packages"
             + (ending or "; go to the directory that it is in, or install it")
         ) from None
     except SystemExit as error:
