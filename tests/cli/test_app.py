@@ -64,7 +64,7 @@ def test_version() -> None:
     assert result.stdout == f"sealwire {version('sealwire')}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["certs"], ["keys"]])
+@pytest.mark.parametrize("command", [[], ["certs"], ["keys"], ["allowlist"]])
 def test_help_is_whole(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0

@@ -17,6 +17,7 @@ COMMANDS = {
     "call": "sealwire.cli.call",
     "ping": "sealwire.cli.call",
     "inspect": "sealwire.cli.inspect",
+    "allowlist": "sealwire.cli.allowlist",
     "demo": "sealwire.cli.demo",
 }
 """Where each command is, under its own name; imported when it is asked for."""
