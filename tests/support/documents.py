@@ -1,0 +1,117 @@
+"""A document followed word for word: its files are written, its commands run, and their outputs compared.
+
+Blocks of code say what they are: ``python file=server.py`` is a file, ``console`` has commands after ``$``, with
+``terminal=…`` ones that go on, and with ``status=1`` ones that must end with that exit status.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DEADLINE = 60
+
+
+def blocks(document: Path) -> Iterator[tuple[str, dict[str, str], str]]:
+    for language, options, text in BLOCK.findall(document.read_text()):
+        yield language, dict(option.split("=", 1) for option in options.split()), text
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    """Each command, and the output that is shown for it."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        yield command, output
+
+
+def follow(document: Path, shell: Shell) -> int:
+    """Do all that a document says; returns the number of commands."""
+    ran = 0
+    for language, options, text in blocks(document):
+        if "file" in options:
+            (shell.directory / options["file"]).write_text(shell.adapted(text))
+        elif language == "console":
+            for command, output in commands(text):
+                if "terminal" in options:
+                    shell.serve(command)
+                else:
+                    shell.run(command, shell.adapted(output), int(options.get("status", 0)))
+                ran += 1
+    return ran
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    pause = threading.Event()
+    for _ in range(DEADLINE * 20):
+        assert server.poll() is None, "the server ended"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        pause.wait(0.05)
+    raise AssertionError("the server does not listen")
+
+
+class Shell:
+    """A session of a user's: what one command exports or activates, the next one has.
+
+    ``setup``: lines that come before each command.
+    """
+
+    def __init__(self, directory: Path, ports: dict[str, str], *setup: str) -> None:
+        self.directory = directory
+        self.setup = list(setup)
+        self.servers: list[subprocess.Popen[bytes]] = []
+        self.ports = ports
+        self.environment = {name: os.environ[name] for name in os.environ if not name.startswith(("VIRTUAL_", "COV_"))}
+
+    def adapted(self, text: str) -> str:
+        for port, free in self.ports.items():
+            text = text.replace(port, free)
+        return text.replace("/path/to/this/checkout", str(ROOT)).replace("python3 -m venv", f"{sys.executable} -m venv")
+
+    def line(self, command: str) -> str:
+        return "\n".join(["set -e", *self.setup, command])
+
+    def run(self, command: str, expected: str, status: int = 0) -> None:
+        command = self.adapted(command)
+        if command.startswith(("export ", ". ")):
+            self.setup.append(command)
+            return
+        done = subprocess.run(
+            ["bash", "-c", self.line(command)],
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE * 2,
+        )
+        assert done.returncode == status, f"{command}: {done.stdout}{done.stderr}"
+        shown = done.stdout + done.stderr if status else done.stdout
+        assert expected in re.sub(" +$", "", shown, flags=re.MULTILINE), f"{command}: {shown}"
+
+    def serve(self, command: str) -> None:
+        command = self.adapted(command)
+        server = subprocess.Popen(
+            ["bash", "-c", self.line(f"exec {command}")], cwd=self.directory, env=self.environment
+        )
+        self.servers.append(server)
+        port = re.search(r"--port (\d+)", command)
+        wait_for(int(port[1]) if port else int(self.ports["7443"]), server)
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.terminate()
+            server.wait(DEADLINE)
