@@ -178,6 +178,7 @@ def test_samples_that_are_none(run: Run) -> None:
     result = run("allowlist", "suggest", write(b"\x1b[31m", "a\x1b.pickle"))
     assert "# a\\x1b.pickle: not read after byte 0: no pickle (ValueError)" in result.stdout
     assert tomllib.loads(result.stdout) == {"allowlist": {"types": []}}
+    assert "# sample.pickle: of protocol 0 or 1, which" in run("allowlist", "suggest", write([1], protocol=0)).stdout
     assert run("allowlist", "suggest", "nosuch", status=1).stderr == "Error: nosuch: No such file or directory\n"
     assert "Usage" in run("allowlist", "suggest", status=2).stderr
 

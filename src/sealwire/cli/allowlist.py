@@ -52,10 +52,12 @@ def suggest(*, files: Sequence[Path], imports: bool) -> None:
     samples = {file: content(file) for file in files}
     readings = {file: read(data) for file, data in samples.items()}
     suggestion = suggestion_for(readings.values())
-    results = [
-        f"{file}: not read after byte {reading.end:,}: {reading.why}"
-        for file, reading in readings.items() if reading.why
-    ]  # fmt: skip
+    results: list[str] = []
+    for file, reading in readings.items():
+        if reading.why:
+            results.append(f"{file}: not read after byte {reading.end:,}: {reading.why}")
+        elif reading.protocol is None:
+            results.append(f"{file}: of protocol 0 or 1, which is not accepted; pickle it with protocol 2 to 5")
     if imports:
         find_modules_here()
         accepting = try_types(suggestion)
