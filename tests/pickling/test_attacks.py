@@ -6,6 +6,7 @@ The dangerous ones run in processes of their own, with 512 MiB and ten seconds; 
 from __future__ import annotations
 
 import copyreg
+import decimal
 import enum
 import pickle
 import sys
@@ -127,7 +128,100 @@ MARK_TO_MARK = bytes([op.MARK]) * 900_000
 DEEP = bytes([op.EMPTY_TUPLE]) + bytes([op.TUPLE1]) * 150_000
 SPARSE_HASHES = [(n << 32) * 0x1000 for n in range(50_000)]
 
+
+def named(module, qualname):
+    """A name, as memo entry 0."""
+    return name(module, qualname) + PUT
+
+
+def frozensets(depth):
+    return bytes([op.MARK]) * (depth - 1) + NONE + bytes([op.FROZENSET]) * (depth - 1)
+
+
+def calls(function, arguments, count):
+    """Calls of one function with one tuple of arguments, which is memo entry 1."""
+    first = named(*function) + arguments + PUT + bytes([op.REDUCE])
+    return message(list_(first, *[get(0) + get(1) + bytes([op.REDUCE])] * count))
+
+
+FIBONACCI = [1, 1]
+while FIBONACCI[-1].bit_length() < 16_383:
+    FIBONACCI.append(sum(FIBONACCI[-2:]))
+MEBIBYTE = 1 << 20
+
+SHARED = {
+    "a large key in many dicts": (
+        message(
+            op.MARK,
+            sharing(20) + PUT,
+            *[bytes([op.EMPTY_DICT]) + get(20) + NONE + bytes([op.SETITEM])] * 300,
+            op.TUPLE,
+        ),
+        "LimitExceeded max_expanded_nodes",
+    ),
+    "a large key of deep frozensets": (
+        message(
+            op.MARK,
+            frozensets(80) + PUT,
+            *[get(n) + bytes([op.TUPLE2]) + PUT for n in range(15)],
+            *[bytes([op.EMPTY_DICT]) + get(15) + NONE + bytes([op.SETITEM])] * 12,
+            op.TUPLE,
+        ).replace(PUT + get(0), PUT + get(0) + get(0), 1),
+        "LimitExceeded max_expanded_nodes",
+    ),
+    "bytearrays of shared bytes": (
+        calls(("builtins", "bytearray"), blob(bytes(MEBIBYTE)) + b"\x85", 2000),
+        "LimitExceeded max_memory",
+    ),
+    "bytes of a shared str": (
+        calls(("_codecs", "encode"), text("x" * MEBIBYTE) + text("latin1") + b"\x86", 1000),
+        "LimitExceeded max_memory",
+    ),
+    "sets of a shared list": (
+        calls(("builtins", "set"), list_(*[integer(n) for n in range(39_000)]) + b"\x85", 99),
+        "LimitExceeded max_memory",
+    ),
+    "Counters of a shared dict": (
+        calls(("collections", "Counter"), dict_(*[(integer(n), NONE) for n in range(43_000)]) + b"\x85", 43),
+        "LimitExceeded max_memory",
+    ),
+    "paths of a shared str": (
+        calls(("pathlib", "PurePosixPath"), text("a/" * 16_000) + b"\x85", 5000),
+        "LimitExceeded max_memory",
+    ),
+    "Fractions of shared numbers": (
+        calls(("fractions", "Fraction"), integer(FIBONACCI[-2]) + integer(FIBONACCI[-1]) + b"\x86", 20_000),
+        "LimitExceeded max_memory",
+    ),
+    "Decimals of a shared str": (
+        calls(("decimal", "Decimal"), text("7" * 4300) + b"\x85", 20_000),
+        "LimitExceeded max_memory",
+    ),
+    "Fractions that collide, each the key of its own dict": (
+        message(
+            list_(
+                *[
+                    dict_((call("fractions", "Fraction", integer(5 + n * PRIME), integer(7)), NONE))
+                    for n in range(1, 8000)
+                    if (5 + n * PRIME) % 7
+                ]
+            )
+        ),
+        "MalformedPickle two fractions",
+    ),
+    "Decimals and a Fraction of one hash": (
+        message(
+            op.MARK,
+            *[call("decimal", "Decimal", text(str(10**4000 + (7 - 10**4000) % PRIME + n * PRIME))) for n in range(99)],
+            op.FROZENSET,
+        ),
+        "MalformedPickle a key occurs twice",
+    ),
+}
+"""What is shared costs a byte or two in the message each time, and was made, hashed or compared each time."""
+
 DANGEROUS = {
+    **SHARED,
     "a deep tuple as a key": (message(dict_((DEEP, NONE))), "LimitExceeded max_depth"),
     "a deep tuple": (message(DEEP), "LimitExceeded max_depth"),
     "deep lists": (message(bytes([op.EMPTY_LIST]) * 150_000, bytes([op.APPEND]) * 149_999), "LimitExceeded max_depth"),
@@ -237,7 +331,7 @@ DANGEROUS = {
     ),
     "a path of many parts": (
         message(call("pathlib", "PureWindowsPath", *[text("a" * 20)] * 200_000)),
-        "InvalidValue pathlib",
+        "LimitExceeded max_memory",
     ),
     "a bytearray by its length": (message(call("builtins", "bytearray", integer(2**33))), "InvalidValue bytearray"),
     "a long path": (message(call("pathlib", "PureWindowsPath", *[text("a" * 250)] * 250)), "InvalidValue pathlib"),
@@ -249,6 +343,50 @@ def test_dangerous(data, expected):
     kind, why, seconds = decode(data)
     assert f"{kind} {why}".startswith(expected)
     assert seconds < 5
+
+
+def test_a_long_deque():
+    """Resolved in time that is linear in its length."""
+    uuid = instance("uuid", "UUID", dict_((text("int"), integer(1))))
+    long = call("collections", "deque") + bytes([op.MARK]) + b")" * 700_000 + bytes([op.APPENDS])
+    kind, _, seconds = decode(message(list_(uuid, long)))
+    assert kind == "accepted"
+    assert seconds < 2
+
+
+def test_a_large_key_that_is_used_again_is_made_once():
+    keys = [text(chr(97 + n) * 100_000) + PUT for n in range(9)]
+    again = bytes([op.EMPTY_DICT, op.MARK]) + b"".join(get(n) + NONE for n in range(9)) + bytes([op.SETITEMS])
+    data = message(list_(*keys, *[again] * 1000))
+    tracemalloc.start()
+    try:
+        DECODER.check(data)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < 10 * len(keys) * 100_000
+
+
+def test_no_spelling_of_a_prefix_length_is_kept():
+    for prefix in ("08", "008", "+8", "8 ", "\u0668", "255.0.0.0", ""):
+        with pytest.raises(DecodeError, match="prefix length"):
+            DECODER.decode(message(call("ipaddress", "IPv4Network", text(f"10.0.0.0/{prefix}"))))
+
+
+def test_recursion_and_descriptors_are_refusals():
+    deep = message(dict_((bytes([op.EMPTY_TUPLE]) + b"\x85" * 497, NONE)))
+    with pytest.raises(LimitExceeded, match="max_depth"):
+        Decoder(Allowlist(), Limits(max_depth=500)).decode(deep)
+
+
+@pytest.mark.parametrize("capitals", [0, 1])
+def test_decimals_do_not_depend_on_the_context(capitals):
+    with decimal.localcontext(capitals=capitals) as context:
+        for value in (decimal.Decimal("1E+10"), decimal.Decimal("-1.5E-7"), decimal.Decimal("NaN")):
+            assert str(DECODER.decode(pickle.dumps(value))) == str(value)
+        with pytest.raises(DecodeError):
+            DECODER.decode(message(call("decimal", "Decimal", text("no number"))))
+        assert not any(context.flags.values())
 
 
 @pytest.mark.parametrize("size", [1 << 20, 15 << 20])

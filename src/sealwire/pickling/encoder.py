@@ -42,9 +42,16 @@ class Encoder:
         """The pickle of a value, at protocol 5. Raises EncodeError with the path to what is wrong."""
         try:
             return self._surveyor.encode(value) or self.proved(value)
-        except (EncodeError, DecodeError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        path, why = find_culprit(value, self._allowlist, self._limits.max_depth, self.proved)
+        except (EncodeError, DecodeError) as error:
+            reason = str(error)
+        except RecursionError:
+            reason = "nested too deeply"
+        except (pickle.PicklingError, RuntimeError, ValueError):  # changed meanwhile by another thread, or of no use
+            reason = "it, or a part of it, cannot be pickled"
+        try:
+            path, why = find_culprit(value, self._allowlist, self._limits.max_depth, self.proved)
+        except (RecursionError, RuntimeError):
+            path, why = "$", ""
         raise EncodeError(f"{path}: {why or reason}")
 
     def proved(self, value: object) -> bytes:

@@ -49,9 +49,10 @@ class Grant:
     ``spelling``: our name for it in errors. ``names``: the (module, name) pairs under which a pickle may name it.
     ``members``: the ((module, name), attribute) pairs by which the phrase of GETATTR may. ``rebuilt``: the pairs of
     such names, of a function and a class, by which the phrase of REBUILDS calls it.
-    ``powers``: a sum of the constants above. ``memory``: bytes charged for one object. ``load``: makes the checked
-    value out of its parts; for NEW out of its state, if it was given one; for NEW_WITH and TAKES_STATE out of the tuple
-    of arguments, and the state; for what is only named it is never called.
+    ``powers``: a sum of the constants above. ``memory``: bytes charged for one object. ``stretch``: bytes charged for
+    each byte of its arguments, which calls can share: for what is made of it, or the time that it takes.
+    ``load``: makes the checked value out of its parts; for NEW out of its state, if it was given one; for NEW_WITH and
+    TAKES_STATE out of the tuple of arguments, and the state; for what is only named it is never called.
     """
 
     spelling: str
@@ -59,6 +60,7 @@ class Grant:
     powers: int
     load: Callable[..., Any]
     memory: int = 0
+    stretch: int = 4
     members: tuple[tuple[Name, str], ...] = ()
     rebuilt: tuple[tuple[Name, Name], ...] = ()
 
@@ -70,6 +72,7 @@ class GrantTable:
         self.grants: Final = tuple(grants)
         self.powers: Final = [grant.powers for grant in self.grants]
         self.memory: Final = [grant.memory for grant in self.grants]
+        self.stretch: Final = [grant.stretch for grant in self.grants]
         self.numbers: Final = {name: number for number, grant in enumerate(self.grants) for name in grant.names}
         self.members: Final = {
             (self.numbers[outer], attribute): number

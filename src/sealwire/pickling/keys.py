@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 from sealwire.errors import InvalidValue, MalformedPickle
@@ -10,6 +12,7 @@ from sealwire.pickling.probes import Probes, check_hashes, free_keys
 MANY_KEYS: Final = 8
 """The least that ``Limits.max_probes`` may be: so few keys cannot need more probes than that."""
 _TWICE: Final = "a key occurs twice in a dict or set"
+_SAME_HASH: Final = (-1, -2)
 _KEYED_HASH: Final = frozenset((str, bytes))
 
 
@@ -68,9 +71,40 @@ def check_built_keys(keys: list[Any], *, is_set: bool, max_probes: int) -> None:
 
     Raises LimitExceeded (max_probes), InvalidValue (NaN), or TypeError where a key is not hashable.
     """
+    _check_fractions(keys)
     if any(map(_has_nan, keys)):
         raise InvalidValue("NaN as a key")
     check_hashes(map(hash, keys), is_set=is_set, max_probes=max_probes)
+    _check_numbers(keys)
+
+
+def _check_fractions(keys: list[Any]) -> None:
+    """Refuse Fractions whose pairs of numbers have equal hashes.
+
+    From 3.12 on the hashes of all Fractions are kept in one table for the whole process, which is searched by that pair
+    before there is a hash.
+    """
+    pairs = [(key.numerator, key.denominator) for key in keys if type(key) is Fraction]
+    if len(set(map(hash, pairs))) != len(pairs):
+        raise MalformedPickle(f"{_TWICE}, or two fractions that are keys collide")
+
+
+def _check_numbers(keys: list[Any]) -> None:
+    """Refuse Decimals and Fractions of equal hashes, which no honest keys have but -1 and -2.
+
+    To compare a long Decimal with a Fraction takes a millisecond.
+    """
+    numbers = [key for key in keys if _has_number(key)]
+    if len(numbers) > 1:
+        hashes = [hash(key) for key in numbers if key not in _SAME_HASH]
+        if len(set(hashes)) != len(hashes):
+            raise MalformedPickle(f"{_TWICE}, or two numbers that are keys have the same hash")
+
+
+def _has_number(key: Any) -> bool:
+    if type(key) is tuple or type(key) is frozenset:
+        return any(map(_has_number, key))
+    return type(key) is Decimal or type(key) is Fraction
 
 
 def _has_nan(key: Any) -> bool:

@@ -48,6 +48,7 @@ class Rules:
         self.rebuilt: Final = table.rebuilt
         self.powers: Final = table.powers
         self.memory: Final = table.memory
+        self.stretch: Final = table.stretch
         self.spellings: Final = [grant.spelling for grant in table.grants]
         self.max_nodes: Final = limits.max_nodes
         self.max_depth: Final = limits.max_depth
@@ -93,6 +94,12 @@ class Leaves:
         start = entry + _HEADERS[opcode]
         piece = self._cut(start, start + int.from_bytes(data[entry + 1 : start], "little"))
         return piece if opcode in (SHORT_BINBYTES, BINBYTES, BINBYTES8) else piece.decode()
+
+    def _size(self, entry: int) -> int:
+        """Bytes of a leaf that has a length; 0 for others."""
+        opcode = self._data[entry]
+        width = _HEADERS.get(opcode, 2 if opcode == LONG1 else 5 if opcode == LONG4 else 0)
+        return int.from_bytes(self._data[entry + 1 : entry + width], "little") if width else 0
 
     def _cut(self, start: int, stop: int) -> bytes:
         return bytes(self._data[start:stop])

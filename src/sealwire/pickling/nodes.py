@@ -67,6 +67,12 @@ TUPLE_MEMORY: Final = 140
 DICT_ITEM_MEMORY: Final = 56  # a key or a value, while the dict grows
 SET_ITEM_MEMORY: Final = 128
 CALLED_MEMORY: Final = 200
+COPIED_MEMORY: Final = 128  # an item of a list or dict that a call copies
+
+LARGE_KEY: Final = 64
+"""Objects in a key from which on its size is charged."""
+KEY_SHARE: Final = 16
+"""The share of max_expanded_nodes that large keys may have: each is hashed by both passes, and compared."""
 
 _ANY_CALL: Final = CALL | CALL_EMPTY | GETATTR | PHRASE_ENCODE | TAKES_FACTORY | REBUILDS
 
@@ -88,6 +94,10 @@ class Nodes(Leaves):
         """Of a dict or set: the entries of its first keys."""
         self._tables: dict[int, KeyTable] = {}
         """Of a dict or set of many keys that are not all short str, or of more than one batch."""
+        self._made: dict[int, Any] = {}
+        """Keys by entry: what is used as a key again and again is made once."""
+        self._key_weight = 0
+        """Objects in large keys, counted each time that one is used: so often it is hashed, and perhaps compared."""
         self._distinct: set[tuple[int, ...]] = set()
         """Keys that were found to be short str and distinct: the pickler shares them between alike dicts."""
         self._memory = 0
@@ -206,6 +216,7 @@ class Nodes(Leaves):
             entry = self._called(number)
             self._weights[~entry] = 2
             self._take([arguments], ~entry, REDUCE, at)
+            self._charge_copies(number, self._parts[~arguments])
             return entry
         if kind == NAMES_NODE:
             return self._phrase(number, self._parts[~arguments], at)
@@ -213,6 +224,7 @@ class Nodes(Leaves):
             parts = self._parts[~arguments]
             if len(parts) == 2 and self._text(parts[1], REDUCE, at) == "latin1":
                 self._text(parts[0], REDUCE, at)
+                self._charge_copies(number, parts[:1])
                 return self._node(BYTES_NODE, parts[0], CALLED_MEMORY)
         raise self._wrong_arguments(number, at)
 
@@ -235,6 +247,18 @@ class Nodes(Leaves):
                 self._take(parts[1:], ~entry, REDUCE, at)
                 return entry
         raise self._wrong_arguments(number, at)
+
+    def _charge_copies(self, number: int, parts: list[int]) -> None:
+        """Arguments can be shared between calls, and each call makes something of them, or computes with them."""
+        rules = self._rules
+        memory = 0
+        for entry in parts:
+            memory += (
+                COPIED_MEMORY * (self._weights[~entry] - 1) if entry < 0 else rules.stretch[number] * self._size(entry)
+            )
+        self._memory += memory
+        if self._memory > rules.max_memory:
+            raise LimitExceeded("max_memory: what the message makes takes too much")
 
     def _wrong_arguments(self, number: int, at: int) -> DecodeError:
         return MalformedPickle(f"{self._rules.spellings[number]} with other arguments (REDUCE at byte {at})")
@@ -281,6 +305,7 @@ class Nodes(Leaves):
             if self._short_and_distinct(keys):
                 self._distinct.add(signature)
                 return
+        self._charge_keys(keys)
         made = [self._key(entry) for entry in keys]
         if table is None:
             if first is None and len(made) <= MANY_KEYS:
@@ -299,9 +324,19 @@ class Nodes(Leaves):
         texts = {data[k + 2 : k + 2 + data[k + 1]] for k in keys if k >= 0 and data[k] == SHORT_BINUNICODE}
         return len(texts) == len(keys)
 
+    def _charge_keys(self, keys: list[int]) -> None:
+        weights = self._weights
+        for entry in keys:
+            if entry < 0 and weights[~entry] > LARGE_KEY:
+                self._key_weight += weights[~entry]
+        if self._key_weight > self._rules.max_expanded_nodes // KEY_SHARE:
+            raise LimitExceeded(f"max_expanded_nodes: its keys have more than a {KEY_SHARE}th of so many objects")
+
     def _key(self, entry: int) -> Any:
         """A value that is equal to a key to be, and has its hash; for an object, one that nothing else is equal to."""
-        return self._leaf_key(entry) if entry >= 0 else self._node_key(~entry)
+        if entry not in self._made:
+            self._made[entry] = self._leaf_key(entry) if entry >= 0 else self._node_key(~entry)
+        return self._made[entry]
 
     def _node_key(self, node: int) -> Any:
         kind = self._kinds[node] & KIND

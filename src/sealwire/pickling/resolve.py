@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from fractions import Fraction
 from functools import partial
 from typing import Any, Final, Self
 
@@ -65,6 +66,7 @@ class Resolver:
         self._methods = methods
         self._names = names
         self._done: dict[int, Any] = {}
+        self._fractions: dict[int, tuple[int, int]] = {}
 
     def resolve(self, value: Any) -> Any:
         """The real value; lists, dicts and the like are changed in place."""
@@ -87,6 +89,13 @@ class Resolver:
         except InvalidValue as error:
             error.inside(f"[{index}]")
             raise
+        return value
+
+    def _deque(self, value: deque[Any]) -> Any:
+        # To assign by index takes time in proportion to the length.
+        items = self._list(list(value))
+        value.clear()
+        value.extend(items)
         return value
 
     def _tuple(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -145,8 +154,17 @@ class Resolver:
 
     def _resolved_keys(self, old: Any, *, is_set: bool) -> list[Any]:
         keys = [self.resolve(key) for key in old]
+        self._check_fractions(keys)
         check_built_keys(keys, is_set=is_set, max_probes=self._max_probes)
         return keys
+
+    def _check_fractions(self, keys: list[Any]) -> None:
+        """As check_built_keys does for those of one dict: from 3.12 on they meet in one table of the process."""
+        for key in keys:
+            if type(key) is Fraction:
+                pair = key.numerator, key.denominator
+                if self._fractions.setdefault(hash(pair), pair) != pair:
+                    raise MalformedPickle("two fractions that are keys collide")
 
     def _check_distinct(self, made: Any, keys: list[Any]) -> None:
         if len(made) != len(keys):
@@ -155,7 +173,7 @@ class Resolver:
 
 _METHODS: Final[Methods] = {
     list: Resolver._list,
-    deque: Resolver._list,
+    deque: Resolver._deque,
     tuple: Resolver._tuple,
     dict: Resolver._dict,
     OrderedDict: Resolver._dict,

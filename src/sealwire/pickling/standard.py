@@ -12,6 +12,7 @@ import fractions
 import functools
 import ipaddress
 import pathlib
+import re
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -40,7 +41,7 @@ MAX_DECIMAL_EXPONENT: Final = 6144
 """Of IEEE 754 decimal128; ``Decimal('1e999999999')`` prints a gigabyte."""
 MAX_PATH: Final = 32_767
 """Characters of a path: what Windows allows; Linux allows 4,096."""
-MAX_PATH_PARTS: Final = 256
+MAX_PATH_PARTS: Final = 1024
 MAX_IP: Final = 128
 """Characters; IPv6 with a scope and a prefix length needs some 60, and a scope has no limit of its own."""
 MAX_DEQUE: Final = 2**31 - 1
@@ -65,7 +66,7 @@ def _loads(spelling: str) -> Callable[[Load], Load]:
         def checked(*parts: Any) -> Any:
             try:
                 return load(*parts)
-            except (TypeError, ValueError, ArithmeticError, LookupError):
+            except (TypeError, ValueError, ArithmeticError, LookupError, OSError):
                 raise InvalidValue(f"{spelling}: its parts are not acceptable") from None
 
         return checked
@@ -161,10 +162,13 @@ def _timedelta(days: Any, seconds: Any, microseconds: Any) -> datetime.timedelta
 
 
 @_loads("datetime.timezone")
-def _timezone(offset: Any, name: Any = None) -> datetime.timezone:
-    if type(offset) is not datetime.timedelta or (name is not None and type(name) is not str):
+def _timezone(offset: Any, *name: Any) -> datetime.timezone:
+    if type(offset) is not datetime.timedelta or len(name) > 1 or not all(type(each) is str for each in name):
         _refuse("datetime.timezone", "its parts are not a timedelta and a str")
-    return datetime.timezone(offset) if name is None else datetime.timezone(offset, name)
+    return datetime.timezone(offset, *name)
+
+
+_PREFIX: Final = re.compile(r"/(?:0|[1-9][0-9]{0,2})\Z", re.ASCII)
 
 
 @functools.cache
@@ -183,21 +187,28 @@ def _zone(key: Any, from_cache: Any) -> zoneinfo.ZoneInfo:
 # Numbers and identifiers
 
 
+def _decimal_context() -> decimal.Context:
+    """Of our own, so that what the program's context says changes nothing, and nothing changes it."""
+    return decimal.Context(traps=[decimal.InvalidOperation], capitals=1)
+
+
 @_loads("decimal.Decimal")
 def _decimal(text: Any) -> decimal.Decimal:
     if type(text) is not str or len(text) > MAX_DECIMAL_DIGITS + 20 or not text.isascii():
         _refuse("decimal.Decimal", f"not the text of a number of at most {MAX_DECIMAL_DIGITS} digits")
-    value = decimal.Decimal(text)
+    context = _decimal_context()
+    value = decimal.Decimal(text, context)
     if value.is_snan():
         _refuse("decimal.Decimal", "a signalling NaN")
-    if len(value.as_tuple().digits) > MAX_DECIMAL_DIGITS:
+    parts = value.as_tuple()
+    if len(parts.digits) > MAX_DECIMAL_DIGITS:
         _refuse("decimal.Decimal", f"more than {MAX_DECIMAL_DIGITS} digits")
-    exponent = value.as_tuple().exponent
+    exponent = parts.exponent
     if isinstance(exponent, int) and (
         abs(exponent) > MAX_DECIMAL_EXPONENT or abs(value.adjusted()) > MAX_DECIMAL_EXPONENT
     ):
         _refuse("decimal.Decimal", f"an exponent over {MAX_DECIMAL_EXPONENT}")
-    if str(value) != text:
+    if context.to_sci_string(value) not in (text, text.replace("e", "E")):  # small where the sender's context says so
         _refuse("decimal.Decimal", "not in the form that Decimal prints")
     return value
 
@@ -230,6 +241,8 @@ def _path_loader(cls: type[pathlib.PurePath]) -> Load:
     def load(*parts: Any) -> pathlib.PurePath:
         if len(parts) > MAX_PATH_PARTS or not all(type(part) is str for part in parts):
             _refuse(spelling, f"its parts are not at most {MAX_PATH_PARTS} str")
+        if len(parts) + sum(part.count("/") + part.count("\\") for part in parts) > MAX_PATH_PARTS:
+            _refuse(spelling, f"it has more than {MAX_PATH_PARTS} parts")
         if sum(map(len, parts)) > MAX_PATH:
             _refuse(spelling, f"longer than {MAX_PATH} characters")
         return cls(*parts)
@@ -246,6 +259,9 @@ def _ip_loader(cls: Any) -> Load:
     def load(value: Any) -> Any:
         if type(value) not in forms or (type(value) is str and len(value) > MAX_IP):
             _refuse(spelling, "not given as an address")
+        # The ipaddress module keeps every spelling of a prefix length for good, zeros in front of it and all.
+        if type(value) is str and "/" in value and not _PREFIX.search(value):
+            _refuse(spelling, "a prefix length that is no plain number")
         return cls(value)
 
     return load
@@ -341,8 +357,9 @@ def _all_grants(max_probes: int) -> Iterator[Grant]:
         "datetime": _datetime, "date": _date, "time": _time, "timedelta": _timedelta, "timezone": _timezone,
     }.items():  # fmt: skip
         yield _plain("datetime", name, load)
-    yield _plain("decimal", "Decimal", _decimal, memory=128 + MAX_DECIMAL_DIGITS // 2)
-    yield _plain("fractions", "Fraction", _fraction, memory=128)
+    # Time, too: for a greatest common divisor, and for counting digits.
+    yield _plain("decimal", "Decimal", _decimal, memory=128, stretch=64)
+    yield _plain("fractions", "Fraction", _fraction, memory=128, stretch=64)
     yield _plain("uuid", "UUID", _uuid, powers=NEW, memory=256)
 
     for path in (pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())):
@@ -353,6 +370,7 @@ def _all_grants(max_probes: int) -> Iterator[Grant]:
             powers=CALL | CALL_EMPTY,
             load=_path_loader(path),
             memory=1024,
+            stretch=64,
         )
     for family in ("IPv4", "IPv6"):
         for what in ("Address", "Network", "Interface"):
@@ -376,8 +394,9 @@ def _builtin(name: str) -> tuple[tuple[str, str], ...]:
     return (("builtins", name), ("__builtin__", old))
 
 
-def _plain(module: str, name: str, load: Load, *, powers: int = CALL, memory: int = 128) -> Grant:
-    return Grant(spelling=f"{module}.{name}", names=((module, name),), powers=powers, load=load, memory=memory)
+def _plain(module: str, name: str, load: Load, *, powers: int = CALL, memory: int = 128, stretch: int = 4) -> Grant:
+    names = ((module, name),)
+    return Grant(spelling=f"{module}.{name}", names=names, powers=powers, load=load, memory=memory, stretch=stretch)
 
 
 def _container(name: str, load: Load, powers: int, *, memory: int) -> Grant:

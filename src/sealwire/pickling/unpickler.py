@@ -84,7 +84,12 @@ class Decoder:
         """Vet a message and build nothing; return what was found in it. Raises DecodeError."""
         if len(data) > self._max_size:
             raise LimitExceeded(f"max_frame: the message has {len(data)} bytes, {self._max_size} are allowed")
-        return Vetting(data, self._rules).run()
+        try:
+            return Vetting(data, self._rules).run()
+        except RecursionError:
+            raise LimitExceeded("max_depth: nested too deeply for what is left of Python's stack") from None
+        except MemoryError:
+            raise LimitExceeded("max_memory: there is not enough memory for the message") from None
 
 
 def _stand_ins(grant: Grant) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -357,6 +357,8 @@ class Vetting(Nodes):
                 length = self._length(i, start)
                 memory -= (TEXT_MEMORY - 1) * length
                 stack.append(self._node(BYTEARRAY_NODE, 0, TUPLE_MEMORY) if opcode == BYTEARRAY8 else i)
+                if opcode == BYTEARRAY8:
+                    depths[-1] = 0  # it can change, and contains nothing
                 i = start + length
             elif opcode in (TUPLE, FROZENSET, ADDITEMS):
                 items = stack[floor:]
