@@ -45,7 +45,7 @@ class Codec:
         """The value that was encoded: by :meth:`encode`, or by ``pickle.dumps`` at protocols 2 to 5.
 
         ``data``: what is 64 KiB or more and writable is not copied and must not be changed meanwhile.
-        Raises DecodeError, of which a subclass says what was wrong, with nothing built; TypeError where ``data`` is not
+        Raises DecodeError, of which a subclass says what was wrong; TypeError where ``data`` is not
         bytes, bytearray or memoryview.
         """
         if type(data) is bytes:

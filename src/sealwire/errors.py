@@ -97,7 +97,7 @@ class EncodeError(SealwireError):
 
 
 class DecodeError(SealwireError):
-    """Bytes that are not the pickle of an acceptable value. Nothing was built from them."""
+    """Bytes that are not the pickle of an acceptable value. Nothing was made of them that anybody has."""
 
 
 class TypeNotAllowed(DecodeError):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from sealwire.cli.configured import find_modules_here
 from sealwire.cli.console import print_json
 from sealwire.client import SynchronousTCPClient
 from sealwire.encoding import RawCodec
@@ -73,7 +74,7 @@ def call(*, address: Address, message: str, config: Path, timeout: float, wait: 
     \b
     sealwire call localhost:7443 '{"item": "tea", "count": 2}' --config client.toml
     """
-    security = Security.from_toml(config)
+    security = _security(config)
     if isinstance(security.codec, RawCodec):
         raise ConfigurationError(
             f"{config}: the codec 'raw' takes bytes, which JSON has none of; send them from Python"
@@ -97,9 +98,14 @@ def ping(*, address: Address, config: Path, count: int, timeout: float, wait: fl
 
     In milliseconds, a line for each ping, all on one connection; connecting is not counted.
     """
-    with SynchronousTCPClient(*address, timeout, wait, security=Security.from_toml(config)) as client:
+    with SynchronousTCPClient(*address, timeout, wait, security=_security(config)) as client:
         for _ in range(count):
             click.echo(f"{client.ping() * 1000:.3f} ms")
+
+
+def _security(config: Path) -> Security:
+    find_modules_here()  # for the types of the allowlist, as `sealwire serve` does
+    return Security.from_toml(config)
 
 
 def as_json(value: Any) -> Any:
