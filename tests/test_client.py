@@ -270,11 +270,44 @@ def test_not_again_when_the_time_is_over(deployment: Deployment) -> None:
         assert server.payloads() == [b"ask"]
 
 
-def test_truncated_reply_is_not_asked_for_again(deployment: Deployment) -> None:
-    with deployment.ref_server({1: do(answer_partly(30), drop("fin"))}) as server:
-        with deployment.client(server.port, raw=True) as client, pytest.raises(EOFError):
+@pytest.mark.parametrize("how", ["fin", "rst"])
+@pytest.mark.parametrize("size", [2, 30])
+def test_truncated_reply_is_an_end_like_any_other(deployment: Deployment, how: str, size: int) -> None:
+    with deployment.ref_server({1: do(answer_partly(size), drop(how))}) as server:
+        with (
+            deployment.client(server.port, raw=True) as client,
+            pytest.raises(ConnectionClosed, match="may or may not"),
+        ):
             client.send_request(b"ask")
         assert server.payloads() == [b"ask"]
+    with (
+        deployment.ref_server({1: do(answer_partly(size), drop(how))}, {1: answer()}) as server,
+        deployment.client(server.port, raw=True) as client,
+    ):
+        assert client.send_request(b"ask", idempotent=True) == b"ask"
+        assert server.payloads() == [b"ask", b"ask"]
+
+
+@pytest.mark.parametrize("code", [4, 5, 9999])
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_nothing_is_sent_again_after_a_protocol_error(deployment: Deployment, code: int, idempotent: bool) -> None:
+    """Nor after a code that is unknown, which is read as one."""
+    with deployment.ref_server({1: close(code, 0)}, {1: answer()}) as server:
+        with deployment.client(server.port, raw=True) as client, pytest.raises(ConnectionClosed):
+            client.send_request(b"ask", idempotent=idempotent)
+        assert server.payloads() == [b"ask"]
+
+
+def test_a_server_that_lingers_does_not_use_up_the_wait(deployment: Deployment) -> None:
+    go = threading.Event()
+    with (
+        deployment.ref_server({1: do(close(2, 0), hold(go))}, {1: answer()}) as server,
+        deployment.client(server.port, raw=True) as client,
+    ):
+        start = monotonic()
+        assert client.send_request(b"ask", wait=1.5) == b"ask"
+        assert monotonic() - start < 1
+        go.set()
 
 
 # Time

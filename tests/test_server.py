@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 import socketserver
 import threading
@@ -19,12 +20,16 @@ from reference.peer import Closed, Ended, RefClient, Rejected
 from sealwire import (
     ConfigurationError,
     ForkingTCPServer,
+    HandshakeRejected,
+    InvalidState,
     RequestHandler,
     TCPServer,
     ThreadingTCPServer,
     TransportError,
+    recv_msg,
     serve,
 )
+from sealwire.channel.server import MAX_UNANSWERED
 from support.service import ChildServer, Deployment, children, eventually, nothing_left, running
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -308,6 +313,64 @@ def test_max_connections_reached_between_hello_and_the_first_request(deployment:
         with pytest.raises(Closed) as closed:
             slow.receive(number)
         assert (closed.value.frame.code, closed.value.frame.last) == (2, 0)
+
+
+def test_pings_do_not_keep_a_connection(deployment: Deployment) -> None:
+    server = ThreadingTCPServer(ADDRESS, echo, deployment.server_security(raw=True, limits={"idle_timeout": 0.5}))
+    with running(server) as port, deployment.client(port, raw=True) as client:
+        client.send_request(b"x")
+        first = client._channel
+        start = monotonic()
+        while client._channel is first and monotonic() - start < 5:
+            client.ping()
+        assert 0.3 < monotonic() - start < 3
+
+
+def test_requests_that_nobody_answers_are_bounded(deployment: Deployment) -> None:
+    refused: list[Exception] = []
+
+    class Handler(RequestHandler):
+        def handle(self) -> None:
+            try:
+                while recv_msg(self.request) is not None:
+                    pass
+            except InvalidState as error:
+                refused.append(error)
+
+    server = ThreadingTCPServer(ADDRESS, Handler, deployment.server_security(raw=True))
+    with running(server) as port, deployment.ref_client(port) as client:
+        for _ in range(MAX_UNANSWERED + 1):
+            client.send_message(b"x")
+        end = client.expect_end()
+        assert (end.code, end.last) == (0, MAX_UNANSWERED)
+    assert "1024 requests are unanswered" in str(refused[0])
+
+
+@pytest.mark.parametrize("server_class", [ThreadingTCPServer, ForkingTCPServer])
+def test_who_comes_while_the_server_drains(deployment: Deployment, server_class: type[TCPServer]) -> None:
+    """Is told so at once, and does not hang until the requests in hand are finished."""
+    go_in, go_out = os.pipe()
+
+    def held(message: bytes) -> bytes:
+        os.read(go_in, 1)
+        return message
+
+    server = server_class(ADDRESS, held, deployment.server_security(raw=True))
+    with running(server) as port, deployment.ref_client(port) as client:
+        client.send_message(b"one")
+        eventually(lambda: not server._admission.pending())
+        with shutting_down(server):
+            eventually(lambda: server._busy() == 5)
+            start = monotonic()
+            for _ in range(3):
+                with deployment.client(port, raw=True, timeout=0.5) as late, pytest.raises(HandshakeRejected) as told:
+                    late.send_request(b"x")
+                assert told.value.code == 5
+            assert monotonic() - start < 4
+            os.write(go_out, b"x")
+            assert client.receive(1).payload == b"one"
+    os.close(go_in)
+    os.close(go_out)
 
 
 def test_idle_timeout(deployment: Deployment) -> None:

@@ -10,7 +10,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sealwire.channel import LINGER, ClientChannel, connect
+from sealwire.channel import ClientChannel, connect
 from sealwire.errors import (
     ConfigurationError,
     ConnectionClosed,
@@ -18,6 +18,7 @@ from sealwire.errors import (
     HandshakeRejected,
     RemoteError,
     RemoteProtocolError,
+    TruncatedFrame,
 )
 from sealwire.security import Security
 from sealwire.tls.identity import PeerIdentity, canonical_host
@@ -28,6 +29,8 @@ _BACK_OFF = 0.05
 _FAREWELL = 0.1
 """Seconds for the end of a connection that the server has ended already: a round trip, for what nobody waits for."""
 _RESEND_AFTER = (CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY)
+_RESENDABLE = (None, *_RESEND_AFTER, CloseCode.CREDENTIAL)
+"""Ends after which anything may be sent again: not after a protocol error, nor a code that is read as one."""
 _random = SystemRandom()
 _process = object()
 """Another one in each process, for less than asking the kernel each time."""
@@ -39,7 +42,7 @@ class SynchronousTCPClient:
 
     host, port: the server; the host is verified against its certificate (or see Security.peers). timeout: seconds for
     connecting (TCP, TLS and handshake together). wait: seconds for one request, from its first byte out to the
-    reply's last byte in. security: a Security.
+    reply's last byte in; before that, at most as long for other threads' requests. security: a Security.
 
     It connects when first used and again when the server has gone away between requests. A context manager: at the end
     the connection is closed. Raises ConfigurationError.
@@ -116,7 +119,9 @@ class SynchronousTCPClient:
             channel = self._usable(self.timeout)
             try:
                 return self._exchange(channel, monotonic() + self.wait, channel.ping)
-            except ConnectionClosed:
+            except ConnectionClosed as closed:
+                if closed.code not in _RESENDABLE:
+                    raise
                 channel = self._usable(self.timeout)
                 return self._exchange(channel, monotonic() + self.wait, channel.ping)
         finally:
@@ -145,7 +150,7 @@ class SynchronousTCPClient:
         try:
             return self._exchange(channel, deadline, channel.request, payload)
         except ConnectionClosed as closed:
-            if not (idempotent or _unprocessed(channel, closed)):
+            if closed.code not in _RESENDABLE or not (idempotent or _unprocessed(channel, closed)):
                 raise ConnectionClosed(
                     "the connection ended while the request was under way; the server may or may not have acted on "
                     "it. Requests for which acting twice does no harm can be sent with idempotent=True",
@@ -167,16 +172,23 @@ class SynchronousTCPClient:
 
     def _open(self, deadline: float) -> ClientChannel:
         pause = _BACK_OFF
+        refused: HandshakeRejected | None = None
         while True:
             try:
                 return connect(self.host, self.port, self.security, timeout=max(0.001, deadline - monotonic()))
+            except DeadlineExceeded:
+                if refused is None:
+                    raise
+                raise refused from None  # that says more
             except HandshakeRejected as rejected:
                 if rejected.code not in (RejectCode.OVERLOADED, RejectCode.SHUTTING_DOWN):
                     raise
-                # Between half and all of the pause, so that clients refused together do not come back together.
-                seconds = pause * _random.uniform(0.5, 1.0)
-                if monotonic() + seconds >= deadline:
+                left = deadline - monotonic()
+                if left < _BACK_OFF:
                     raise
+                refused = rejected
+                # Between half and all of the pause, so that clients refused together do not come back together.
+                seconds = min(pause, left) * _random.uniform(0.5, 1.0)
                 threading.Event().wait(seconds)
                 pause = min(1.0, pause * 2)
 
@@ -186,9 +198,12 @@ class SynchronousTCPClient:
             return exchange(*arguments, deadline)
         except RemoteError:
             raise
-        except (ConnectionClosed, RemoteProtocolError):
+        except (ConnectionClosed, RemoteProtocolError) as error:
             self._channel = None
-            channel.close(linger=min(LINGER, max(0.0, deadline - monotonic())))
+            # Nothing of ours is on the way that could be lost, but CLOSE; and the caller's time goes on.
+            channel.close(linger=min(_FAREWELL, max(0.0, deadline - monotonic())))
+            if isinstance(error, TruncatedFrame):
+                raise ConnectionClosed("the connection ended inside a frame of the server") from error
             raise
         except BaseException:
             if not channel.idle:

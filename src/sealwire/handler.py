@@ -140,9 +140,11 @@ def report_failure(channel: ServerChannel, request: int | None, client_address: 
 def place_of(error: BaseException) -> str:
     """Type and place of an exception, without its text."""
     frames = traceback.extract_tb(error.__traceback__)
+    # A handler can make classes, and give them names, out of what a client sent.
+    name = type(error).__name__ if type(error).__name__.isidentifier() else "an exception"
     if not frames:
-        return type(error).__name__
-    return f"{type(error).__name__} at {PurePath(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}"
+        return name
+    return f"{name} at {PurePath(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}"
 
 
 def address_text(client_address: Any) -> str:

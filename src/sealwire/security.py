@@ -248,10 +248,16 @@ class Security:
         return policy is None or policy.allows(identity)
 
     def _accepts_name(self, name: str) -> bool:
-        host, _, service = name.partition("/")
+        host, slash, service = name.partition("/")
+        if service != self.service or bool(slash) is not bool(self.service):
+            return False
+        try:
+            if host and canonical_host(host) != host:
+                return False
+        except ConfigurationError:
+            return False
         own = self.credentials.identity
-        known = host == "" or host in self.names or (own is not None and own.is_named(host))
-        return known and service == self.service
+        return host == "" or host in self.names or (own is not None and own.is_named(host))
 
 
 def _bound(key: Key) -> PeerPolicy:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import select
 import signal
 import socket
 import socketserver
@@ -40,6 +41,8 @@ _ROOM_WAIT = 0.05
 """Seconds for which the accepting loop waits for a place before it looks at its other duties."""
 _REAP_WAIT = 0.01
 """Seconds between two looks for children that have ended: nothing wakes whoever waits for several of them."""
+_TURN = 0.05
+"""Seconds between two looks for new connections while those in hand are waited for."""
 _TERMINATION = 1.0
 """Seconds for those whose connections were ended under them."""
 
@@ -102,7 +105,7 @@ class TCPServer(socketserver.TCPServer):
             super().serve_forever(poll_interval)
         finally:
             try:
-                self._drain()
+                self._drain(listening=True)
             finally:
                 self._drained.set()
 
@@ -210,18 +213,35 @@ class TCPServer(socketserver.TCPServer):
             self._going = True
             self._leave.send(b"x")
 
-    def _drain(self) -> None:
+    def _drain(self, *, listening: bool = False) -> None:
         if self._leave.fileno() < 0:
             return
         self._go()
-        deadline = monotonic() + self.security.limits.drain_timeout
-        # Those that have proved nothing have nothing in hand that would be lost.
-        self._join(min(deadline, monotonic() + GRACE), self._admission.pending())
-        self._admission.drop(self._admission.pending())
-        self._join(deadline, self._admission.places())
+        start = monotonic()
+        deadline = start + self.security.limits.drain_timeout
+        awaited = set(self._admission.places())
+        pending = set(self._admission.pending())
+        while awaited.intersection(self._admission.places()) and monotonic() < deadline:
+            if pending and monotonic() >= min(deadline, start + GRACE):
+                # Those that have proved nothing have nothing in hand that would be lost.
+                self._admission.drop(pending.intersection(self._admission.pending()))
+                pending.clear()
+            self._join(min(deadline, monotonic() + _TURN), awaited)
+            if listening:
+                self._turn_away()
+        self._join(min(deadline, monotonic() + GRACE), self._admission.places())
         if self._admission.places():
             self._admission.drop(self._admission.places())
             self._join(monotonic() + _TERMINATION, self._admission.places())
+
+    def _turn_away(self) -> None:
+        """Accept who waits, to be told by REJECT 5 at once rather than to hang until the server has drained."""
+        waiting = select.poll()
+        waiting.register(self, select.POLLIN)
+        for _ in range(self.request_queue_size):
+            if not waiting.poll(0):
+                return
+            self._handle_request_noblock()  # type: ignore[attr-defined]  # socketserver's, and not in typeshed
 
     def _join(self, deadline: float, places: Iterable[Place]) -> None:
         """Wait until nobody serves those places any more."""

@@ -18,6 +18,7 @@ from sealwire.errors import (
     RemoteProtocolError,
     SealwireError,
     TransportError,
+    TruncatedFrame,
 )
 from sealwire.limits import Limits
 from sealwire.security import Security
@@ -217,6 +218,8 @@ def _handshake(sock: ssl.SSLSocket, name: str, where: str, security: Security, d
     except ConnectionClosed:
         anonymous = security.credentials.leaf is None
         raise HandshakeFailed(_unwelcome(where, channel.failure, anonymous=anonymous)) from None
+    except TruncatedFrame:
+        raise HandshakeFailed(f"{where} ended the connection inside its answer to the handshake") from None
     except RemoteProtocolError as error:
         raise HandshakeFailed(
             f"{where} did not prove that it holds this client's key: {error}; "

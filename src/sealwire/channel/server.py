@@ -37,6 +37,9 @@ FAULT_TEXTS = {
     FaultCode.OVERLOADED: "the server is overloaded",
 }
 
+MAX_UNANSWERED = 1024
+"""Requests of one connection that a handler can leave unanswered."""
+
 _REJECTED: dict[int | None, str] = {
     RejectCode.OVERLOADED: "max_connections are established (REJECT 4)",
     RejectCode.SHUTTING_DOWN: "the server is shutting down (REJECT 5)",
@@ -106,8 +109,12 @@ class ServerChannel(Channel):
         """The next request, which counts as handed to a handler from now on; None at the connection's clean end,
         whoever wanted it. Raises RemoteProtocolError, ConnectionClosed.
         """
+        if self._protocol.unanswered >= MAX_UNANSWERED:
+            raise InvalidState(f"{MAX_UNANSWERED} requests are unanswered; answer them before the next one")
+        # Only a request keeps a connection from being idle; a ping asks whether it still stands.
+        idle = monotonic() + self._limits.idle_timeout
         while True:
-            event = self._next_event()
+            event = self._next_event(idle)
             if event is None or isinstance(event, Closed):
                 return None
             if not self._promoted and self._protocol.authenticated:
@@ -156,10 +163,9 @@ class ServerChannel(Channel):
             raise InvalidState("there is no unanswered request; a server sends nothing unasked")
         self.send_reply(request, payload)
 
-    def _next_event(self) -> Event | None:
+    def _next_event(self, idle: float) -> Event | None:
         """As next_event, but the wait for a frame ends with the idle limit or the server, that inside one with the
         frame's."""
-        idle = monotonic() + self._limits.idle_timeout
         frame: float | None = None
         looked = False
         while True:

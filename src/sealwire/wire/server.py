@@ -36,6 +36,11 @@ class ServerProtocol(Protocol):
         """Sequence of the request that has waited longest for its answer; None where none waits."""
         return next(iter(self._unanswered), None)
 
+    @property
+    def unanswered(self) -> int:
+        """Requests whose answers have not been queued."""
+        return len(self._unanswered)
+
     def hand_over(self, sequence: int) -> None:
         """The request goes to a handler now: from here on CLOSE says so. Raises InvalidState after our CLOSE."""
         if self.state is not _OPEN:
