@@ -62,24 +62,29 @@ class ClientChannel(Channel):
 
     def receive_reply(self, deadline: float) -> VerifiedPayload:
         """The next reply. Raises RemoteError, DeadlineExceeded, RemoteProtocolError, ConnectionClosed."""
-        while True:
-            event = self._awaited(deadline)
-            if isinstance(event, Reply):
-                return event.payload
+        event = self._protocol.next_event()
+        if type(event) is Reply:  # as a rule
+            return event.payload
+        event = self._checked(event, deadline)
+        while not isinstance(event, Reply):
             if isinstance(event, Faulted):
                 raise RemoteError(event.code, event.text)
+            event = self._checked(None, deadline)
+        return event.payload
 
     def ping(self, deadline: float) -> float:
         """Seconds until the server's answer. Raises DeadlineExceeded, RemoteProtocolError, ConnectionClosed."""
         start = monotonic()
         self._protocol.send_ping()
         self.flush(deadline)
-        while not isinstance(self._awaited(deadline), Ponged):
+        while not isinstance(self._checked(None, deadline), Ponged):
             pass
         return monotonic() - start
 
     def usable(self) -> bool:
         """Whether the connection can take a request: looks for a CLOSE or an end that is there to read. Never waits."""
+        if not self._filled and not self._input.poll(0):
+            return not self.ended  # as a rule
         try:
             while not self.ended and (self._buffered or self._input.poll(0)):
                 self.receive(0.0, ready=True)
@@ -127,8 +132,10 @@ class ClientChannel(Channel):
         except ConnectionClosed:  # the reply that does not come reports it, with what explains it
             pass
 
-    def _awaited(self, deadline: float) -> Event:
-        event = self.next_event(deadline)
+    def _checked(self, event: Event | None, deadline: float) -> Event:
+        """The event, or where there is none the next one; raises ConnectionClosed for an end."""
+        if event is None:
+            event = self.next_event(deadline)
         if event is None:
             raise ConnectionClosed("the connection was closed by this side")
         if isinstance(event, Closed):

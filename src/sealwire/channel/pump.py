@@ -13,7 +13,7 @@ import ssl
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, SealwireError
 from sealwire.limits import Limits
@@ -83,11 +83,15 @@ class Channel:
 
     def flush(self, deadline: float) -> None:
         """Write all that is queued. Raises DeadlineExceeded, ConnectionClosed."""
+        # SSLSocket.write and read are what its send and recv_into come to, with less on the way.
         try:
             for piece in self._protocol.data_to_send():
                 while piece:
                     try:
-                        piece = piece[self._sock.send(piece) :]
+                        sent = self._sock.write(piece)
+                        if sent == len(piece):
+                            break
+                        piece = piece[sent:]
                     except ssl.SSLWantWriteError:
                         self._wait_for_output(deadline)
                     except ssl.SSLWantReadError:
@@ -105,18 +109,21 @@ class Channel:
         ready: whether there is probably something to read, so that waiting for it first would be for nothing.
         """
         try:
-            if not ready and not self._buffered:
-                self._wait_for_input(deadline)
+            if not ready and not (self._filled and self._sock.pending()):
+                seconds = deadline - monotonic()
+                if seconds <= 0 or not self._input.poll(seconds * 1000):
+                    raise TimeoutError  # noqa: TRY301 - told apart below from what the socket raises
             while True:
                 buffer = self._protocol.get_buffer()
+                size = len(buffer)
                 try:
-                    count = self._sock.recv_into(buffer)
+                    count: Any = self._sock.read(size, buffer)  # an int, with a buffer
                     break
                 except ssl.SSLWantReadError:
                     self._wait_for_input(deadline)
                 except ssl.SSLWantWriteError:
                     self._wait_for_output(deadline)
-            self._filled = count == len(buffer)
+            self._filled = count == size
         except TimeoutError:
             raise DeadlineExceeded("nothing came from the peer in time") from None
         except OSError as error:

@@ -43,8 +43,8 @@ _MESSAGE: Final = re.compile(
     rb"\x80\x05\x95.{8}(?:"  # PROTO 5, FRAME
     + b"|".join(
         (
-            rb"[\x94N\x88\x89\]}()tusea\x85\x86\x87]",  # MEMOIZE, constants, containers and what fills them
-            _sized(rb"\x8c", rb"[^\xed]"),  # SHORT_BINUNICODE; the first byte of a lone surrogate is 0xed
+            _sized(rb"\x8c", rb"[^\xed]") + rb"\x94?",  # SHORT_BINUNICODE; the first byte of a lone surrogate is 0xed
+            rb"[\x94N\x88\x89\]}()tusea\x85\x86\x87]++",  # MEMOIZE, constants, containers and what fills them
             rb"K.|M..|J.{4}",  # BININT1, BININT2, BININT
             rb"G[^\x7f\xff].{7}",  # BINFLOAT; not NaN, which is no key, and here nobody knows what is one
             _sized(b"C", b"."),  # SHORT_BINBYTES
@@ -81,11 +81,11 @@ class Plain:
         if data is None:
             return None  # and the pickler, which stopped half-way, is not used again
         self._idle.append(pickler)
-        return data if self._admits(data) else None
+        return data if _MESSAGE.fullmatch(data) and self._is_shallow(data) else None
 
     def decode(self, data: bytes) -> Any:
         """The value, or NOT_PLAIN where the message has to go the long way."""
-        if not self._admits(data):
+        if len(data) > self._size or _MESSAGE.fullmatch(data) is None or not self._is_shallow(data):
             return NOT_PLAIN
         try:
             value = pickle.loads(data)  # noqa: S301 - admitted: no opcode here names anything
@@ -94,14 +94,9 @@ class Plain:
             return NOT_PLAIN
         return value if same else NOT_PLAIN
 
-    def _admits(self, data: bytes) -> bool:
-        size = len(data)
-        return (
-            size <= self._size
-            and _MESSAGE.fullmatch(data) is not None
-            # Each level of nesting takes one of these bytes and another one.
-            and (size <= 2 * self._max_depth or sum(map(data.count, _NESTING)) < self._max_depth)
-        )
+    def _is_shallow(self, data: bytes) -> bool:
+        # Each level of nesting takes one of these bytes and another one.
+        return len(data) <= 2 * self._max_depth or sum(map(data.count, _NESTING)) < self._max_depth
 
 
 class _NotPlain(Exception):  # never seen outside

@@ -127,5 +127,5 @@ def _hundredths(wait: float | None) -> int:
     if wait is None:
         return 0
     # At least one: 0 would say that we wait for ever.
-    hundredths = max(1, math.ceil(wait * 100))
+    hundredths = math.ceil(wait * 100) or 1
     return hundredths if hundredths <= _MAX_WAIT else 0
