@@ -17,6 +17,7 @@ from sealwire.pickling.opcodes import (
     BININT2,
     BINUNICODE,
     BINUNICODE8,
+    BYTEARRAY8,
     EMPTY_TUPLE,
     LONG1,
     LONG4,
@@ -34,7 +35,7 @@ _MAX_NAME: Final = 256
 """Bytes of a module's or a class's name in GLOBAL."""
 
 _HEADERS: Final = {
-    SHORT_BINUNICODE: 2, BINUNICODE: 5, BINUNICODE8: 9, SHORT_BINBYTES: 2, BINBYTES: 5, BINBYTES8: 9,
+    SHORT_BINUNICODE: 2, BINUNICODE: 5, BINUNICODE8: 9, SHORT_BINBYTES: 2, BINBYTES: 5, BINBYTES8: 9, BYTEARRAY8: 9,
 }  # fmt: skip
 _TEXTS: Final = frozenset((SHORT_BINUNICODE, BINUNICODE, BINUNICODE8))
 

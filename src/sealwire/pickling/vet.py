@@ -194,6 +194,7 @@ class Vetting(Nodes):
                     else:
                         weights[node] += 1
                         self._take([entry], node, opcode, i)
+                        self._charge_state(node, entry)
                     kinds[node] |= CLOSED
                     i += 1
                 elif opcode == REDUCE:
@@ -356,7 +357,7 @@ class Vetting(Nodes):
                 start = i + (5 if opcode == BINBYTES else 9)
                 length = self._length(i, start)
                 memory -= (TEXT_MEMORY - 1) * length
-                stack.append(self._node(BYTEARRAY_NODE, 0, TUPLE_MEMORY) if opcode == BYTEARRAY8 else i)
+                stack.append(self._node(BYTEARRAY_NODE, i, TUPLE_MEMORY) if opcode == BYTEARRAY8 else i)
                 if opcode == BYTEARRAY8:
                     depths[-1] = 0  # it can change, and contains nothing
                 i = start + length
