@@ -33,7 +33,7 @@ class Encoder:
         self._limits = limits
         self._decoder = decoder
         self._surveyor = Surveyor(limits, PROTOCOL)
-        self._adapters = {adapter.cls: adapter for adapter in allowlist.adapters}
+        self._adapters = {cls: adapter for adapter in allowlist.adapters for cls in adapter.covers}
         self._named = _NAMED.union(self._adapters)
         self._functions = [getattr, _UNPICKLE_ZONE, *(each for one in allowlist.adapters for each in one.functions)]
         self._kinds_of_functions = frozenset(map(type, self._functions))
@@ -74,6 +74,8 @@ class Encoder:
         if adapter is not None:
             try:
                 return adapter.reduce(item)
+            except EncodeError:
+                raise
             except Exception as error:  # the user's own code; its text may be of what is in the value
                 raise EncodeError(f"{adapter.spelling} cannot be taken apart ({type(error).__name__})") from None
         # Standard value types, and what the pickles of values name.
