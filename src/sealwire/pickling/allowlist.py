@@ -206,7 +206,7 @@ class Allowlist:
 
     def __contains__(self, cls: type) -> bool:
         """Whether values of exactly this type can be encoded."""
-        if cls in self._covered or cls in PLAIN:
+        if cls in self._covered or cls in PLAIN or cls is memoryview:
             return True
         return cls in VALUES and _GROUP_OF[cls] not in self._without
 

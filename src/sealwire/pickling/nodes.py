@@ -80,8 +80,8 @@ _ANY_CALL: Final = CALL | CALL_EMPTY | GETATTR | PHRASE_ENCODE | TAKES_FACTORY |
 class Nodes(Leaves):
     """The nodes of one message, what happens to them, and the bounds on them."""
 
-    def __init__(self, data: bytes | memoryview, rules: Rules) -> None:
-        super().__init__(data, rules)
+    def __init__(self, data: bytes | memoryview, rules: Rules, aside: dict[int, int] | None = None) -> None:
+        super().__init__(data, rules, {} if aside is None else aside)
         self._kinds: list[int] = []
         self._depths: list[int] = []
         self._weights: list[int] = []

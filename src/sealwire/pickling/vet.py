@@ -119,7 +119,7 @@ class Vetting(Nodes):
         floor = 0
         count = 0
         again = 0  # nodes pushed from the memo; with len(kinds) the count of nodes pushed
-        memory = TEXT_MEMORY * size
+        memory = TEXT_MEMORY * (size + sum(self._aside.values()))
         clean = 0  # no lone surrogate before this offset
         framed = False
         end = size  # of the frame, or of the message
@@ -356,7 +356,7 @@ class Vetting(Nodes):
             elif opcode in (BINBYTES, BINBYTES8, BYTEARRAY8):
                 start = i + (5 if opcode == BINBYTES else 9)
                 length = self._length(i, start)
-                memory -= (TEXT_MEMORY - 1) * length
+                memory -= (TEXT_MEMORY - 1) * self._size(i)
                 stack.append(self._node(BYTEARRAY_NODE, i, TUPLE_MEMORY) if opcode == BYTEARRAY8 else i)
                 if opcode == BYTEARRAY8:
                     depths[-1] = 0  # it can change, and contains nothing

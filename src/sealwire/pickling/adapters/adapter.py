@@ -24,6 +24,8 @@ class Adapter:
 
     kind: str = "type"
     """What it is, in a word or two."""
+    runs: bool = True
+    """Whether code that is not this library's sees the parts of a value when it is made."""
 
     def __init__(self, cls: type, fields: Mapping[str, Any] | None = None) -> None:
         self.cls: Final[Any] = cls

@@ -37,6 +37,8 @@ _scalar: Final = np.float64(0).__reduce__()[0]
 class NumpyAdapter(Adapter):
     """What is common: the dtype comes along."""
 
+    runs = False
+
     def reduce(self, value: Any) -> Any:
         """As NumPy does it; not for Python objects, and without what is in memory between the fields of a structure."""
         dtype = value if isinstance(value, np.dtype) else value.dtype
