@@ -63,6 +63,7 @@ format: $(VENV)/.development
 bench: $(VENV)/.development
 	$(BIN)/python benchmarks/roundtrip.py
 	$(BIN)/python benchmarks/codec.py
+	$(BIN)/python benchmarks/arrays.py
 
 clean:
 	rm -rf $(VENV) $(COMPILED) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*

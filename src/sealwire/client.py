@@ -22,7 +22,7 @@ from sealwire.errors import (
 )
 from sealwire.security import Security
 from sealwire.tls.identity import PeerIdentity, canonical_host
-from sealwire.wire.frames import CloseCode, RejectCode, VerifiedPayload
+from sealwire.wire.frames import CloseCode, Payload, RejectCode, VerifiedPayload
 
 _BACK_OFF = 0.05
 """Seconds before the first new attempt after REJECT 4 or 5; doubled each time, at most 1 s."""
@@ -103,12 +103,13 @@ class SynchronousTCPClient:
         RemoteProtocolError.
         """
         seconds = self.wait if wait is None else _seconds("wait", wait)
-        payload = self.security.codec.encode(data)
+        payload = self.security.codec.encode_pieces(data)
         self._acquire(seconds)
         try:
             reply = self._request(payload, seconds, idempotent)
         finally:
             self._lock.release()
+        del payload  # a large one is not held beside a large reply and what becomes of it
         return self.security.decode(reply)
 
     def ping(self) -> float:
@@ -144,7 +145,7 @@ class SynchronousTCPClient:
                 "another thread's request held the connection all the time; use a client for each thread"
             )
 
-    def _request(self, payload: bytes, seconds: float, idempotent: bool) -> VerifiedPayload:
+    def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
         channel = self._usable(self.timeout)
         deadline = monotonic() + seconds
         try:
@@ -192,10 +193,10 @@ class SynchronousTCPClient:
                 threading.Event().wait(seconds)
                 pause = min(1.0, pause * 2)
 
-    def _exchange(self, channel: ClientChannel, deadline: float, exchange: Callable[..., _T], *arguments: bytes) -> _T:
+    def _exchange(self, channel: ClientChannel, deadline: float, exchange: Callable[..., _T], *payload: Payload) -> _T:
         """Let the connection go unless ``exchange`` left it without anything unanswered."""
         try:
-            return exchange(*arguments, deadline)
+            return exchange(*payload, deadline)
         except RemoteError:
             raise
         except (ConnectionClosed, RemoteProtocolError) as error:

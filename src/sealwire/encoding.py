@@ -36,8 +36,14 @@ class Codec:
     def encode(self, value: object) -> bytes:
         """An ordinary pickle of protocol 5.
 
-        Raises EncodeError, naming the path to what is wrong, for each value that :meth:`decode` would refuse.
+        A memoryview is encoded as the bytes that it shows. Raises EncodeError, naming the path to what is wrong, for
+        each value that :meth:`decode` would refuse.
         """
+        data = self.encode_pieces(value)
+        return b"".join(data) if isinstance(data, list) else data
+
+    def encode_pieces(self, value: object) -> bytes | list[bytes | bytearray]:
+        """The same, to be sent: in pieces where something is large, so that it is copied once at most."""
         data = self._plain.encode(value)
         return self._encoder.encode(value) if data is None else data
 
@@ -71,6 +77,8 @@ class RawCodec:
         if isinstance(value, bytes | bytearray | memoryview):
             return bytes(value)
         raise EncodeError(f"a raw payload must be bytes, bytearray or memoryview, not {type(value).__name__}")
+
+    encode_pieces = encode
 
     def decode(self, data: Buffer) -> bytes:
         """The bytes. Raises TypeError for anything that is not bytes-like."""

@@ -79,7 +79,7 @@ class RequestHandler(socketserver.BaseRequestHandler):
             channel.send_fault(request.sequence, fault_code(error))
             return
         try:
-            payload = self.codec.encode(self.respond(message))
+            payload = self.codec.encode_pieces(self.respond(message))
         except BaseException as error:
             report_failure(channel, request.sequence, self.client_address, error)
             if isinstance(error, KeyboardInterrupt):

@@ -185,6 +185,14 @@ SHARED = {
         calls(("collections", "Counter"), dict_(*[(integer(n), NONE) for n in range(43_000)]) + b"\x85", 43),
         "LimitExceeded max_memory",
     ),
+    "bytearrays of shared bytes of protocol 2": (
+        calls(
+            ("builtins", "bytearray"),
+            call("_codecs", "encode", text("x" * MEBIBYTE), text("latin1")) + b"\x85",
+            900,
+        ),
+        "LimitExceeded max_memory: what the message makes",
+    ),
     "paths of a shared str": (
         calls(("pathlib", "PurePosixPath"), text("a/" * 16_000) + b"\x85", 5000),
         "LimitExceeded max_memory",

@@ -114,7 +114,7 @@ def test_nesting_beyond_what_is_left_of_the_stack():
 
 
 def test_memory_that_is_not_there(monkeypatch):
-    def load(_):
+    def load(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(pickle, "loads", load)

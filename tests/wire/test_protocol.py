@@ -250,3 +250,31 @@ def test_handshake_events():
 def test_nonces_are_fresh():
     hellos = [frames_of(sent(client(nonce=None)))[0] for _ in range(3)]
     assert all(a != b for a, b in pairwise(hellos))
+
+
+PIECES = {
+    "small": [b"a", bytearray(b"b"), b""],
+    "large": [b"head", b"x" * 200_000, bytearray(b"y" * 65_536), b"tail"],
+    "small ones among large": [b"x" * 70_000, *[b"s" * 500] * 200, b"z" * 65_535],
+    "one": [b"x" * 300_000],
+    "none": [],
+}
+
+
+@pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
+def test_a_payload_in_pieces_is_the_same_frame(pieces):
+    """And small pieces are no writes of their own."""
+    whole = b"".join(pieces)
+    frames = []
+    for payload in (pieces, whole, bytearray(whole), memoryview(whole)):
+        c, s = established()
+        c.send_request(payload)
+        written = list(c.data_to_send())
+        frames.append(b"".join(written))
+        assert len(written) <= len(whole) // 60_000 + 2
+        (request,) = feed(s, frames[-1])
+        assert request.payload == whole
+        s.send_reply(request.sequence, payload)
+        (reply,) = feed(c, sent(s))
+        assert reply.payload == whole
+    assert len({len(frame) for frame in frames}) == 1

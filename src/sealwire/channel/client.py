@@ -26,7 +26,7 @@ from sealwire.tls.contexts import ALPN
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Closed, Established, Event, Faulted, Ponged, Rejected, Reply
-from sealwire.wire.frames import RejectCode, VerifiedPayload
+from sealwire.wire.frames import Payload, RejectCode, VerifiedPayload
 
 _REJECTIONS = {
     RejectCode.VERSION: "it speaks another version of the protocol; upgrade the older side",
@@ -50,7 +50,7 @@ class ClientChannel(Channel):
         self.sequence = 0
         """The last request's number."""
 
-    def request(self, payload: bytes | memoryview, deadline: float) -> VerifiedPayload:
+    def request(self, payload: Payload, deadline: float) -> VerifiedPayload:
         """Send a request and return its reply. Raises DeadlineExceeded, PayloadTooLarge, InvalidState, RemoteError,
         RemoteProtocolError, ConnectionClosed; where the connection breaks while sending, what the peer said last is
         read before it is reported, since that may explain it.
@@ -106,7 +106,7 @@ class ClientChannel(Channel):
         self._closed = True
         self._release()
 
-    def send_msg(self, payload: bytes | memoryview) -> None:
+    def send_msg(self, payload: Payload) -> None:
         """Send a request; sealwire.send_msg(channel, payload) is the usual way to call it."""
         self._send_request(payload, monotonic() + self._limits.frame_timeout)
         if not self.sent:
@@ -123,7 +123,7 @@ class ClientChannel(Channel):
                 raise
             return None
 
-    def _send_request(self, payload: bytes | memoryview, deadline: float) -> None:
+    def _send_request(self, payload: Payload, deadline: float) -> None:
         self.sent = False
         self.sequence = self._protocol.send_request(payload, wait=max(0.0, deadline - monotonic()))
         try:

@@ -24,7 +24,7 @@ from sealwire.security import Security
 from sealwire.tls.contexts import ALPN
 from sealwire.tls.identity import PeerIdentity
 from sealwire.wire.events import Closed, Established, Event, Request
-from sealwire.wire.frames import CloseCode, FaultCode, RejectCode
+from sealwire.wire.frames import CloseCode, FaultCode, Payload, RejectCode
 from sealwire.wire.protocol import State
 from sealwire.wire.server import ServerProtocol
 
@@ -131,7 +131,7 @@ class ServerChannel(Channel):
             else:
                 self.flush(self._frame_deadline())
 
-    def send_reply(self, request: int, payload: bytes | memoryview) -> None:
+    def send_reply(self, request: int, payload: Payload) -> None:
         """Answer a request; FAULT 18 where the payload is over the client's cap. Raises ConnectionClosed,
         DeadlineExceeded, InvalidState, PayloadTooLarge."""
         try:
@@ -156,7 +156,7 @@ class ServerChannel(Channel):
         request = self.next_request()
         return None if request is None else bytes(request.payload)
 
-    def send_msg(self, payload: bytes | memoryview) -> None:
+    def send_msg(self, payload: Payload) -> None:
         """Answer the oldest unanswered request. Raises InvalidState where there is none."""
         request = self.oldest_unanswered
         if request is None:

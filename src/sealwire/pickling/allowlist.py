@@ -66,10 +66,12 @@ class Allowlist:
     Raises ConfigurationError, with the reason, for what cannot be allowed.
     """
 
-    __slots__ = ("_adapters", "_in_use", "_without")
+    __slots__ = ("_adapters", "_covered", "_in_use", "_without")
 
     def __init__(self, *types: Any, without: Iterable[str] = ()) -> None:
         self._adapters: dict[type, Adapter] = {}
+        self._covered: dict[type, Adapter] = {}
+        """The exact types of values, and the adapter of each."""
         self._without: Final = frozenset([without] if isinstance(without, str) else without)
         self._in_use = False
         unknown = self._without - GROUPS.keys()
@@ -158,6 +160,7 @@ class Allowlist:
             if other.spelling == adapter.spelling and other.cls is not adapter.cls:
                 raise ConfigurationError(f"there are two types of the name {adapter.spelling}")
         self._adapters[adapter.cls] = adapter
+        self._covered.update(dict.fromkeys(adapter.covers, adapter))
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
@@ -165,8 +168,8 @@ class Allowlist:
         return tuple(self._adapters.values())
 
     def adapter(self, cls: type) -> Adapter | None:
-        """Of one type, where it was named."""
-        return self._adapters.get(cls)
+        """Of values of exactly this type, where one was named that covers them."""
+        return self._covered.get(cls)
 
     @property
     def without(self) -> frozenset[str]:
@@ -178,7 +181,7 @@ class Allowlist:
         self._in_use = True
         off = frozenset(cls for name in self._without for cls in GROUPS[name])
         yield from standard_grants(limits.max_probes, off)
-        types = Types(STANDARD - off, self._adapters, self._fields)
+        types = Types(STANDARD - off, self._covered, self._fields, self._narrow)
         named: set[tuple[str, str]] = set()
         outer: set[tuple[str, str]] = set()
         for adapter in self._adapters.values():
@@ -196,11 +199,14 @@ class Allowlist:
             )  # fmt: skip
 
     def _fields(self, cls: type) -> dict[str, Any]:
-        return dict(self._adapters[cls].fields)
+        return dict(self._covered[cls].fields)
+
+    def _narrow(self, cls: type, arguments: tuple[Any, ...]) -> Callable[[Any], bool] | None:
+        return self._covered[cls].narrow(arguments)
 
     def __contains__(self, cls: type) -> bool:
         """Whether values of exactly this type can be encoded."""
-        if cls in self._adapters or cls in PLAIN:
+        if cls in self._covered or cls in PLAIN or cls is memoryview:
             return True
         return cls in VALUES and _GROUP_OF[cls] not in self._without
 

@@ -22,6 +22,7 @@ from sealwire.errors import ConfigurationError
 
 Look = Callable[[Any], None]
 Variables = Mapping[Any, Any]
+Narrow = Callable[[type, tuple[Any, ...]], Callable[[Any], bool] | None]
 
 
 class Mismatch(Exception):  # never seen outside of this package
@@ -60,14 +61,20 @@ class Types:
     """The types that a message can hold, against which annotations are read.
 
     ``configured``: those that need a place on the allowlist. ``fields``: the annotations of a generic class, by name.
+    ``narrow``: what else its arguments say of a value (Adapter.narrow).
     """
 
     def __init__(
-        self, standard: Iterable[type], configured: Iterable[type], fields: Callable[[type], Mapping[str, Any]]
+        self,
+        standard: Iterable[type],
+        configured: Iterable[type],
+        fields: Callable[[type], Mapping[str, Any]],
+        narrow: Narrow,
     ) -> None:
         self.configured: Final = frozenset(configured)
         self.all: Final = self.configured.union(standard)
         self._fields: Final = fields
+        self.narrow: Final = narrow
 
     def check(self, annotation: Any, where: str, variables: Variables | None = None) -> Check:
         """The check of one annotation. Raises ConfigurationError, which begins with ``where``."""
@@ -254,14 +261,25 @@ class _Reader:
             for name, annotation in self._types.fields(origin).items()
             if _mentions(annotation, frozenset(variables))
         }
+        try:
+            narrow = self._types.narrow(origin, tuple(map(self._bound, arguments)))
+        except TypeError:
+            raise self._error(f"{expected} cannot be checked") from None
 
         def look(value: Any) -> None:
-            if type(value) not in candidates:
+            if type(value) not in candidates or (narrow is not None and not narrow(value)):
                 raise Mismatch(expected)
             for name, check in checks.items():
                 _inside(check, getattr(value, name), f".{name}")
 
         return Check(expected, frozenset(), look, candidates)
+
+    def _bound(self, annotation: Any) -> Any:
+        """With what type variables stand for here."""
+        if isinstance(annotation, TypeVar):
+            return self._variables.get(annotation, annotation)
+        parameters = getattr(annotation, "__parameters__", ()) if get_args(annotation) else ()
+        return annotation[tuple(map(self._bound, parameters))] if parameters else annotation
 
     def _typed_dict(self, cls: Any, expected: str) -> Check:
         found = hints(cls, self._where)

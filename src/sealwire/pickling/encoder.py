@@ -7,15 +7,16 @@ for (:mod:`.blame`).
 
 from __future__ import annotations
 
-import io
 import pickle
 import zoneinfo
 from typing import Any, Final
 
 from sealwire.errors import DecodeError, EncodeError
 from sealwire.limits import Limits
+from sealwire.pickling.adapters import Adapter
 from sealwire.pickling.allowlist import VALUES, Allowlist, not_allowed
 from sealwire.pickling.blame import find_culprit
+from sealwire.pickling.gathering import Gathering, Piece
 from sealwire.pickling.standard import FACTORIES
 from sealwire.pickling.survey import Surveyor
 from sealwire.pickling.unpickler import Decoder
@@ -33,13 +34,16 @@ class Encoder:
         self._limits = limits
         self._decoder = decoder
         self._surveyor = Surveyor(limits, PROTOCOL)
-        self._adapters = {adapter.cls: adapter for adapter in allowlist.adapters}
-        self._named = _NAMED.union(self._adapters)
+        self.adapters = {cls: adapter for adapter in allowlist.adapters for cls in adapter.covers}
+        self._named = _NAMED.union(self.adapters)
         self._functions = [getattr, _UNPICKLE_ZONE, *(each for one in allowlist.adapters for each in one.functions)]
         self._kinds_of_functions = frozenset(map(type, self._functions))
 
-    def encode(self, value: object) -> bytes:
-        """The pickle of a value, at protocol 5. Raises EncodeError with the path to what is wrong."""
+    def encode(self, value: object) -> bytes | list[Piece]:
+        """The pickle of a value, at protocol 5; in pieces where some are large and need not be copied into one.
+
+        Raises EncodeError with the path to what is wrong.
+        """
         try:
             return self._surveyor.encode(value) or self.proved(value)
         except (EncodeError, DecodeError) as error:
@@ -54,28 +58,34 @@ class Encoder:
             path, why = "$", ""
         raise EncodeError(f"{path}: {why or reason}")
 
-    def proved(self, value: object) -> bytes:
+    def proved(self, value: object) -> bytes | list[Piece]:
         """The pickle of a value that the decoder has accepted. Raises EncodeError, DecodeError, RecursionError."""
-        file = io.BytesIO()
+        file = Gathering(self._limits)
         pickler = _Pickler(file, PROTOCOL)
         pickler.encoder = self
         try:
             pickler.dump(value)
         except pickle.PicklingError:
             raise EncodeError("it, or a part of it, cannot be pickled") from None
-        data = file.getvalue()
+        if file.buffers:
+            self._decoder.prove(file, private=pickler.private)
+            return file.pieces
+        data = b"".join(file.pieces)
         self._decoder.decode(data)
         return data
 
-    def reduce(self, item: Any) -> Any:
+    def reduce(self, item: Any, adapter: Adapter | None) -> Any:
         """As ``reducer_override``: look at everything that is not plain data before any method of it can run."""
         kind = type(item)
-        adapter = self._adapters.get(kind)
         if adapter is not None:
             try:
                 return adapter.reduce(item)
+            except EncodeError:
+                raise
             except Exception as error:  # the user's own code; its text may be of what is in the value
                 raise EncodeError(f"{adapter.spelling} cannot be taken apart ({type(error).__name__})") from None
+        if kind is memoryview:
+            return bytes, (pickle.PickleBuffer(item.toreadonly() if item.c_contiguous else item.tobytes()),)
         # Standard value types, and what the pickles of values name.
         if kind in self._allowlist or (isinstance(item, type) and item in self._named):
             return NotImplemented
@@ -86,6 +96,11 @@ class Encoder:
 
 class _Pickler(pickle.Pickler):
     encoder: Encoder
+    private = False
+    """Whether there is a value whose own code sees its parts when it is made."""
 
     def reducer_override(self, item: Any) -> Any:
-        return self.encoder.reduce(item)
+        adapter = self.encoder.adapters.get(type(item))
+        if adapter is not None and adapter.runs:
+            self.private = True
+        return self.encoder.reduce(item, adapter)

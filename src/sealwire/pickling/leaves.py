@@ -17,6 +17,7 @@ from sealwire.pickling.opcodes import (
     BININT2,
     BINUNICODE,
     BINUNICODE8,
+    BYTEARRAY8,
     EMPTY_TUPLE,
     LONG1,
     LONG4,
@@ -34,7 +35,7 @@ _MAX_NAME: Final = 256
 """Bytes of a module's or a class's name in GLOBAL."""
 
 _HEADERS: Final = {
-    SHORT_BINUNICODE: 2, BINUNICODE: 5, BINUNICODE8: 9, SHORT_BINBYTES: 2, BINBYTES: 5, BINBYTES8: 9,
+    SHORT_BINUNICODE: 2, BINUNICODE: 5, BINUNICODE8: 9, SHORT_BINBYTES: 2, BINBYTES: 5, BINBYTES8: 9, BYTEARRAY8: 9,
 }  # fmt: skip
 _TEXTS: Final = frozenset((SHORT_BINUNICODE, BINUNICODE, BINUNICODE8))
 
@@ -60,9 +61,13 @@ class Rules:
 
 
 class Leaves:
-    """The leaves of one message, each known by the offset of its opcode."""
+    """The leaves of one message, each known by the offset of its opcode.
 
-    def __init__(self, data: bytes | memoryview, rules: Rules) -> None:
+    ``aside``: how many bytes a bytes or bytearray at an offset really has, whose bytes were taken out of the message.
+    """
+
+    def __init__(self, data: bytes | memoryview, rules: Rules, aside: dict[int, int]) -> None:
+        self._aside = aside
         self._data = data
         self._rules = rules
 
@@ -97,6 +102,8 @@ class Leaves:
 
     def _size(self, entry: int) -> int:
         """Bytes of a leaf that has a length; 0 for others."""
+        if entry in self._aside:
+            return self._aside[entry]
         opcode = self._data[entry]
         width = _HEADERS.get(opcode, 2 if opcode == LONG1 else 5 if opcode == LONG4 else 0)
         return int.from_bytes(self._data[entry + 1 : entry + width], "little") if width else 0

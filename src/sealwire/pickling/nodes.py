@@ -80,14 +80,15 @@ _ANY_CALL: Final = CALL | CALL_EMPTY | GETATTR | PHRASE_ENCODE | TAKES_FACTORY |
 class Nodes(Leaves):
     """The nodes of one message, what happens to them, and the bounds on them."""
 
-    def __init__(self, data: bytes | memoryview, rules: Rules) -> None:
-        super().__init__(data, rules)
+    def __init__(self, data: bytes | memoryview, rules: Rules, aside: dict[int, int] | None = None) -> None:
+        super().__init__(data, rules, {} if aside is None else aside)
         self._kinds: list[int] = []
         self._depths: list[int] = []
         self._weights: list[int] = []
         """Of a node: how many objects it unfolds to, itself included."""
         self._numbers: list[int] = []
-        """Of a called, instance or name node: the number of its grant; of a bytes node: the offset of its text."""
+        """Of a called, instance or name node: the number of its grant; of a bytes node: the offset of its text; of a
+        bytearray node: its offset."""
         self._parts: dict[int, list[int]] = {}
         """Of a tuple or frozenset: its items."""
         self._keys: dict[int, list[int]] = {}
@@ -252,13 +253,21 @@ class Nodes(Leaves):
         """Arguments can be shared between calls, and each call makes something of them, or computes with them."""
         rules = self._rules
         memory = 0
-        for entry in parts:
+        for part in parts:
+            entry = part
+            if part < 0 and self._kinds[~part] & KIND in (BYTES_NODE, BYTEARRAY_NODE):
+                entry = self._numbers[~part]
             memory += (
                 COPIED_MEMORY * (self._weights[~entry] - 1) if entry < 0 else rules.stretch[number] * self._size(entry)
             )
         self._memory += memory
         if self._memory > rules.max_memory:
             raise LimitExceeded("max_memory: what the message makes takes too much")
+
+    def _charge_state(self, node: int, state: int) -> None:
+        """The same for a tuple that is the state of what a call made."""
+        if state < 0 and self._rules.powers[self._numbers[node]] & TAKES_STATE:
+            self._charge_copies(self._numbers[node], self._parts.get(~state, []))
 
     def _wrong_arguments(self, number: int, at: int) -> DecodeError:
         return MalformedPickle(f"{self._rules.spellings[number]} with other arguments (REDUCE at byte {at})")

@@ -92,8 +92,10 @@ def _set_loader(kind: type[set[Any]] | type[frozenset[Any]], max_probes: int) ->
 
 
 @_loads("bytes")
-def _bytes() -> bytes:
-    return b""
+def _bytes(content: Any = b"") -> bytes:
+    if type(content) is not bytes:
+        _refuse("bytes", "its content is not bytes")
+    return content
 
 
 @_loads("bytes")
@@ -326,7 +328,7 @@ def _all_grants(max_probes: int) -> Iterator[Grant]:
     loaders: dict[type, tuple[int, Load]] = {
         set: (CALL | UNHASHABLE, _set_loader(set, max_probes)),
         frozenset: (CALL, _set_loader(frozenset, max_probes)),
-        bytes: (CALL_EMPTY, _bytes),
+        bytes: (CALL | CALL_EMPTY, _bytes),
         bytearray: (CALL | CALL_EMPTY | UNHASHABLE, _bytearray),
         complex: (CALL, _complex),
     }
@@ -340,6 +342,7 @@ def _all_grants(max_probes: int) -> Iterator[Grant]:
             powers=powers | FACTORY,
             load=load,
             memory=_SET_MEMORY if cls in (set, frozenset) else 64,
+            stretch=0 if cls is bytes else 4,
         )
     yield Grant(spelling="getattr", names=_builtin("getattr"), powers=GETATTR, load=only_named("getattr"))
     yield Grant(spelling="_codecs.encode", names=(("_codecs", "encode"),), powers=PHRASE_ENCODE, load=_encode)

@@ -3,6 +3,8 @@
 The decoder is the judge of what may be sent, but asking it costs ten times what pickling does. Here whole levels of a
 value are examined at once, by iterators that run at the speed of C: first the value, then its items, then the items of
 those. The answer is either the pickle, which the decoder would certainly accept, or None, and then it has to be asked.
+
+It is asked about what is little but for large bytes, too: that is quickly vetted, and written without being copied.
 """
 
 from __future__ import annotations
@@ -28,6 +30,10 @@ _LIKE_LONG4: Final = re.compile(rb"\x8b(?=(...\x00))", re.DOTALL)
 """The opcode LONG4 with a length of less than 2**24 bytes, or any other bytes that look so."""
 _LIKE_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf]")
 """The UTF-8 of a surrogate, or any other bytes that look so; valid UTF-8 does not."""
+
+_LARGE: Final = 1 << 22
+"""Bytes that take longer to be copied than _FEW nodes take to be vetted."""
+_FEW: Final = 256
 
 _Levels = list[Collection[Any]]
 
@@ -82,6 +88,8 @@ class Surveyor:
             # One list, tuple or view of a dict's values is a level as it is.
             level = cast(Collection[Any], below[0]) if len(below) == 1 else [*chain.from_iterable(below)]
         else:
+            return None
+        if nodes <= _FEW and (bytes in met or bytearray in met) and any(map(_is_large, chain.from_iterable(seen))):
             return None
         data = pickle.dumps(value, self._protocol)
         if (
@@ -143,3 +151,7 @@ class Surveyor:
         except UnicodeEncodeError:
             return True
         return False
+
+
+def _is_large(item: object) -> bool:
+    return isinstance(item, bytes | bytearray) and len(item) >= _LARGE

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
 
 from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle, TypeNotAllowed
 from sealwire.limits import FRAME_OVERHEAD, Limits
 from sealwire.pickling.allowlist import Allowlist
+from sealwire.pickling.gathering import Gathering
 from sealwire.pickling.grants import (
     DEFERRED,
     GETATTR,
@@ -57,19 +58,32 @@ class Decoder:
         Raises DecodeError, TypeError where ``data`` is not bytes-like.
         """
         message = data if type(data) is bytes else _readable(data)
-        found = self.check(message)
+        return self._build(self.check(message), message, ())
+
+    def prove(self, written: Gathering, *, private: bool) -> None:
+        """Raise DecodeError where :meth:`decode` would, for a message that was just written.
+
+        private: whether the values get large bytearrays of their own, because code may see them that changes them.
+        """
+        found = self.check(b"".join(written.outline), written.aside)
+        buffers = written.buffers
+        if private:
+            buffers = [bytearray(buffer) if type(buffer) is bytearray else buffer for buffer in buffers]
+        self._build(found, b"".join(written.skeleton), buffers)
+
+    def _build(self, found: int, message: bytes | memoryview, buffers: Sequence[bytes | bytearray]) -> Any:
         try:
             if not found and isinstance(message, bytes):
                 # Vetted, free of names, and nobody can change it: nothing could go through find_class.
-                return pickle.loads(message)  # noqa: S301 - as said
+                return pickle.loads(message, buffers=buffers)  # noqa: S301 - as said
             if not found & (FOUND_INSTANCES | FOUND_OBJECT_KEYS):
                 unpickler = self._direct if found else self._no_names
                 try:
-                    return unpickler(_file(message)).load()
+                    return unpickler(_file(message), buffers=buffers).load()
                 except InvalidValue:
                     found = FOUND_OBJECT_KEYS  # the other way says where
             unpickler = self._inert if found & FOUND_OBJECT_KEYS else self._direct
-            value = unpickler(_file(message)).load()
+            value = unpickler(_file(message), buffers=buffers).load()
             return Resolver(self._limits.max_probes, self._methods, self._field_names).resolve(value)
         except UnicodeDecodeError:
             raise MalformedPickle("a str is not UTF-8") from None
@@ -80,12 +94,12 @@ class Decoder:
         except TypeError:
             raise InvalidValue("a key that is not hashable") from None
 
-    def check(self, data: bytes | memoryview) -> int:
-        """Vet a message and build nothing; return what was found in it. Raises DecodeError."""
+    def check(self, data: bytes | memoryview, aside: dict[int, int] | None = None) -> int:
+        """Vet a message, or an outline with what it lacks; return what was found, build nothing. Raises DecodeError."""
         if len(data) > self._max_size:
             raise LimitExceeded(f"max_frame: the message has {len(data)} bytes, {self._max_size} are allowed")
         try:
-            return Vetting(data, self._rules).run()
+            return Vetting(data, self._rules, aside).run()
         except RecursionError:
             raise LimitExceeded("max_depth: nested too deeply for what is left of Python's stack") from None
         except MemoryError:

@@ -119,7 +119,7 @@ class Vetting(Nodes):
         floor = 0
         count = 0
         again = 0  # nodes pushed from the memo; with len(kinds) the count of nodes pushed
-        memory = TEXT_MEMORY * size
+        memory = TEXT_MEMORY * (size + sum(self._aside.values()))
         clean = 0  # no lone surrogate before this offset
         framed = False
         end = size  # of the frame, or of the message
@@ -194,6 +194,7 @@ class Vetting(Nodes):
                     else:
                         weights[node] += 1
                         self._take([entry], node, opcode, i)
+                        self._charge_state(node, entry)
                     kinds[node] |= CLOSED
                     i += 1
                 elif opcode == REDUCE:
@@ -355,8 +356,8 @@ class Vetting(Nodes):
             elif opcode in (BINBYTES, BINBYTES8, BYTEARRAY8):
                 start = i + (5 if opcode == BINBYTES else 9)
                 length = self._length(i, start)
-                memory -= (TEXT_MEMORY - 1) * length
-                stack.append(self._node(BYTEARRAY_NODE, 0, TUPLE_MEMORY) if opcode == BYTEARRAY8 else i)
+                memory -= (TEXT_MEMORY - 1) * self._size(i)
+                stack.append(self._node(BYTEARRAY_NODE, i, TUPLE_MEMORY) if opcode == BYTEARRAY8 else i)
                 if opcode == BYTEARRAY8:
                     depths[-1] = 0  # it can change, and contains nothing
                 i = start + length

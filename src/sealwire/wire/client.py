@@ -7,7 +7,7 @@ from typing import Final
 
 from sealwire.errors import BadSequence, InvalidState, RemoteProtocolError
 from sealwire.wire.events import Established, Event, Faulted, Ponged, Rejected, Reply
-from sealwire.wire.frames import MAX_PING, TAG, Fault, Kind, unpack_reject, verified
+from sealwire.wire.frames import MAX_PING, TAG, Fault, Kind, Payload, unpack_reject, verified
 from sealwire.wire.handshake import ClientHandshake
 from sealwire.wire.keys import Binding, Key
 from sealwire.wire.protocol import Protocol, State
@@ -56,7 +56,7 @@ class ClientProtocol(Protocol):
         """Requests and pings whose answers have not come, those given up included."""
         return len(self._unanswered)
 
-    def send_request(self, payload: bytes | memoryview, *, wait: float | None = None) -> int:
+    def send_request(self, payload: Payload, *, wait: float | None = None) -> int:
         """Queue a MESSAGE; returns its sequence. ``wait``: seconds for which its reply is awaited.
 
         Raises InvalidState, PayloadTooLarge.

@@ -33,6 +33,10 @@ It is bytes, or for a large one a read-only memoryview, which serves wherever by
 """
 
 
+Payload = bytes | bytearray | memoryview | list[bytes | bytearray]
+"""What is to be sent: in one piece, or in several."""
+
+
 class Kind(IntEnum):
     """The kinds of frame."""
 

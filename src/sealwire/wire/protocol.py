@@ -21,7 +21,7 @@ from typing import Final
 
 from sealwire.errors import ConnectionClosed, InvalidState, RemoteProtocolError
 from sealwire.wire.events import Closed, Event
-from sealwire.wire.frames import Close, CloseCode, Kind
+from sealwire.wire.frames import Close, CloseCode, Kind, Payload
 from sealwire.wire.keys import Mac
 from sealwire.wire.reader import Frame, Reader
 from sealwire.wire.sealing import Opener, Sealer
@@ -137,7 +137,7 @@ class Protocol(ABC):
         self._reader.establish(receiving, self._max_frame)
         self.state = State.OPEN
 
-    def _send(self, kind: int, payload: bytes | memoryview, *, wait: int = 0, reply_to: int = 0) -> int:
+    def _send(self, kind: int, payload: Payload, *, wait: int = 0, reply_to: int = 0) -> int:
         sealer = self._sealer
         if sealer is None or self.state is not _OPEN:
             raise InvalidState("the connection is not established, or has ended; nothing more can be sent on it")

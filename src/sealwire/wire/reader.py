@@ -19,7 +19,8 @@ from sealwire.wire.keys import Mac
 STAGING = 16_384
 """Bytes read at a time: the plaintext of one TLS record (RFC 8446, section 5.1)."""
 FIRST_BODY = 65_536
-"""What a large frame's buffer starts with; it doubles when it is full."""
+"""What a large frame's buffer starts with; it doubles when it is full, up to steps of GROWTH."""
+GROWTH = 1 << 20
 
 
 class Frame(NamedTuple):
@@ -178,7 +179,7 @@ class _Body:
     def get_buffer(self) -> memoryview:
         if self._filled == len(self._buffer):
             self._view.release()
-            self._buffer.extend(bytes(min(self._filled, self._size - self._filled)))
+            self._buffer.extend(bytes(min(self._filled, GROWTH, self._size - self._filled)))
             self._view = memoryview(self._buffer)
         return self._view[self._filled :]
 

@@ -7,12 +7,15 @@ from typing import Final
 
 from sealwire.errors import BadSequence, PayloadTooLarge, RemoteProtocolError
 from sealwire.limits import FRAME_OVERHEAD
-from sealwire.wire.frames import HEAD, Kind
+from sealwire.wire.frames import HEAD, Kind, Payload
 from sealwire.wire.keys import Mac
 from sealwire.wire.reader import Frame
 
 PIECE = 65_536
 """A payload over this is sealed piece by piece while it is sent, so that both ends compute its MAC at the same time."""
+
+_JOINED: Final = 4096
+"""Bytes that a piece of that size may still take in, rather than be a write of their own."""
 
 # Looking a member up in its Enum takes longer than comparing it.
 _MESSAGE: Final = Kind.MESSAGE
@@ -29,13 +32,16 @@ class Sealer:
         """The number of the next frame."""
 
     def seal(
-        self, kind: int, payload: bytes | bytearray | memoryview = b"", *, wait: int = 0, reply_to: int = 0
+        self, kind: int, payload: Payload = b"", *, wait: int = 0, reply_to: int = 0
     ) -> Iterable[bytes | memoryview]:
         """The frame, in pieces to be written in order; a small one is one piece.
 
         Raises PayloadTooLarge before a number is used up.
         """
-        size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
+        if isinstance(payload, list):
+            size = sum(map(len, payload))
+        else:
+            size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
         if size > self._max_payload:
             raise PayloadTooLarge(
                 f"a payload of {size} bytes; the peer takes {self._max_payload} at most (max_frame in its Limits)"
@@ -43,25 +49,28 @@ class Sealer:
         head = HEAD.pack(size + FRAME_OVERHEAD, kind, 0, wait, self.sequence, reply_to)
         pieces: Iterable[bytes | memoryview]
         if size > PIECE:
-            pieces = self._pieces(head, memoryview(payload).cast("B"))
+            parts = payload if isinstance(payload, list) else (payload,)
+            pieces = self._pieces(head, [memoryview(part).cast("B") for part in parts])
         else:
-            signed = head + payload
+            signed = b"".join((head, *payload)) if isinstance(payload, list) else head + payload
             pieces = (signed + self._key.tag(signed),)
         self.sequence += 1  # only now: a number that no frame has used would end the connection
         return pieces
 
-    def _pieces(self, head: bytes, payload: memoryview) -> Iterator[bytes | memoryview]:
+    def _pieces(self, head: bytes, views: list[memoryview]) -> Iterator[bytes | memoryview]:
         running = self._key.begin()
         running.update(head)
-        start = 0
-        for end in range(PIECE, len(payload), PIECE):
-            piece = payload[start:end]
-            running.update(piece)
-            yield head + piece if start == 0 else piece
-            start = end
-        piece = payload[start:]
-        running.update(piece)
-        yield b"".join((piece, self._key.finish(running)))
+        held: bytes | memoryview = head
+        for view in views:
+            for start in range(0, len(view), PIECE):
+                piece = view[start : start + PIECE]
+                running.update(piece)
+                if len(held) + len(piece) <= PIECE + _JOINED:
+                    held = b"".join((held, piece))
+                else:
+                    yield held
+                    held = piece
+        yield b"".join((held, self._key.finish(running)))
 
 
 class Opener:

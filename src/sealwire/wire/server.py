@@ -6,7 +6,7 @@ from typing import Final
 
 from sealwire.errors import InvalidState, RemoteProtocolError
 from sealwire.wire.events import Established, Event, Pinged, Request
-from sealwire.wire.frames import MAX_PING, Fault, Kind, RejectCode, verified
+from sealwire.wire.frames import MAX_PING, Fault, Kind, Payload, RejectCode, verified
 from sealwire.wire.handshake import Refusal, ServerHandshake, Terms, reject
 from sealwire.wire.protocol import Protocol, State
 from sealwire.wire.reader import Frame
@@ -48,7 +48,7 @@ class ServerProtocol(Protocol):
         if sequence > self._handed_over:
             self._handed_over = sequence
 
-    def send_reply(self, request: int, payload: bytes | memoryview) -> None:
+    def send_reply(self, request: int, payload: Payload) -> None:
         """Queue the reply to that request. Raises InvalidState where it is not unanswered, PayloadTooLarge."""
         self._answer(request, _MESSAGE, payload)
 
@@ -56,7 +56,7 @@ class ServerProtocol(Protocol):
         """Queue FAULT in place of the reply to that request. ``text``: cut to 1,024 bytes of UTF-8."""
         self._answer(request, Kind.FAULT, Fault(code, text).pack())
 
-    def _answer(self, request: int, kind: int, payload: bytes | memoryview) -> None:
+    def _answer(self, request: int, kind: int, payload: Payload) -> None:
         if request not in self._unanswered:
             raise InvalidState("there is no unanswered request to reply to; a server sends nothing unasked")
         self._send(kind, payload, reply_to=request)

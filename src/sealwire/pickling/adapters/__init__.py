@@ -90,6 +90,11 @@ def _kind(cls: Any) -> _Make | None:
         from sealwire.pickling.adapters.models import ModelAdapter  # imports pydantic
 
         return ModelAdapter
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and issubclass(cls, (numpy.ndarray, numpy.generic, numpy.dtype)):
+        from sealwire.pickling.adapters.arrays import adapter_for_numpy  # imports numpy
+
+        return lambda cls, shallow: adapter_for_numpy(cls)  # noqa: ARG005 - an array has nothing deep
     return None
 
 
@@ -112,6 +117,7 @@ def _is_known(base: type, hook: Any) -> bool:
 
 
 def _described(thing: Any) -> str:
+    thing = getattr(typing.get_origin(thing) or thing, "__value__", thing)  # `type X = …` of Python 3.12
     if typing.get_origin(thing) is not None:
         return f"{thing}; allow the class {spelling(typing.get_origin(thing))}, arguments are read where it is used"
     if isinstance(thing, types.ModuleType):

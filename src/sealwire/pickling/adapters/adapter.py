@@ -19,16 +19,19 @@ class Adapter:
     """One type on an allowlist. Made when the type is registered; immutable.
 
     cls: the type. spelling: its name as its owner would write it. fields: the annotations that its values' parts have,
-    by name, in order. functions: what the type's own pickles name beside the type.
+    by name, in order. covers: the exact types of its values. functions: what their pickles name beside the type.
     """
 
     kind: str = "type"
     """What it is, in a word or two."""
+    runs: bool = True
+    """Whether code that is not this library's sees the parts of a value when it is made."""
 
     def __init__(self, cls: type, fields: Mapping[str, Any] | None = None) -> None:
         self.cls: Final[Any] = cls
         self.spelling: Final = spelling(cls)
         self.fields: Final[Mapping[str, Any]] = dict(fields or {})
+        self.covers: frozenset[type] = frozenset((cls,))
         self.functions: tuple[Any, ...] = ()
 
     def grants(self, types: Types) -> Iterator[Grant]:
@@ -46,6 +49,14 @@ class Adapter:
         """As the ``__reduce_ex__`` of the type; NotImplemented: pickled as it would be anyway."""
         del value
         return NotImplemented
+
+    def narrow(self, arguments: tuple[Any, ...]) -> Callable[[Any], bool] | None:
+        """What the arguments of the type in an annotation say of a value that its fields do not.
+
+        Raises TypeError where they say nothing that is understood.
+        """
+        del arguments
+        return None
 
     def notes(self) -> Iterator[str]:
         """What to know before a peer may send values of the type."""
