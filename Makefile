@@ -8,6 +8,7 @@ CODEC_TESTS := tests/pickling tests/attacks/test_pickles.py
 COMPILED ?= .venv-compiled
 CORPUS ?= .fuzz-corpus
 SECONDS ?= 60
+FUZZ_UNTIL ?= -max_total_time=$(SECONDS)
 SHELL := /bin/bash
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -47,7 +48,7 @@ test-compiled: $(VENV)/.development
 
 # What it finds is written beside the corpus, which the next run goes on from.
 fuzz: $(VENV)/.fuzz
-	@$(BIN)/python tests/fuzz/fuzz_decode.py -max_total_time=$(SECONDS) -max_len=1000 -print_final_stats=1 \
+	@$(BIN)/python tests/fuzz/fuzz_decode.py $(FUZZ_UNTIL) -max_len=1000 -print_final_stats=1 \
 		-artifact_prefix=$(CORPUS)/ $(CORPUS) 2>&1 | grep -vE '^#|Uses:|Recommended|recommended|INFO:'; exit $${PIPESTATUS[0]}
 
 check: $(VENV)/.development
