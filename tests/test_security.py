@@ -128,9 +128,9 @@ class TestArguments:
         plain = security(place, "server", names=["::1"])
         served = security(place, "server", names=["::1"], service="orders")
         for name in ("", "server.example", "::1"):
-            assert plain._accepts_name(name)
-            assert served._accepts_name(f"{name}/orders")
-            assert not served._accepts_name(name)
+            assert plain._accepts_name(plain.credentials.identity, name)
+            assert served._accepts_name(served.credentials.identity, f"{name}/orders")
+            assert not served._accepts_name(served.credentials.identity, name)
         for name in (
             "/",
             "server.example/",
@@ -141,9 +141,9 @@ class TestArguments:
             "a b",
             "*",
         ):
-            assert not plain._accepts_name(name)
+            assert not plain._accepts_name(plain.credentials.identity, name)
         for name in ("server.example/", "server.example/orders/", "/orders/orders", "0:0:0:0:0:0:0:1/orders"):
-            assert not served._accepts_name(name)
+            assert not served._accepts_name(served.credentials.identity, name)
 
     def test_a_keys_identity_is_an_entry_of_a_peer_list(self, place: Throwaway) -> None:
         with pytest.raises(ConfigurationError, match=r"key 'k1': identity 'client\.example' is no entry"):
@@ -246,7 +246,7 @@ class TestFromToml:
         authority = place.authority
         crl = make_crl(Made(authority.certificate, authority.private_key))  # type: ignore[arg-type]  # it is a P-256 key
         (place.directory / "crl.pem").write_bytes(crl)
-        assert load(place, MINIMAL + 'crl = "crl.pem"').credentials.crl == crl
+        assert load(place, MINIMAL + 'crl = "crl.pem"').credentials.current.crl == crl
         assert "no revocation list" in refusal(place, MINIMAL + 'crl = "ca.pem"')
 
     @pytest.mark.parametrize("relative", [True, False])
@@ -389,22 +389,24 @@ class TestServer:
             security(place, None, peers=ANYBODY).check_server()
 
     def test_insists_on_certificates_unless_the_list_says_anonymous(self, place: Throwaway) -> None:
-        nobody = security(place, None).client_context()
+        stranger = security(place, None)
+        nobody = stranger.client_context(stranger.present())
         for peers, refused in ((ANYBODY, True), (["dns:a.example"], True), (["anonymous"], False)):
-            pair = Handshake(security(place, "server", peers=peers).server_context(), nobody)
+            made = security(place, "server", peers=peers)
+            pair = Handshake(made.server_context(made.present()), nobody)
             assert bool(pair.failures) is refused
 
     def test_contexts_are_made_once(self, place: Throwaway) -> None:
         made = security(place, "server", peers=ANYBODY)
-        assert made.server_context() is made.server_context()
-        assert made.client_context() is made.client_context()
+        assert made.server_context(made.present()) is made.server_context(made.present())
+        assert made.client_context(made.present()) is made.client_context(made.present())
 
     def answer(self, place: Throwaway, server: Security, client: Security, *, host: str = HOST) -> int | None:
         """The code of the server's REJECT; None for WELCOME, which the client verifies."""
         assert server.credentials.leaf is not None
-        ours = client.client_protocol(host=host, server=server.credentials.leaf)
+        ours = client.client_protocol(client.present(), host=host, server=server.credentials.leaf)
         theirs = server.server_protocol(
-            client=client.credentials.identity, leaf=client.credentials.leaf, busy=lambda: None
+            server.present(), client=client.credentials.identity, leaf=client.credentials.leaf, busy=lambda: None
         )
         with suppress(RemoteProtocolError):  # what rejected is about
             feed(theirs, sent(ours))
@@ -493,8 +495,8 @@ class TestClient:
 
     def test_without_a_list_the_host_name_is_enough(self, place: Throwaway) -> None:
         made = security(place, "client")
-        assert made.client_context().check_hostname
-        assert made.client_protocol(host=HOST, server=self.leaf(place))
+        assert made.client_context(made.present()).check_hostname
+        assert made.client_protocol(made.present(), host=HOST, server=self.leaf(place))
 
     @pytest.mark.parametrize(
         "peers", [["dns:other.example"], ["spiffe://prod/*"], ["anonymous"], ["sha256:" + "0" * 64]]
@@ -502,14 +504,16 @@ class TestClient:
     def test_a_server_that_is_not_listed(self, place: Throwaway, peers: list[str]) -> None:
         made = security(place, "client", peers=peers)
         with pytest.raises(PeerNotAllowed, match=f"showed dns:{HOST}"):
-            made.client_protocol(host=HOST, server=self.leaf(place))
+            made.client_protocol(made.present(), host=HOST, server=self.leaf(place))
 
     @pytest.mark.parametrize("peers", [ANYBODY, [f"dns:{HOST}"], [f"dns:{HOST}", "spiffe://prod/*"], ["ip:192.0.2.7"]])
     def test_the_host_name_counts_beside_the_list(self, place: Throwaway, peers: Any) -> None:
         made = security(place, "client", peers=peers)
         server = security(place, "server", peers=ANYBODY)
-        assert made.client_context().check_hostname
-        pair = Handshake(server.server_context(), made.client_context(), host="other.example")
+        assert made.client_context(made.present()).check_hostname
+        pair = Handshake(
+            server.server_context(server.present()), made.client_context(made.present()), host="other.example"
+        )
         assert "Hostname mismatch" in pair.problem("client")
 
     def test_a_fingerprint_replaces_the_host_name(self, place: Throwaway) -> None:
@@ -518,8 +522,10 @@ class TestClient:
         server = security(place, "server", peers=ANYBODY)
         for entry in (f"sha256:{identity.fingerprint}", f"spki-sha256:{identity.key_fingerprint}"):
             made = security(place, "client", peers=[entry], service="orders")
-            assert not Handshake(server.server_context(), made.client_context(), host="other.example").failures
-            protocol = made.client_protocol(host="other.example", server=leaf)
+            assert not Handshake(
+                server.server_context(server.present()), made.client_context(made.present()), host="other.example"
+            ).failures
+            protocol = made.client_protocol(made.present(), host="other.example", server=leaf)
             # The server is told that no host name was verified.
             hello = sent(protocol)
             assert b"\x07/orders" in hello
@@ -530,7 +536,7 @@ class TestClient:
         made = security(place, "client", peers=[f"sha256:{PeerIdentity.from_der(own.der).fingerprint}"])
         server = Files(place.directory).credentials(own, own)
         theirs = Security(credentials=server, keys=Keyring([Key("k1", SECRETS["k1"])]), peers=ANYBODY)
-        pair = Handshake(theirs.server_context(), made.client_context())
+        pair = Handshake(theirs.server_context(theirs.present()), made.client_context(made.present()))
         assert pair.problem("client") == "self-signed certificate"
 
     def test_uses_only_keys_of_its_own_identity(self, place: Throwaway) -> None:
@@ -540,13 +546,15 @@ class TestClient:
             Key("k3", SECRETS["k3"], identity="anonymous"),
         ]
         for name, expected in (("client", b"\x02k1"), (None, b"\x02k3")):
-            hello = sent(security(place, name, *keys).client_protocol(host=HOST, server=self.leaf(place)))
+            made = security(place, name, *keys)
+            hello = sent(made.client_protocol(made.present(), host=HOST, server=self.leaf(place)))
             assert expected in hello
         with pytest.raises(ConfigurationError, match="valid now for this identity"):
-            security(place, "client", *keys[1:]).client_protocol(host=HOST, server=self.leaf(place))
+            made = security(place, "client", *keys[1:])
+            made.client_protocol(made.present(), host=HOST, server=self.leaf(place))
 
     def test_names_that_are_too_long(self, place: Throwaway) -> None:
         made = security(place, "client", service="x" * 128)
-        assert made.client_protocol(host="a" * 126, server=self.leaf(place))
+        assert made.client_protocol(made.present(), host="a" * 126, server=self.leaf(place))
         with pytest.raises(ConfigurationError, match="256 characters"):
-            made.client_protocol(host="a" * 127, server=self.leaf(place))
+            made.client_protocol(made.present(), host="a" * 127, server=self.leaf(place))

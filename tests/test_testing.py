@@ -92,7 +92,9 @@ class TestFiles:
             assert one.keyring.read_bytes() != two.keyring.read_bytes()
             server = one.security("server", "localhost", peers=["dns:localhost"])
             client = two.security("client", "localhost")
-            assert Handshake(server.server_context(), client.client_context(), host="localhost").failures
+            assert Handshake(
+                server.server_context(server.present()), client.client_context(client.present()), host="localhost"
+            ).failures
 
 
 class TestSecurity:

@@ -227,7 +227,9 @@ def _unprocessed(channel: ClientChannel, closed: ConnectionClosed) -> bool:
     """Whether no handler can have seen the request (docs/protocol.md, section 5)."""
     if not channel.sent:
         return True
-    return closed.code in _RESEND_AFTER and closed.last is not None and closed.last < channel.sequence
+    if closed.code not in _RESEND_AFTER and not (closed.code == CloseCode.CREDENTIAL and channel.renewed):
+        return False
+    return closed.last is not None and closed.last < channel.sequence
 
 
 def _forked() -> None:

@@ -58,6 +58,12 @@ class Limits:
     handshake_timeout: float = _seconds(10.0, "TLS and HELLO to WELCOME together, however slowly bytes drip")
     idle_timeout: float = _seconds(300.0, "an authenticated connection without a request")
     frame_timeout: float = _seconds(60.0, "one frame from its first byte to its last, in or out")
+    max_connection_age: float = _seconds(
+        3600.0, "a connection, up to a tenth less; then its peer has to prove again who it is"
+    )
+    reload_interval: float = _seconds(
+        1.0, "between two looks at the files of certificates and keys, and at whether a connection's still hold"
+    )
     drain_timeout: float = _seconds(10.0, "requests in hand when the server shuts down")
     max_depth: int = _count(100, "levels", "nesting; deep values overflow the C stack", most=500)
     max_nodes: int = _count(1_000_000, "opcodes", "time for one message")

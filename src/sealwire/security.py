@@ -7,15 +7,17 @@ import ssl
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sealwire.encoding import Allowlist, Codec, RawCodec
 from sealwire.errors import ConfigurationError, PeerNotAllowed
-from sealwire.keyring import Keyring
+from sealwire.keyring import Keyring, KeyringStatus, KeySet, may_use
 from sealwire.limits import Limits
 from sealwire.tls.contexts import client_context, server_context
-from sealwire.tls.credentials import Credentials
+from sealwire.tls.credential_set import CredentialSet
+from sealwire.tls.credentials import Credentials, CredentialsStatus
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.tls.policy import PeerPolicy
 from sealwire.wire.client import ClientProtocol
@@ -78,8 +80,7 @@ class Security:
         self.names: Final = canonical
         self.limits: Final = limits if limits is not None else Limits()
         self.codec: Final = codec if codec is not None else Codec(limits=self.limits)
-        self._key_policies: Final = {key.id: None if key.identity is None else _bound(key) for key in keys}
-        self._contexts: Final[dict[bool, ssl.SSLContext]] = {}
+        self._contexts: tuple[CredentialSet, dict[bool, ssl.SSLContext]] = credentials.current, {}
 
     @classmethod
     def from_files(
@@ -166,6 +167,17 @@ class Security:
     def __repr__(self) -> str:
         return f"<Security of {self.credentials.identity or 'nobody'}, {self.keys!r}, peers {self.peers!r}>"
 
+    def reload(self) -> bool:
+        """Look at all files now. Whether what they hold is in service; if not, the log and :meth:`status` say why.
+
+        They are looked at anyway when a connection is made, at most once in Limits.reload_interval.
+        """
+        return all([self.credentials.reload(), self.keys.reload()])
+
+    def status(self) -> SecurityStatus:
+        """What is in service, and why the files' content is not where it is not."""
+        return SecurityStatus(self.credentials.status(), self.keys.status())
+
     # For the channel
 
     def check_server(self) -> None:
@@ -175,20 +187,34 @@ class Security:
                 "a server must be told who may connect: peers=['dns:client.example', …]; "
                 "PeerPolicy.any_signed_by_ca() is the explicit way to trust everybody with a certificate of the CA"
             )
-        self.server_context()
+        self.server_context(self.credentials.current)
 
-    def server_context(self) -> ssl.SSLContext:
+    def present(self) -> CredentialSet:
+        """The credentials for a new connection, the same ones from its first step to its last."""
+        return self.credentials.refresh(self.limits.reload_interval)
+
+    def present_keys(self) -> KeySet:
+        """The keys for a new connection."""
+        return self.keys.refresh(self.limits.reload_interval)
+
+    def server_context(self, credentials: CredentialSet) -> ssl.SSLContext:
         """The TLS context of a server."""
-        if True not in self._contexts:
-            anonymous = self.peers is not None and self.peers.allows_anonymous
-            self._contexts[True] = server_context(self.credentials, anonymous=anonymous)
-        return self._contexts[True]
+        anonymous = self.peers is not None and self.peers.allows_anonymous
+        return self._context(credentials, True, lambda: server_context(credentials, anonymous=anonymous))
 
-    def client_context(self) -> ssl.SSLContext:
+    def client_context(self, credentials: CredentialSet) -> ssl.SSLContext:
         """The TLS context of a client."""
-        if False not in self._contexts:
-            self._contexts[False] = client_context(self.credentials, check_hostname=not self._replaces_host_name)
-        return self._contexts[False]
+        check_hostname = not self._replaces_host_name
+        return self._context(credentials, False, lambda: client_context(credentials, check_hostname=check_hostname))
+
+    def _context(self, credentials: CredentialSet, side: bool, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        of, contexts = self._contexts
+        if of is not credentials:
+            contexts = {}
+            self._contexts = credentials, contexts
+        if side not in contexts:
+            contexts[side] = make()
+        return contexts[side]
 
     @property
     def _replaces_host_name(self) -> bool:
@@ -198,7 +224,7 @@ class Security:
         """The value that a verified payload stands for; unverified bytes do not type-check here. Raises DecodeError."""
         return self.codec.decode(payload)
 
-    def client_protocol(self, *, host: str, server: bytes) -> ClientProtocol:
+    def client_protocol(self, credentials: CredentialSet, *, host: str, server: bytes) -> ClientProtocol:
         """A client's protocol towards ``host`` (canonical), whose verified leaf certificate is ``server`` (DER).
 
         Raises PeerNotAllowed, ConfigurationError.
@@ -213,29 +239,36 @@ class Security:
         name = f"{verified}/{self.service}" if self.service else verified
         if len(name) > _MAX_SERVER_NAME:
             raise ConfigurationError(f"host and service have {len(name)} characters; the most is {_MAX_SERVER_NAME}")
-        own = self.credentials.identity
         return ClientProtocol(
-            key=self.keys.signing_key(datetime.now(UTC), usable=lambda key: self._may_use(key, own)),
-            binding=Binding.of(server=server, client=self.credentials.leaf),
+            key=self.signing_key(credentials.identity),
+            binding=Binding.of(server=server, client=credentials.leaf),
             codec=self.codec.name,
             server_name=name,
             max_frame=self.limits.max_frame,
         )
 
+    def signing_key(self, identity: PeerIdentity | None) -> Key:
+        """The key that a client of that identity signs with now. Raises ConfigurationError."""
+        return self.present_keys().signing_key(datetime.now(UTC), usable=lambda key: may_use(key, identity))
+
     def server_protocol(
-        self, *, client: PeerIdentity | None, leaf: bytes | None, busy: Callable[[], int | None]
+        self,
+        credentials: CredentialSet,
+        *,
+        client: PeerIdentity | None,
+        leaf: bytes | None,
+        busy: Callable[[], int | None],
     ) -> ServerProtocol:
         """A server's protocol on a connection from ``client``, whose verified leaf certificate is ``leaf`` (DER)."""
 
         def lookup(key_id: str) -> Key | None:
-            key = self.keys.get(key_id)
-            return key if key is not None and key.valid_at(datetime.now(UTC)) and self._may_use(key, client) else None
+            return self.present_keys().verifying_key(key_id, datetime.now(UTC), client)
 
         return ServerProtocol(
             Terms(
                 lookup=lookup,
-                accepts_name=self._accepts_name,
-                binding=Binding.of(server=self.credentials.leaf, client=leaf),
+                accepts_name=partial(self._accepts_name, credentials.identity),
+                binding=Binding.of(server=credentials.leaf, client=leaf),
                 codec=self.codec.name,
                 max_frame=self.limits.max_frame,
                 allowed=self.peers is not None and self.peers.allows(client),
@@ -243,11 +276,7 @@ class Security:
             )
         )
 
-    def _may_use(self, key: Key, identity: PeerIdentity | None) -> bool:
-        policy = self._key_policies[key.id]
-        return policy is None or policy.allows(identity)
-
-    def _accepts_name(self, name: str) -> bool:
+    def _accepts_name(self, own: PeerIdentity | None, name: str) -> bool:
         host, slash, service = name.partition("/")
         if service != self.service or bool(slash) is not bool(self.service):
             return False
@@ -256,15 +285,19 @@ class Security:
                 return False
         except ConfigurationError:
             return False
-        own = self.credentials.identity
         return host == "" or host in self.names or (own is not None and own.is_named(host))
 
 
-def _bound(key: Key) -> PeerPolicy:
-    try:
-        return PeerPolicy([key.identity or ""])
-    except ConfigurationError as error:
-        raise ConfigurationError(f"key {key.id!r}: identity {error}") from None
+class SecurityStatus(NamedTuple):
+    """What is in service of the two kinds of files."""
+
+    credentials: CredentialsStatus
+    keys: KeyringStatus
+
+    @property
+    def refusals(self) -> list[str]:
+        """Why the files' present content is not in service; empty where it is."""
+        return [each.refusal.reason for each in self if each.refusal is not None]
 
 
 def _only(table: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:

@@ -33,7 +33,7 @@ from sealwire.errors import (
 )
 from sealwire.handler import address_text, fault_code, handler_class, place_of, report_failure
 from sealwire.security import Security
-from sealwire.wire.frames import RejectCode
+from sealwire.wire.frames import CloseCode, RejectCode
 
 logger = logging.getLogger("sealwire.server")
 
@@ -109,6 +109,13 @@ class TCPServer(socketserver.TCPServer):
             finally:
                 self._drained.set()
 
+    def reload(self) -> bool:
+        """Look at the files of certificates and keys now, rather than within Limits.reload_interval.
+
+        Whether what they hold is in service; if not, what was goes on, and the log and ``security.status()`` say why.
+        """
+        return self.security.reload()
+
     def handle_request(self) -> None:
         """Accept one connection, serve it to its end, return; ``timeout`` bounds the wait for it, as in socketserver.
 
@@ -179,6 +186,8 @@ class TCPServer(socketserver.TCPServer):
         with channel:
             try:
                 self.RequestHandlerClass(channel, client_address, self)  # type: ignore[arg-type]  # typeshed's Self
+                if channel.lapse is not None:
+                    _log_lapse(channel, client_address)
             except (Exception, GeneratorExit, SystemExit) as error:
                 if not channel.ended:
                     _report(channel, client_address, error)
@@ -329,6 +338,11 @@ def serve(
     """Answer every message with ``function(message)``, until ^C. Raises ConfigurationError, TransportError."""
     with server_class((host, port), function, security) as server, suppress(KeyboardInterrupt):
         server.serve_forever()
+
+
+def _log_lapse(channel: Any, client_address: Any) -> None:
+    level = logging.WARNING if channel.lapse.code == CloseCode.CREDENTIAL else logging.DEBUG
+    logger.log(level, "%s (%s): ended: %s", address_text(client_address), channel.peer, channel.lapse.reason)
 
 
 def _report(channel: Any, client_address: Any, error: BaseException) -> None:

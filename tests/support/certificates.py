@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
+from sealwire.tls.credential_set import CredentialSet
 from sealwire.tls.credentials import Credentials
 
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
@@ -167,6 +168,12 @@ class Files:
             ca=self.write(b"".join(anchor.pem for anchor in anchors)),
             crl=None if crl is None else self.write(crl),
         )
+
+    def loaded(
+        self, own: Made | None, *anchors: Made, chain: Sequence[Made] = (), crl: bytes | None = None
+    ) -> CredentialSet:
+        """The generation of such credentials."""
+        return self.credentials(own, *anchors, chain=chain, crl=crl).current
 
 
 class Handshake:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sealwire.errors import ConfigurationError
 from sealwire.tls import contexts
 from sealwire.tls.contexts import ALPN, client_context, server_context
-from sealwire.tls.credentials import Credentials
+from sealwire.tls.credential_set import CredentialSet
 from support.certificates import CLIENT, DAY, HOST, SERVER, Files, Handshake, Made, make, make_ca, make_crl, version_1
 
 HOUR = timedelta(hours=1)
@@ -43,13 +43,13 @@ def files(tmp_path: Path) -> Files:
 
 
 @pytest.fixture
-def server(files: Files, ca: Made, leaf: Made) -> Credentials:
-    return files.credentials(leaf, ca)
+def server(files: Files, ca: Made, leaf: Made) -> CredentialSet:
+    return files.loaded(leaf, ca)
 
 
 @pytest.fixture
-def client(files: Files, ca: Made, client_leaf: Made) -> Credentials:
-    return files.credentials(client_leaf, ca)
+def client(files: Files, ca: Made, client_leaf: Made) -> CredentialSet:
+    return files.loaded(client_leaf, ca)
 
 
 def foreign_client(files: Files, own: Made | None, *, anchor: Made) -> ssl.SSLContext:
@@ -71,7 +71,7 @@ def foreign_server(files: Files, own: Made, *chain: Made) -> ssl.SSLContext:
 
 
 class TestAgreement:
-    def test_tls_13_mutual_with_our_protocol(self, server: Credentials, client: Credentials) -> None:
+    def test_tls_13_mutual_with_our_protocol(self, server: CredentialSet, client: CredentialSet) -> None:
         pair = Handshake(server_context(server), client_context(client))
         assert not pair.failures
         for end in (pair.server, pair.client):
@@ -83,7 +83,7 @@ class TestAgreement:
 
     @pytest.mark.parametrize("others", [["h2"], ["sealwire/2", "SEALWIRE/1", "sealwire/1 "], None])
     def test_another_protocol_is_not_agreed_to(
-        self, files: Files, server: Credentials, client_leaf: Made, ca: Made, others: list[str] | None
+        self, files: Files, server: CredentialSet, client_leaf: Made, ca: Made, others: list[str] | None
     ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=ca.pem.decode())
@@ -94,13 +94,13 @@ class TestAgreement:
         # Whoever uses the contexts looks; see the channel.
         assert pair.server.selected_alpn_protocol() is None
 
-    def test_tls_12_clients_are_refused(self, files: Files, server: Credentials, client_leaf: Made, ca: Made) -> None:
+    def test_tls_12_clients_are_refused(self, files: Files, server: CredentialSet, client_leaf: Made, ca: Made) -> None:
         context = foreign_client(files, client_leaf, anchor=ca)
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         pair = Handshake(server_context(server), context)
         assert pair.problem("server") == "UNSUPPORTED_PROTOCOL"
 
-    def test_tls_12_servers_are_refused(self, files: Files, client: Credentials, leaf: Made) -> None:
+    def test_tls_12_servers_are_refused(self, files: Files, client: CredentialSet, leaf: Made) -> None:
         context = foreign_server(files, leaf)
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         pair = Handshake(context, client_context(client))
@@ -110,8 +110,8 @@ class TestAgreement:
     def test_one_group(
         self,
         files: Files,
-        server: Credentials,
-        client: Credentials,
+        server: CredentialSet,
+        client: CredentialSet,
         leaf: Made,
         client_leaf: Made,
         ca: Made,
@@ -124,12 +124,17 @@ class TestAgreement:
         other.set_ecdh_curve(curve)
         assert "client" in Handshake(other, client_context(client)).failures
 
-    def test_no_authentication_after_the_handshake(self, server: Credentials, client: Credentials) -> None:
+    def test_no_authentication_after_the_handshake(self, server: CredentialSet, client: CredentialSet) -> None:
         assert not server_context(server).post_handshake_auth
         assert not client_context(client).post_handshake_auth
 
     def test_the_environment_has_no_say(
-        self, monkeypatch: pytest.MonkeyPatch, files: Files, server: Credentials, client: Credentials, tmp_path: Path
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        files: Files,
+        server: CredentialSet,
+        client: CredentialSet,
+        tmp_path: Path,
     ) -> None:
         evil = make_ca("evil")
         monkeypatch.setenv("SSL_CERT_FILE", str(files.write(evil.pem)))
@@ -146,62 +151,62 @@ class TestAgreement:
 class TestClientCertificates:
     """What the server makes of them."""
 
-    def problem(self, files: Files, server: Credentials, own: Made | None, ca: Made) -> str:
+    def problem(self, files: Files, server: CredentialSet, own: Made | None, ca: Made) -> str:
         return Handshake(server_context(server), foreign_client(files, own, anchor=ca)).problem("server")
 
-    def test_none(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_none(self, files: Files, server: CredentialSet, ca: Made) -> None:
         assert self.problem(files, server, None, ca) == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
 
-    def test_of_another_ca(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_of_another_ca(self, files: Files, server: CredentialSet, ca: Made) -> None:
         own = make("client.example", issuer=make_ca("other"))
         assert self.problem(files, server, own, ca) == "unable to get local issuer certificate"
 
-    def test_of_a_ca_of_the_same_name(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_of_a_ca_of_the_same_name(self, files: Files, server: CredentialSet, ca: Made) -> None:
         own = make("client.example", issuer=make_ca("CA"))
         assert "server" in Handshake(server_context(server), foreign_client(files, own, anchor=ca)).failures
 
-    def test_self_signed(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_self_signed(self, files: Files, server: CredentialSet, ca: Made) -> None:
         assert self.problem(files, server, make("client.example"), ca) == "self-signed certificate"
 
-    def test_expired(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_expired(self, files: Files, server: CredentialSet, ca: Made) -> None:
         own = make("client.example", issuer=ca, start=-2 * DAY, end=-HOUR)
         assert self.problem(files, server, own, ca) == "certificate has expired"
 
-    def test_not_yet_valid(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_not_yet_valid(self, files: Files, server: CredentialSet, ca: Made) -> None:
         own = make("client.example", issuer=ca, start=HOUR)
         assert self.problem(files, server, own, ca) == "certificate is not yet valid"
 
-    def test_for_servers_only(self, files: Files, server: Credentials, leaf: Made, ca: Made) -> None:
+    def test_for_servers_only(self, files: Files, server: CredentialSet, leaf: Made, ca: Made) -> None:
         assert self.problem(files, server, leaf, ca) == "unsuitable certificate purpose"
 
-    def test_issued_by_a_leaf(self, files: Files, server: Credentials, client_leaf: Made, ca: Made) -> None:
+    def test_issued_by_a_leaf(self, files: Files, server: CredentialSet, client_leaf: Made, ca: Made) -> None:
         own = make("admin.example", issuer=client_leaf)
         theirs = foreign_client(files, None, anchor=ca)
         theirs.load_cert_chain(files.write(own.pem + client_leaf.pem), files.write(own.key_pem))
         assert "CA" in Handshake(server_context(server), theirs).problem("server")
 
-    def test_version_1_intermediate(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_version_1_intermediate(self, files: Files, server: CredentialSet, ca: Made) -> None:
         between = version_1(ca)
         own = make("admin.example", issuer=between)
         theirs = foreign_client(files, None, anchor=ca)
         theirs.load_cert_chain(files.write(own.pem + between.pem), files.write(own.key_pem))
         assert "server" in Handshake(server_context(server), theirs).failures
 
-    def test_huge(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_huge(self, files: Files, server: CredentialSet, ca: Made) -> None:
         own = make(*(f"{number}.client.example" for number in range(6000)), issuer=ca)
         assert len(own.der) > 100_000
         assert self.problem(files, server, own, ca) == "EXCESSIVE_MESSAGE_SIZE"
 
     def test_anonymous_asks_all_the_same(
-        self, files: Files, server: Credentials, client: Credentials, ca: Made
+        self, files: Files, server: CredentialSet, client: CredentialSet, ca: Made
     ) -> None:
         context = server_context(server, anonymous=True)
-        without = Handshake(context, client_context(files.credentials(None, ca)))
+        without = Handshake(context, client_context(files.loaded(None, ca)))
         assert not without.failures
         assert without.server.getpeercert(binary_form=True) is None
         assert Handshake(context, client_context(client)).server.getpeercert(binary_form=True) == client.leaf
 
-    def test_anonymous_takes_no_bad_certificate_for_none(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_anonymous_takes_no_bad_certificate_for_none(self, files: Files, server: CredentialSet, ca: Made) -> None:
         context = server_context(server, anonymous=True)
         for own in (make("a.example"), make("a.example", issuer=ca, start=-2 * DAY, end=-HOUR)):
             assert "server" in Handshake(context, foreign_client(files, own, anchor=ca)).failures
@@ -210,50 +215,50 @@ class TestClientCertificates:
 class TestServerCertificates:
     """What the client makes of them."""
 
-    def problem(self, files: Files, client: Credentials, own: Made, *chain: Made, host: str = HOST) -> str:
+    def problem(self, files: Files, client: CredentialSet, own: Made, *chain: Made, host: str = HOST) -> str:
         return Handshake(foreign_server(files, own, *chain), client_context(client), host=host).problem("client")
 
-    def test_of_another_ca(self, files: Files, client: Credentials) -> None:
+    def test_of_another_ca(self, files: Files, client: CredentialSet) -> None:
         own = make(HOST, issuer=make_ca("other"))
         assert self.problem(files, client, own) == "unable to get local issuer certificate"
 
-    def test_expired(self, files: Files, client: Credentials, ca: Made) -> None:
+    def test_expired(self, files: Files, client: CredentialSet, ca: Made) -> None:
         own = make(HOST, issuer=ca, start=-2 * DAY, end=-HOUR)
         assert self.problem(files, client, own) == "certificate has expired"
 
-    def test_not_yet_valid(self, files: Files, client: Credentials, ca: Made) -> None:
+    def test_not_yet_valid(self, files: Files, client: CredentialSet, ca: Made) -> None:
         assert self.problem(files, client, make(HOST, issuer=ca, start=HOUR)) == "certificate is not yet valid"
 
-    def test_for_clients_only(self, files: Files, client: Credentials, ca: Made) -> None:
+    def test_for_clients_only(self, files: Files, client: CredentialSet, ca: Made) -> None:
         assert self.problem(files, client, make(HOST, issuer=ca, uses=[CLIENT])) == "unsuitable certificate purpose"
 
     @pytest.mark.parametrize(
         "name", ["other.example", f"{HOST}.evil", f"x{HOST}", "*.example.evil", "*", "s*.example.x"]
     )
-    def test_of_another_host(self, files: Files, client: Credentials, ca: Made, name: str) -> None:
+    def test_of_another_host(self, files: Files, client: CredentialSet, ca: Made, name: str) -> None:
         assert "Hostname mismatch" in self.problem(files, client, make(name, issuer=ca))
 
-    def test_of_another_address(self, files: Files, client: Credentials, ca: Made) -> None:
+    def test_of_another_address(self, files: Files, client: CredentialSet, ca: Made) -> None:
         assert "IP address mismatch" in self.problem(files, client, make(HOST, issuer=ca), host="192.0.2.7")
 
-    def test_the_common_name_is_no_host_name(self, files: Files, client: Credentials, ca: Made) -> None:
+    def test_the_common_name_is_no_host_name(self, files: Files, client: CredentialSet, ca: Made) -> None:
         own = make(common_name=HOST, issuer=ca)
         assert "Hostname mismatch" in self.problem(files, client, own)
 
     def test_without_check_of_the_host_the_chain_still_counts(
-        self, files: Files, client: Credentials, ca: Made
+        self, files: Files, client: CredentialSet, ca: Made
     ) -> None:
         context = client_context(client, check_hostname=False)
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert not Handshake(foreign_server(files, make("other.example", issuer=ca)), context).failures
         assert "client" in Handshake(foreign_server(files, make("other.example")), context).failures
 
-    def test_without_a_host_there_is_no_connection(self, client: Credentials) -> None:
+    def test_without_a_host_there_is_no_connection(self, client: CredentialSet) -> None:
         one, two = socket.socketpair()
         with one, two, pytest.raises(ValueError, match="requires server_hostname"):
             client_context(client).wrap_socket(one)
 
-    def test_weak_keys_are_refused(self, files: Files, client: Credentials, ca: Made) -> None:
+    def test_weak_keys_are_refused(self, files: Files, client: CredentialSet, ca: Made) -> None:
         own = make(HOST, issuer=ca, key=rsa.generate_private_key(65537, 1024))
         theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         theirs.set_ciphers("DEFAULT@SECLEVEL=0")
@@ -262,52 +267,52 @@ class TestServerCertificates:
 
 
 class TestChains:
-    def test_intermediate(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_intermediate(self, files: Files, server: CredentialSet, ca: Made) -> None:
         between = make_ca("between", issuer=ca)
-        client = files.credentials(make("client.example", issuer=between), ca, chain=[between])
+        client = files.loaded(make("client.example", issuer=between), ca, chain=[between])
         assert not Handshake(server_context(server), client_context(client)).failures
 
-    def test_missing_intermediate(self, files: Files, server: Credentials, ca: Made) -> None:
-        client = files.credentials(make("client.example", issuer=make_ca("between", issuer=ca)), ca)
+    def test_missing_intermediate(self, files: Files, server: CredentialSet, ca: Made) -> None:
+        client = files.loaded(make("client.example", issuer=make_ca("between", issuer=ca)), ca)
         pair = Handshake(server_context(server), client_context(client))
         assert pair.problem("server") == "unable to get local issuer certificate"
 
-    def test_expired_intermediate(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_expired_intermediate(self, files: Files, server: CredentialSet, ca: Made) -> None:
         between = make_ca("between", issuer=ca, start=-2 * DAY, end=-HOUR)
-        client = files.credentials(make("client.example", issuer=between), ca, chain=[between])
+        client = files.loaded(make("client.example", issuer=between), ca, chain=[between])
         assert Handshake(server_context(server), client_context(client)).problem("server") == "certificate has expired"
 
-    def test_names_outside_an_intermediates_constraints(self, files: Files, server: Credentials, ca: Made) -> None:
+    def test_names_outside_an_intermediates_constraints(self, files: Files, server: CredentialSet, ca: Made) -> None:
         constraints = x509.NameConstraints([x509.DNSName("b.example")], None)
         between = make_ca("between", issuer=ca, extensions=[constraints])
         for name, problem in (("a.b.example", None), ("a.example", "permitted subtree violation")):
-            client = files.credentials(make(name, issuer=between), ca, chain=[between])
+            client = files.loaded(make(name, issuer=between), ca, chain=[between])
             pair = Handshake(server_context(server), client_context(client))
             assert (pair.problem("server") if pair.failures else None) == problem
 
     def test_an_intermediate_alone_is_no_anchor(self, files: Files, leaf: Made, ca: Made) -> None:
         between = make_ca("between", issuer=ca)
-        client = files.credentials(make("client.example", issuer=between), ca)
-        server = files.credentials(leaf, between)
+        client = files.loaded(make("client.example", issuer=between), ca)
+        server = files.loaded(leaf, between)
         assert "server" in Handshake(server_context(server), client_context(client)).failures
 
     def test_several_anchors(self, files: Files, leaf: Made, ca: Made) -> None:
         other = make_ca("other")
-        context = server_context(files.credentials(leaf, ca, other, ca))
+        context = server_context(files.loaded(leaf, ca, other, ca))
         for issuer in (ca, other):
-            own = files.credentials(make("client.example", issuer=issuer), ca)
+            own = files.loaded(make("client.example", issuer=issuer), ca)
             assert not Handshake(context, client_context(own)).failures
 
     def test_the_ends_may_have_different_anchors(self, files: Files, leaf: Made, ca: Made) -> None:
         other = make_ca("other")
-        server = files.credentials(leaf, other)
-        client = files.credentials(make("client.example", issuer=other), ca)
+        server = files.loaded(leaf, other)
+        client = files.loaded(make("client.example", issuer=other), ca)
         assert not Handshake(server_context(server), client_context(client)).failures
 
 
 class TestRevocation:
     def outcome(self, files: Files, leaf: Made, ca: Made, crl: bytes, own: Made) -> str | None:
-        server = files.credentials(leaf, ca, crl=crl)
+        server = files.loaded(leaf, ca, crl=crl)
         pair = Handshake(server_context(server), foreign_client(files, own, anchor=ca))
         return pair.problem("server") if pair.failures else None
 
@@ -317,8 +322,8 @@ class TestRevocation:
     def test_others_come_in(self, files: Files, leaf: Made, client_leaf: Made, ca: Made) -> None:
         assert self.outcome(files, leaf, ca, make_crl(ca, leaf), client_leaf) is None
 
-    def test_revoked_server(self, files: Files, server: Credentials, leaf: Made, client_leaf: Made, ca: Made) -> None:
-        client = files.credentials(client_leaf, ca, crl=make_crl(ca, leaf))
+    def test_revoked_server(self, files: Files, server: CredentialSet, leaf: Made, client_leaf: Made, ca: Made) -> None:
+        client = files.loaded(client_leaf, ca, crl=make_crl(ca, leaf))
         pair = Handshake(server_context(server), client_context(client))
         assert pair.problem("client") == "certificate revoked"
 
@@ -327,14 +332,15 @@ class TestRevocation:
         assert self.outcome(files, leaf, ca, crl, client_leaf) == "unable to get certificate CRL"
 
     def test_forged_list(self, files: Files, leaf: Made, client_leaf: Made, ca: Made) -> None:
-        assert self.outcome(files, leaf, ca, make_crl(make_ca("CA")), client_leaf) is not None
+        with pytest.raises(ConfigurationError, match="is not signed with that CA's key"):
+            self.outcome(files, leaf, ca, make_crl(make_ca("CA")), client_leaf)
 
     def test_a_list_of_an_intermediate(self, files: Files, leaf: Made, ca: Made) -> None:
         between = make_ca("between", issuer=ca)
         own = make("client.example", issuer=between)
         for revoked, problem in (([own], "certificate revoked"), ([], None)):
-            server = files.credentials(leaf, ca, crl=make_crl(between, *revoked) + make_crl(ca))
-            client = files.credentials(own, ca, chain=[between])
+            server = files.loaded(leaf, ca, crl=make_crl(between, *revoked) + make_crl(ca))
+            client = files.loaded(own, ca, chain=[between])
             pair = Handshake(server_context(server), client_context(client))
             assert (pair.problem("server") if pair.failures else None) == problem
 
@@ -348,7 +354,7 @@ class TestRevocation:
 class TestResumption:
     @pytest.mark.parametrize("ours", [True, False])
     def test_no_session_is_ever_resumed(
-        self, files: Files, server: Credentials, client: Credentials, client_leaf: Made, ca: Made, ours: bool
+        self, files: Files, server: CredentialSet, client: CredentialSet, client_leaf: Made, ca: Made, ours: bool
     ) -> None:
         theirs = client_context(client) if ours else foreign_client(files, client_leaf, anchor=ca)
         context = server_context(server)
@@ -360,7 +366,7 @@ class TestResumption:
         assert not second.client.session_reused
         assert not second.server.session_reused
 
-    def test_server_sends_no_tickets(self, server: Credentials, client: Credentials) -> None:
+    def test_server_sends_no_tickets(self, server: CredentialSet, client: CredentialSet) -> None:
         context = server_context(server)
         assert context.num_tickets == 0
         assert context.session_stats()["number"] == 0
@@ -368,7 +374,7 @@ class TestResumption:
 
 class TestTruncation:
     @pytest.mark.parametrize("reader", ["server", "client"])
-    def test_a_cut_is_no_end(self, server: Credentials, client: Credentials, reader: str) -> None:
+    def test_a_cut_is_no_end(self, server: CredentialSet, client: CredentialSet, reader: str) -> None:
         pair = Handshake(server_context(server), client_context(client))
         end, incoming = (pair.server, pair.to_server) if reader == "server" else (pair.client, pair.to_client)
         incoming.write_eof()
@@ -376,7 +382,7 @@ class TestTruncation:
             end.read(1)
 
     @pytest.mark.parametrize("reader", ["server", "client"])
-    def test_close_notify_is_one(self, server: Credentials, client: Credentials, reader: str) -> None:
+    def test_close_notify_is_one(self, server: CredentialSet, client: CredentialSet, reader: str) -> None:
         pair = Handshake(server_context(server), client_context(client))
         end, other = (pair.server, pair.client) if reader == "server" else (pair.client, pair.server)
         with pytest.raises(ssl.SSLWantReadError):
@@ -384,7 +390,7 @@ class TestTruncation:
         assert end.read(1) == b""
 
     def test_whatever_python_or_the_system_set_before(
-        self, monkeypatch: pytest.MonkeyPatch, server: Credentials, client: Credentials
+        self, monkeypatch: pytest.MonkeyPatch, server: CredentialSet, client: CredentialSet
     ) -> None:
         def lenient(protocol: int) -> ssl.SSLContext:
             context = real(protocol)
@@ -398,7 +404,7 @@ class TestTruncation:
         for context in (server_context(server), client_context(client)):
             assert not context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
 
-    def test_over_sockets(self, server: Credentials, client: Credentials) -> None:
+    def test_over_sockets(self, server: CredentialSet, client: CredentialSet) -> None:
         one, two = socket.socketpair()
         ours = server_context(server).wrap_socket(
             one, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
@@ -424,22 +430,22 @@ class TestTruncation:
 class TestMaking:
     def test_a_server_needs_a_certificate(self, files: Files, ca: Made) -> None:
         with pytest.raises(ConfigurationError, match="a server needs a certificate"):
-            server_context(files.credentials(None, ca))
+            server_context(files.loaded(None, ca))
 
     def test_what_openssl_does_not_take(self, files: Files, ca: Made) -> None:
         weak = make(HOST, issuer=ca, key=rsa.generate_private_key(65537, 1024))
         with pytest.raises(ConfigurationError, match="EE_KEY_TOO_SMALL"):
-            server_context(files.credentials(weak, ca))
+            server_context(files.loaded(weak, ca))
 
     def test_uses_what_was_proved_and_not_the_files(
-        self, files: Files, ca: Made, leaf: Made, client: Credentials
+        self, files: Files, ca: Made, leaf: Made, client: CredentialSet
     ) -> None:
-        server = files.credentials(leaf, ca)
+        server = files.loaded(leaf, ca)
         for path in files.directory.iterdir():
             path.unlink()
         assert not Handshake(server_context(server), client_context(client)).failures
 
-    def test_leaves_no_descriptor_open(self, server: Credentials) -> None:
+    def test_leaves_no_descriptor_open(self, server: CredentialSet) -> None:
         before = set(os.listdir("/proc/self/fd"))
         server_context(server)
         with pytest.raises(ConfigurationError):
@@ -447,7 +453,7 @@ class TestMaking:
         assert set(os.listdir("/proc/self/fd")) == before
 
     def test_without_files_in_memory(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Credentials, client: Credentials
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: CredentialSet, client: CredentialSet
     ) -> None:
         monkeypatch.delattr(os, "memfd_create")
         directory = tmp_path / "temporary"

@@ -60,12 +60,14 @@ class TestReading:
         assert credentials.leaf == leaf.der
         assert credentials.identity is not None
         assert credentials.identity.dns == ("client.example",)
-        assert (credentials.chain, credentials.anchors) == (leaf.pem, ca.pem)
-        assert credentials.crl is None
+        assert (credentials.current.chain, credentials.current.anchors) == (leaf.pem, ca.pem)
+        assert credentials.current.crl is None
 
     def test_a_client_without_a_certificate(self, paths: dict[str, Any]) -> None:
         credentials = Credentials.from_files(ca=paths["ca"])
-        assert (credentials.chain, credentials.key, credentials.leaf, credentials.identity) == (None,) * 4
+        assert (credentials.current.chain, credentials.current.key, credentials.leaf, credentials.identity) == (
+            None,
+        ) * 4
         assert repr(credentials) == "<Credentials of nobody, key redacted>"
 
     @pytest.mark.parametrize("missing", ["cert", "key"])
@@ -77,12 +79,12 @@ class TestReading:
         between = make_ca("between", issuer=ca)
         leaf = make("client.example", issuer=between)
         credentials = files.credentials(leaf, ca, chain=[between])
-        assert credentials.chain == leaf.pem + between.pem
+        assert credentials.current.chain == leaf.pem + between.pem
         assert credentials.leaf == leaf.der
 
     def test_several_anchors(self, files: Files, ca: Made) -> None:
         other = make_ca("other")
-        assert files.credentials(None, ca, other, ca).anchors == ca.pem + other.pem + ca.pem
+        assert files.credentials(None, ca, other, ca).current.anchors == ca.pem + other.pem + ca.pem
 
     def test_nothing_else_in_the_files_is_kept(self, files: Files, ca: Made, leaf: Made) -> None:
         comment = "# Größe \N{SNOWMAN}\r\n".encode()
@@ -91,14 +93,14 @@ class TestReading:
             key=files.write(comment + leaf.pem + leaf.key_pem),
             ca=files.write(comment + leaf.key_pem + make_crl(ca) + ca.pem),
         )
-        assert credentials.chain == leaf.pem
-        assert credentials.anchors == ca.pem
+        assert credentials.current.chain == leaf.pem
+        assert credentials.current.anchors == ca.pem
 
     def test_a_certificate_among_revocation_lists_is_no_anchor(self, files: Files, ca: Made) -> None:
         # OpenSSL would make it one, and revocation lists come over ways that nobody protects.
         crl = make_crl(ca)
         credentials = files.credentials(None, ca, crl=make_ca("evil").pem + crl + make_ca("evil, too").pem)
-        assert credentials.crl == crl
+        assert credentials.current.crl == crl
 
     def test_a_key_as_openssl_writes_it(self, files: Files, ca: Made) -> None:
         text = subprocess.run(
@@ -116,7 +118,7 @@ class TestReading:
         credentials = Credentials.from_files(**paths)
         for path in paths.values():
             path.write_bytes(b"")
-        assert (credentials.chain, credentials.key) == (leaf.pem, leaf.key_pem)
+        assert (credentials.current.chain, credentials.current.key) == (leaf.pem, leaf.key_pem)
 
 
 class TestSecret:
@@ -133,7 +135,7 @@ class TestSecret:
 
     def test_is_immutable(self, paths: dict[str, Any]) -> None:
         with pytest.raises(AttributeError):
-            Credentials.from_files(**paths).anchors = b""  # type: ignore[misc]  # what the test is about
+            Credentials.from_files(**paths).current.key = b""  # type: ignore[misc]  # what the test is about
 
 
 class TestFiles:
@@ -170,7 +172,7 @@ class TestFiles:
 
     def test_a_link_is_followed(self, paths: dict[str, Any], tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(paths["ca"])
-        assert Credentials.from_files(**paths | {"ca": tmp_path / "link"}).anchors
+        assert Credentials.from_files(**paths | {"ca": tmp_path / "link"}).current.anchors
 
     @pytest.mark.parametrize("option", ["cert", "key", "ca", "crl"])
     @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ class TestCertificate:
 class TestRevocationLists:
     def test_kept(self, files: Files, ca: Made, leaf: Made) -> None:
         one, two = make_crl(ca, leaf), make_crl(make_ca("other"))
-        assert files.credentials(None, ca, crl=one + b"between\n" + two).crl == one + two
+        assert files.credentials(None, ca, crl=one + b"between\n" + two).current.crl == one + two
 
     def test_expired_is_called_so(self, files: Files, ca: Made) -> None:
         crl = make_crl(ca, start=-2 * DAY, end=-HOUR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 from contextlib import suppress
@@ -22,11 +23,15 @@ from sealwire.errors import (
 )
 from sealwire.limits import Limits
 from sealwire.security import Security
-from sealwire.tls.contexts import ALPN
+from sealwire.standing import Standing
+from sealwire.tls.contexts import ALPN, verification_problem
+from sealwire.tls.credential_set import CredentialSet
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Closed, Established, Event, Faulted, Ponged, Rejected, Reply
 from sealwire.wire.frames import Payload, RejectCode, VerifiedPayload
+
+logger = logging.getLogger("sealwire.client")
 
 _REJECTIONS = {
     RejectCode.VERSION: "it speaks another version of the protocol; upgrade the older side",
@@ -43,8 +48,17 @@ class ClientChannel(Channel):
 
     _protocol: ClientProtocol
 
-    def __init__(self, sock: ssl.SSLSocket, protocol: ClientProtocol, limits: Limits, peer: PeerIdentity) -> None:
+    def __init__(
+        self,
+        sock: ssl.SSLSocket,
+        protocol: ClientProtocol,
+        limits: Limits,
+        peer: PeerIdentity,
+        *,
+        standing: Standing,
+    ) -> None:
         super().__init__(sock, protocol, limits, peer)
+        self._standing = standing
         self.sent = False
         """Whether the last request's last byte was handed to TLS."""
         self.sequence = 0
@@ -82,7 +96,16 @@ class ClientChannel(Channel):
         return monotonic() - start
 
     def usable(self) -> bool:
-        """Whether the connection can take a request: looks for a CLOSE or an end that is there to read. Never waits."""
+        """Whether the connection can take a request, and what it was made by still holds.
+
+        Looks for a CLOSE or an end that is there to read; never waits.
+        """
+        if monotonic() >= self._standing.next_look:
+            lapse = self._standing.look()
+            reason = self._standing.stale() if lapse is None else lapse.reason
+            if reason is not None:
+                logger.info("a connection to %s is not used any more: %s", self.peer, reason)
+                return False
         if not self._filled and not self._input.poll(0):
             return not self.ended  # as a rule
         try:
@@ -95,6 +118,11 @@ class ClientChannel(Channel):
         except SealwireError:
             return False
         return not self.ended
+
+    @property
+    def renewed(self) -> bool:
+        """Whether a new connection would be made with another certificate or key."""
+        return self._standing.renewed()
 
     @property
     def idle(self) -> bool:
@@ -153,9 +181,10 @@ def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) 
     deadline = monotonic() + timeout
     name = canonical_host(host)
     where = _where(host, port)
-    sock = _tcp(host, port, name, security.client_context(), deadline)
+    credentials = security.present()
+    sock = _tcp(host, port, name, security.client_context(credentials), deadline)
     try:
-        return _handshake(sock, name, where, security, deadline)
+        return _handshake(sock, name, where, security, credentials, deadline)
     except BaseException:
         sock.close()
         raise
@@ -198,13 +227,16 @@ def _tcp(host: str, port: int, name: str, context: ssl.SSLContext, deadline: flo
     raise TransportError(f"cannot connect to {where}: {failed}; see whether the server runs and listens there")
 
 
-def _handshake(sock: ssl.SSLSocket, name: str, where: str, security: Security, deadline: float) -> ClientChannel:
+def _handshake(
+    sock: ssl.SSLSocket, name: str, where: str, security: Security, credentials: CredentialSet, deadline: float
+) -> ClientChannel:
     try:
         sock.settimeout(left(deadline))
         sock.do_handshake()
     except ssl.SSLCertVerificationError as error:
+        problem = verification_problem(error, credentials)
         raise HandshakeFailed(
-            f"the certificate of {where} is not acceptable: {error.verify_message}; it must come from a CA in this "
+            f"the certificate of {where} is not acceptable: {problem}; it must come from a CA in this "
             "client's ca file, be valid now, and have the host name among its subject alternative names"
         ) from None
     except TimeoutError:
@@ -214,8 +246,10 @@ def _handshake(sock: ssl.SSLSocket, name: str, where: str, security: Security, d
     leaf = sock.getpeercert(binary_form=True)
     if sock.selected_alpn_protocol() != ALPN or leaf is None:
         raise HandshakeFailed(f"{where} did not agree to the protocol {ALPN}; something else listens there")
-    protocol = security.client_protocol(host=name, server=leaf)
-    channel = ClientChannel(sock, protocol, security.limits, PeerIdentity.from_der(leaf))
+    protocol = security.client_protocol(credentials, host=name, server=leaf)
+    peer = PeerIdentity.from_der(leaf)
+    standing = Standing(security, credentials, peer, leaf, is_client=True)
+    channel = ClientChannel(sock, protocol, security.limits, peer, standing=standing)
     with suppress(ConnectionClosed):  # what explains it may be there to read
         channel.flush(deadline)
     try:
@@ -223,7 +257,7 @@ def _handshake(sock: ssl.SSLSocket, name: str, where: str, security: Security, d
     except DeadlineExceeded:
         raise DeadlineExceeded(f"{where} did not complete the handshake in time") from None
     except ConnectionClosed:
-        anonymous = security.credentials.leaf is None
+        anonymous = credentials.leaf is None
         raise HandshakeFailed(_unwelcome(where, channel.failure, anonymous=anonymous)) from None
     except TruncatedFrame:
         raise HandshakeFailed(f"{where} ended the connection inside its answer to the handshake") from None
@@ -236,6 +270,7 @@ def _handshake(sock: ssl.SSLSocket, name: str, where: str, security: Security, d
         raise HandshakeRejected(f"{where} refused: {_REJECTIONS[RejectCode(event.code)]}", code=event.code)
     if not isinstance(event, Established):
         raise HandshakeFailed(f"{where} ended the handshake")
+    standing.agree(event.key_id)
     return channel
 
 

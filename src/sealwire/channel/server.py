@@ -21,7 +21,9 @@ from sealwire.errors import (
 )
 from sealwire.limits import Limits
 from sealwire.security import Security
-from sealwire.tls.contexts import ALPN
+from sealwire.standing import Lapse, Standing
+from sealwire.tls.contexts import ALPN, verification_problem
+from sealwire.tls.credential_set import CredentialSet
 from sealwire.tls.identity import PeerIdentity
 from sealwire.wire.events import Closed, Established, Event, Request
 from sealwire.wire.frames import CloseCode, FaultCode, Payload, RejectCode
@@ -76,8 +78,10 @@ class ServerChannel(Channel):
         *,
         lease: Lease,
         leaving: int,
+        standing: Standing,
     ) -> None:
         super().__init__(sock, protocol, limits, peer)
+        self._standing = standing
         self._lease = lease
         self._promoted = False
         # What is awaited before a frame is its first byte or the end of the server.
@@ -88,6 +92,8 @@ class ServerChannel(Channel):
         self._received_at = 0.0
         self._frame_timeout = limits.frame_timeout
         self.key_id = ""
+        self.lapse: Lapse | None = None
+        """Why the connection was ended, where what it was made by does not hold any more."""
         self.deadline: float | None = None
 
     def receive(self, deadline: float, *, ready: bool = False) -> None:
@@ -104,6 +110,7 @@ class ServerChannel(Channel):
         if not isinstance(event, Established):
             raise HandshakeFailed(_REJECTED.get(self._protocol.rejected, "the client has ended the handshake"))
         self.key_id = event.key_id
+        self._standing.agree(event.key_id)
 
     def next_request(self) -> Request | None:
         """The next request, which counts as handed to a handler from now on; None at the connection's clean end,
@@ -114,7 +121,7 @@ class ServerChannel(Channel):
         # Only a request keeps a connection from being idle; a ping asks whether it still stands.
         idle = monotonic() + self._limits.idle_timeout
         while True:
-            event = self._next_event(idle)
+            event = None if self._lapsed() else self._next_event(idle)
             if event is None or isinstance(event, Closed):
                 return None
             if not self._promoted and self._protocol.authenticated:
@@ -134,6 +141,8 @@ class ServerChannel(Channel):
     def send_reply(self, request: int, payload: Payload) -> None:
         """Answer a request; FAULT 18 where the payload is over the client's cap. Raises ConnectionClosed,
         DeadlineExceeded, InvalidState, PayloadTooLarge."""
+        if self._lapsed(at_once=True):
+            raise ConnectionClosed("the connection was ended before the reply, which was dropped")
         try:
             self._protocol.send_reply(request, payload)
         except PayloadTooLarge:
@@ -178,19 +187,34 @@ class ServerChannel(Channel):
             if not self._protocol.inside_frame:
                 frame = None
                 if not self._buffered:
-                    ready = self._wake.poll(max(0.0, idle - monotonic()) * 1000)
+                    ready = self._wake.poll(max(0.0, min(idle, self._standing.next_look) - monotonic()) * 1000)
                     looked = True
                     if not ready:
-                        self._protocol.close(CloseCode.IDLE)
+                        if not self._lapsed() and monotonic() >= idle:
+                            self._protocol.close(CloseCode.IDLE)
                         continue
                     if self._server_leaves(ready):
                         self._protocol.close(CloseCode.GOING_AWAY)
                         continue
             frame = frame or self._frame_deadline()
             try:
-                self.receive(frame, ready=True)
+                self.receive(min(frame, self._standing.next_look), ready=True)
             except DeadlineExceeded:
-                self._protocol.close(CloseCode.IDLE)
+                if not self._lapsed() and monotonic() >= frame:
+                    self._protocol.close(CloseCode.IDLE)
+
+    def _lapsed(self, *, at_once: bool = False) -> bool:
+        """Look, where it is time to, whether what the connection was made by still holds; end it where not.
+
+        at_once: only for what drops the replies in hand as well.
+        """
+        if monotonic() < self._standing.next_look and self.lapse is None:
+            return False
+        self.lapse = self.lapse or self._standing.look()
+        if self.lapse is None or (at_once and not self.lapse.at_once):
+            return False
+        self._protocol.close(self.lapse.code)
+        return True
 
     def _server_leaves(self, ready: list[tuple[int, int]]) -> bool:
         # poll reports in the order of registration.
@@ -217,7 +241,8 @@ def accept(
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        tls = security.server_context().wrap_socket(
+        credentials = security.present()
+        tls = security.server_context(credentials).wrap_socket(
             sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
         )
     except OSError as error:
@@ -226,11 +251,12 @@ def accept(
         raise HandshakeFailed(f"the connection ended before TLS: {reason(error)}") from None
     lease.hold(tls)
     try:
-        _tls_handshake(tls, deadline)
+        _tls_handshake(tls, deadline, credentials)
         leaf = tls.getpeercert(binary_form=True)
         lease.peer = client = None if leaf is None else PeerIdentity.from_der(leaf)
-        protocol = security.server_protocol(client=client, leaf=leaf, busy=busy)
-        channel = ServerChannel(tls, protocol, security.limits, client, lease=lease, leaving=leaving)
+        protocol = security.server_protocol(credentials, client=client, leaf=leaf, busy=busy)
+        standing = Standing(security, credentials, client, leaf, is_client=False)
+        channel = ServerChannel(tls, protocol, security.limits, client, lease=lease, leaving=leaving, standing=standing)
     except BaseException:
         lease.hold(None)
         tls.close()
@@ -246,7 +272,7 @@ def accept(
     return channel
 
 
-def _tls_handshake(tls: ssl.SSLSocket, deadline: float) -> None:
+def _tls_handshake(tls: ssl.SSLSocket, deadline: float, credentials: CredentialSet) -> None:
     try:
         tls.settimeout(left(deadline))
         tls.do_handshake()
@@ -254,7 +280,8 @@ def _tls_handshake(tls: ssl.SSLSocket, deadline: float) -> None:
         raise DeadlineExceeded("TLS was not complete in time") from None
     except ssl.SSLCertVerificationError as error:
         discard_until_end(tls, monotonic() + LINGER)
-        raise HandshakeFailed(f"the client's certificate is not acceptable: {error.verify_message}") from None
+        problem = verification_problem(error, credentials)
+        raise HandshakeFailed(f"the client's certificate is not acceptable: {problem}") from None
     except ssl.SSLError as error:
         # Linger, so that the alert which explains it to the client is not destroyed by what it has sent meanwhile.
         discard_until_end(tls, monotonic() + LINGER)

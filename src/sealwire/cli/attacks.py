@@ -43,12 +43,13 @@ class Insider:
 
     def __init__(self, host: str, port: int, security: Security) -> None:
         name = canonical_host(host)
-        self._sock = security.client_context().wrap_socket(
+        credentials = security.present()
+        self._sock = security.client_context(credentials).wrap_socket(
             socket.create_connection((host, port), PATIENCE), server_hostname=name, suppress_ragged_eofs=False
         )
         leaf = self._sock.getpeercert(binary_form=True)
         assert leaf is not None  # noqa: S101 - a server always shows one
-        self._protocol = security.client_protocol(host=name, server=leaf)
+        self._protocol = security.client_protocol(credentials, host=name, server=leaf)
         self._order = security.codec.encode(ORDER)
         self.hello = self._sealed()
         self.cap = 0

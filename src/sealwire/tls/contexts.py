@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sealwire.errors import ConfigurationError
-from sealwire.tls.credentials import Credentials
+from sealwire.tls.credential_set import CredentialSet
 
 ALPN = "sealwire/1"
 
 
-def server_context(credentials: Credentials, *, anonymous: bool = False) -> ssl.SSLContext:
+def server_context(credentials: CredentialSet, *, anonymous: bool = False) -> ssl.SSLContext:
     """A context that always asks for the client's certificate, and insists on it unless ``anonymous``.
 
     Raises ConfigurationError.
@@ -44,7 +44,7 @@ class _Accepted(ssl.SSLSocket):
             raise
 
 
-def client_context(credentials: Credentials, *, check_hostname: bool = True) -> ssl.SSLContext:
+def client_context(credentials: CredentialSet, *, check_hostname: bool = True) -> ssl.SSLContext:
     """A context that verifies the server's chain, and its name unless the caller checks another name in it.
 
     Raises ConfigurationError.
@@ -57,7 +57,40 @@ def client_context(credentials: Credentials, *, check_hostname: bool = True) -> 
     return context
 
 
-def _configure(context: ssl.SSLContext, credentials: Credentials) -> None:
+def plain_context(credentials: CredentialSet, *, server: bool) -> ssl.SSLContext:
+    """A context with the credentials that verifies nobody: to prove them against somebody who does.
+
+    Raises ConfigurationError.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    _configure(context, credentials)
+    return context
+
+
+def load_chain(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
+    """Give a new context its certificates and its private key, both PEM. Raises ssl.SSLError."""
+    with _as_file(chain) as chain_path, _as_file(key) as key_path:
+        context.load_cert_chain(chain_path, key_path)
+
+
+def verification_problem(error: ssl.SSLCertVerificationError, credentials: CredentialSet) -> str:
+    """What is wrong with the peer's certificate, in words; where it is rather our revocation list, that."""
+    crl = credentials.paths.get("crl", "")
+    return _OF_LISTS.get(error.verify_code, "{problem}").format(problem=error.verify_message, crl=crl)
+
+
+# OpenSSL, X509_STORE_CTX_get_error(3).
+_OF_LISTS = {
+    3: "{problem}: {crl} has no revocation list of the CA that issued it, so that nobody from that CA gets in; add it",
+    8: "{problem}: {crl} is not signed by the CA whose name it has, so that nobody from it gets in; get the CA's own",
+    11: "{problem}: {crl} is of the future, so that nobody gets in; check this machine's clock",
+    12: "{problem}: {crl} is out of date, so that nobody gets in; get the CA's present one (`sealwire certs crl`)",
+}
+
+
+def _configure(context: ssl.SSLContext, credentials: CredentialSet) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -73,8 +106,7 @@ def _configure(context: ssl.SSLContext, credentials: Credentials) -> None:
                 context.load_verify_locations(cafile=path)
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         if credentials.chain is not None and credentials.key is not None:
-            with _as_file(credentials.chain) as chain, _as_file(credentials.key) as key:
-                context.load_cert_chain(chain, key)
+            load_chain(context, credentials.chain, credentials.key)
     except ssl.SSLError as error:
         raise ConfigurationError(f"TLS does not take the certificate, key, CA or CRL: {error.reason}") from None
 
