@@ -549,8 +549,8 @@ class TestClient:
             made = security(place, name, *keys)
             hello = sent(made.client_protocol(made.present(), host=HOST, server=self.leaf(place)))
             assert expected in hello
+        made = security(place, "client", *keys[1:])
         with pytest.raises(ConfigurationError, match="valid now for this identity"):
-            made = security(place, "client", *keys[1:])
             made.client_protocol(made.present(), host=HOST, server=self.leaf(place))
 
     def test_names_that_are_too_long(self, place: Throwaway) -> None:
