@@ -269,3 +269,33 @@ def test_a_large_integer_among_millions_of_bytes():
     with pytest.raises(EncodeError, match="max_integer_bits"):
         codec.encode(value)
     assert codec.encode([value[0], 5])[-3:] == b"K\x05e."[-3:]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1] * 99 + [[]],
+        [[1.5] * 200, [True] * 70, (1 << 5000,) * 70],
+        [float("inf"), float("-inf")] * 50,
+        [1 << 5000, 1.5] * 50,  # no sum: too large for a float
+        {"a": [1] * 100, "b": [None, *[1] * 100]},
+        ["x"] * 70_000,
+        [[n, f"{n}"] for n in range(30_000)],
+    ],
+    ids=lambda value: str(type(value[0]) if isinstance(value, list) else type(value)),
+)
+def test_many_numbers(value):
+    """Long lists of them are told by their having a sum."""
+    assert Codec().encode(value) == pickle.dumps(value, 5)
+    assert Codec().decode(Codec().encode(value)) == value
+
+
+@pytest.mark.parametrize("bad", [[1 << 20_000], [float("nan")], [[1]], [object()], ["\ud800"]])
+def test_one_bad_thing_among_many_numbers(bad):
+    for value in ([1] * 500 + bad, {"a": [1.5] * 500, "b": ([2] * 500, bad * 2)}):
+        expected = bad in ([[1]], [float("nan")]) or bad[0] != bad[0]
+        if expected:
+            assert Codec().encode(value) == pickle.dumps(value, 5)
+        else:
+            with pytest.raises(EncodeError):
+                Codec().encode(value)

@@ -39,13 +39,14 @@ class Encoder:
         self._functions = [getattr, _UNPICKLE_ZONE, *(each for one in allowlist.adapters for each in one.functions)]
         self._kinds_of_functions = frozenset(map(type, self._functions))
 
-    def encode(self, value: object) -> bytes | list[Piece]:
+    def encode(self, value: object, data: bytes | None = None) -> bytes | list[Piece]:
         """The pickle of a value, at protocol 5; in pieces where some are large and need not be copied into one.
 
+        data: its pickle, where that is there already and the value is of plain data.
         Raises EncodeError with the path to what is wrong.
         """
         try:
-            return self._surveyor.encode(value) or self.proved(value)
+            return self._surveyor.encode(value, data) or self.proved(value)
         except (EncodeError, DecodeError) as error:
             reason = str(error)
         except RecursionError:

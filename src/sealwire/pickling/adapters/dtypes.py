@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy
 
 from sealwire.errors import InvalidValue
-from sealwire.pickling.adapters.adapter import MISSING, built
+from sealwire.pickling.adapters.record import MISSING, built
 from sealwire.pickling.grants import CALL, TAKES_STATE, Grant
 
 np: Any = numpy

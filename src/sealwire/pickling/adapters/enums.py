@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError, InvalidValue
-from sealwire.pickling.adapters.adapter import Adapter, built, spelling
+from sealwire.pickling.adapters.adapter import Adapter, spelling
+from sealwire.pickling.adapters.record import built
 from sealwire.pickling.annotations import Types
-from sealwire.pickling.grants import CALL, DEFERRED, Grant
-from sealwire.pickling.resolve import LEAVES
+from sealwire.pickling.grants import CALL, DEFERRED, LEAVES, Grant
 
 MAX_COMBINATIONS: Final = 4096
 """Combinations of flags of one type that messages may bring into being. CPython keeps each for ever, since flags are

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError, InvalidValue
-from sealwire.pickling.adapters.adapter import MISSING, Adapter, built, spelling
+from sealwire.pickling.adapters.adapter import Adapter, spelling
+from sealwire.pickling.adapters.record import MISSING, built
 from sealwire.pickling.annotations import Check, Mismatch, Types, hints
 from sealwire.pickling.grants import CALL, CALL_EMPTY, TAKES_STATE, Grant
 
