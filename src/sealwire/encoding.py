@@ -36,8 +36,8 @@ class Codec:
     def encode(self, value: object) -> bytes:
         """An ordinary pickle of protocol 5.
 
-        A memoryview is encoded as the bytes that it shows. Raises EncodeError, naming the path to what is wrong, for
-        each value that :meth:`decode` would refuse.
+        A memoryview, or a pickle.PickleBuffer, is encoded as the bytes that it shows.
+        Raises EncodeError, naming the path to what is wrong, for each value that :meth:`decode` would refuse.
         """
         data = self.encode_pieces(value)
         return b"".join(data) if isinstance(data, list) else data

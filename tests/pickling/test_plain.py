@@ -188,7 +188,6 @@ def test_only_small_messages():
         {"max_expanded_nodes": 10},
         {"max_string": 10},
         {"max_memory": 1000},
-        {"max_integer_bits": 8},
     ],
 )
 def test_tight_limits_are_for_the_vetting_pass_to_keep(tight):

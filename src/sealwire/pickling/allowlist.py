@@ -251,5 +251,5 @@ def _with_outer(names: set[tuple[str, str]]) -> set[tuple[str, str]]:
 
 def not_allowed(value: object) -> str:
     """What to say of a value that cannot be encoded."""
-    name = f"the class {spelling(value)}" if isinstance(value, type) else spelling(type(value))
+    name = f"the class {spelling(value)}" if issubclass(type(value), type) else spelling(type(value))
     return f"{name} is not on the allowlist"

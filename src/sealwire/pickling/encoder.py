@@ -51,13 +51,17 @@ class Encoder:
             reason = str(error)
         except RecursionError:
             reason = "nested too deeply"
-        except (pickle.PicklingError, RuntimeError, ValueError):  # changed meanwhile by another thread, or of no use
+        except Exception:  # changed meanwhile by another thread, or a type's own code
             reason = "it, or a part of it, cannot be pickled"
         try:
-            path, why = find_culprit(value, self._allowlist, self._limits.max_depth, self.proved)
-        except (RecursionError, RuntimeError):
+            path, why = find_culprit(value, self._allowlist, self._limits.max_depth, self._attempt)
+        except Exception:
             path, why = "$", ""
         raise EncodeError(f"{path}: {why or reason}")
+
+    def _attempt(self, value: object) -> None:
+        if self._surveyor.encode(value) is None:
+            self.proved(value)
 
     def proved(self, value: object) -> bytes | list[Piece]:
         """The pickle of a value that the decoder has accepted. Raises EncodeError, DecodeError, RecursionError."""
@@ -88,7 +92,7 @@ class Encoder:
         if kind is memoryview:
             return bytes, (pickle.PickleBuffer(item.toreadonly() if item.c_contiguous else item.tobytes()),)
         # Standard value types, and what the pickles of values name.
-        if kind in self._allowlist or (isinstance(item, type) and item in self._named):
+        if kind in self._allowlist or (issubclass(kind, type) and item in self._named):
             return NotImplemented
         if kind in self._kinds_of_functions and any(item == function for function in self._functions):
             return NotImplemented

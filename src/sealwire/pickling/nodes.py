@@ -77,6 +77,7 @@ KEY_SHARE: Final = 16
 MANY_SIGNATURES: Final = 256
 """Lists of keys that are remembered as distinct; their hashes are a peer's to choose."""
 
+_REMEDY: Final = "; its adapter reads what encode writes: for plain pickles, give the class a __reduce__ with its parts"
 _ANY_CALL: Final = CALL | CALL_EMPTY | GETATTR | PHRASE_ENCODE | TAKES_FACTORY | REBUILDS
 
 
@@ -197,6 +198,7 @@ class Nodes(Leaves):
         if not self._rules.powers[number] & power:
             raise TypeNotAllowed(
                 f"{self._rules.spellings[number]} may not be used like this ({NAMES[opcode]} at byte {at})"
+                f"{_REMEDY if opcode == NEWOBJ and self._rules.powers[number] & CALL else ''}"
             )
         return number
 

@@ -66,7 +66,6 @@ class Plain:
         generous = (
             min(limits.max_nodes, limits.max_expanded_nodes, limits.max_string) >= SMALL
             and limits.max_memory >= SMALL * _MEMORY
-            and limits.max_integer_bits >= 32
         )
         self._size = min(SMALL, limits.max_frame - FRAME_OVERHEAD) if generous else 0
         # The vetting pass would charge little more than the bytes themselves.
