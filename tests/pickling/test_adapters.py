@@ -88,6 +88,24 @@ class Bare(enum.Enum):
     pass
 
 
+class Reduced(enum.Enum):
+    A = 1
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Reduced, (1,)
+
+
+class AsDtype:
+    """Pickles as a dtype with that state."""
+
+    def __init__(self, form: str, *state: Any) -> None:
+        self.form = form
+        self.state = state
+
+    def __reduce__(self) -> Any:
+        return np.dtype, (self.form, False, True), self.state
+
+
 @dataclass
 class Late:
     a: int
@@ -116,6 +134,7 @@ def model(cls: str, fields: bytes, *, extra: bytes = NONE, private: bytes = NONE
 
 
 def test_values_of_these_types() -> None:
+    assert OWN.decode(message(instance(HERE, "Empty"))) == Empty()
     for value in (Empty(), Checked(1), Hooked(a=1), HookedStruct(1), *Unhashable, Late(2)):
         assert OWN.decode(OWN.encode(value)) == OWN.decode(pickle.dumps(value, 5)) == value
     found = OWN.decode(OWN.encode(Varied(1, "a", "b")))
@@ -147,6 +166,8 @@ BAD = {
     "enum: a value that is not hashable": message(call(HERE, "Unhashable", list_(integer(2)))),
     "enum: two values": message(call(HERE, "Unhashable", integer(1), integer(2))),
     "exception: too many arguments": message(call("builtins", "ValueError", *[NONE] * (MAX_ARGUMENTS + 1))),
+    "exception: too few arguments": message(call(HERE, "Varied")),
+    "named tuple: no arguments": message(name(SHOP, "Point"), b")", op.NEWOBJ),
     "exception: another type among the rest": message(call(HERE, "Varied", integer(1), text("a"), integer(2))),
     "exception: notes that are no list": message(
         name("builtins", "ValueError"), b")", op.REDUCE, dict_((text("__notes__"), text("x"))), op.BUILD
@@ -192,6 +213,7 @@ def test_notes() -> None:
         (Root, "is a RootModel"),
         (Module, "modules are no data"),
         (Bare, "has no members"),
+        (Reduced, "__reduce_ex__ of its own"),
     ],
 )
 def test_types_that_cannot_be(thing: Any, reason: str) -> None:
@@ -235,7 +257,8 @@ def test_fractions_that_collide_as_keys() -> None:
         return bytes((op.EMPTY_SET, op.MARK)) + fraction(value) + bytes((op.ADDITEMS,))
 
     both = bytes((op.EMPTY_SET, op.MARK)) + fraction(pair[0]) + fraction(pair[1]) + bytes((op.ADDITEMS,))
-    for data in (message(both), message(list_(one(pair[0]), one(pair[1])))):
+    called = call("builtins", "set", list_(fraction(pair[0]), fraction(pair[1])))
+    for data in (message(both), message(list_(one(pair[0]), one(pair[1]))), message(called)):
         with pytest.raises(DecodeError, match="fractions that are keys collide"):
             Codec().decode(data)
 
@@ -266,6 +289,55 @@ def test_dtypes_of_unknown_shape() -> None:
     for bad in (good.replace(b"M8", b"M9"), pickle.dumps(np.dtype(("i4", (2,))), 4).replace(b"V8", b"V9")):
         with pytest.raises(DecodeError):
             OWN.decode(bad)
+
+
+BASE = np.dtype("i4")
+DTYPES = {
+    "a subarray without shape": ("V8", (3, "|", (BASE, 2), None, None, 8, 1, 0)),
+    "a subarray of another size": ("V8", (3, "|", (BASE, (3,)), None, None, 8, 1, 0)),
+    "a field with a title": ("V4", (3, "|", None, ("a",), {"a": (BASE, 0, "title")}, 4, 1, 0)),
+}
+
+
+@pytest.mark.parametrize(("form", "state"), DTYPES.values(), ids=DTYPES)
+def test_odd_dtypes(form: str, state: Any) -> None:
+    with pytest.raises(InvalidValue):
+        OWN.decode(pickle.dumps(AsDtype(form, *state), 4))
+
+
+def test_a_class_that_was_replaced_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = Late(1)
+    monkeypatch.setitem(globals(), "Late", HookedStruct)
+    with pytest.raises(EncodeError, match="cannot be pickled"):
+        OWN.encode(value)
+
+
+def test_two_types_of_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Allowlist(Late)
+    other = dataclass(type("Late", (), {"__annotations__": {"a": int}, "__module__": HERE}))
+    monkeypatch.setitem(globals(), "Late", other)
+    with pytest.raises(ConfigurationError, match="two types of the name"):
+        first.allow(other)
+
+
+def test_a_copy_of_a_cached_instance() -> None:
+    """What stands in a pickle for copyreg's function makes an instance, if somebody calls it."""
+    value = shop.Cached(2)
+    assert value.twice == 4
+    (adapter,) = Allowlist(shop.Cached).adapters
+    function, arguments, state = adapter.reduce(value)
+    made = function(*arguments)
+    made.__dict__.update(state)
+    assert made == value
+
+
+def test_no_memory_for_the_vetting_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("sealwire.pickling.unpickler.outline", exhausted)
+    with pytest.raises(LimitExceeded, match="max_memory: there is not enough memory"):
+        CODEC.decode(memoryview(bytearray(pickle.dumps(bytes(100_000), 5))))
 
 
 def test_bytes_as_an_array() -> None:

@@ -319,6 +319,13 @@ def test_the_culprit_among_very_many_parts():
         Codec().encode(value)
 
 
+def test_an_attempt_that_fails_otherwise():
+    def attempt(part):
+        raise ZeroDivisionError
+
+    assert find_culprit([1], Allowlist(), 100, attempt) == ("$[0]", "cannot be taken apart (ZeroDivisionError)")
+
+
 class Hostile:
     """Whatever is asked of it, it does something else."""
 

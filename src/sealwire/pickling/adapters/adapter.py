@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from sealwire.pickling.annotations import Check, Types
 from sealwire.pickling.grants import UNHASHABLE, Grant, Name, unsettled
 
 
-class Adapter:
+class Adapter(ABC):
     """One type on an allowlist. Made when the type is registered; immutable.
 
     cls: the type. spelling: its name as its owner would write it. fields: the annotations that its values' parts have,
@@ -29,9 +30,9 @@ class Adapter:
         self.covers: frozenset[type] = frozenset((cls,))
         self.functions: tuple[Any, ...] = ()
 
+    @abstractmethod
     def grants(self, types: Types) -> Iterator[Grant]:
         """What a message may do with the type's name. Raises ConfigurationError."""
-        raise NotImplementedError
 
     def parts(self, value: Any) -> Iterator[tuple[str, Any]]:
         """Segments of a path, and what is there in a value."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -24,8 +23,6 @@ class EnumAdapter(Adapter):
 
     def __init__(self, cls: Any) -> None:
         super().__init__(cls)
-        if cls.__reduce_ex__ is not enum.Enum.__reduce_ex__:
-            raise ConfigurationError(f"{spelling(cls)} has a __reduce_ex__ of its own; register an adapter")
         if not len(cls):
             raise ConfigurationError(f"{spelling(cls)} has no members")
 
