@@ -20,9 +20,10 @@ from sealwire.errors import ConfigurationError
 from sealwire.limits import Limits
 from sealwire.pickling.adapters import Adapter, CustomAdapter, adapter_for, check_importable, spelling
 from sealwire.pickling.annotations import Types
+from sealwire.pickling.constructors import only_named
 from sealwire.pickling.grants import Grant
 from sealwire.pickling.importing import named
-from sealwire.pickling.standard import only_named, standard_grants
+from sealwire.pickling.standard import standard_grants
 
 PLAIN: Final = frozenset(
     (type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from sealwire.pickling.adapters.record import MISSING, Load
-from sealwire.pickling.annotations import Check, Types
+from sealwire.pickling.annotations import Types
+from sealwire.pickling.checks import Check
 from sealwire.pickling.grants import UNHASHABLE, Grant, Name, unsettled
 
 

@@ -19,8 +19,8 @@ from sealwire.pickling.adapters.adapter import Adapter, spelling
 from sealwire.pickling.adapters.dtypes import DTYPES, SCALARS, dtype_grant, has_gaps, is_plain, is_shape
 from sealwire.pickling.adapters.record import MISSING, built
 from sealwire.pickling.annotations import Types
+from sealwire.pickling.constructors import only_named
 from sealwire.pickling.grants import CALL, DEFERRED, REBUILDS, TAKES_STATE, UNHASHABLE, Grant, Name
-from sealwire.pickling.standard import only_named
 
 np: Any = numpy
 

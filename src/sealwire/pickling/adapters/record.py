@@ -7,7 +7,7 @@ from operator import attrgetter, is_, itemgetter
 from typing import Any, Final
 
 from sealwire.errors import DecodeError, InvalidValue, LimitExceeded
-from sealwire.pickling.annotations import Check, Mismatch
+from sealwire.pickling.checks import Check, Mismatch
 from sealwire.pickling.grants import LEAVES, UNSETTLED
 
 Load = Callable[..., Any]
