@@ -33,7 +33,7 @@ test: $(VENV)/.development
 		$(BIN)/coverage run -m pytest $(addprefix --ignore=,$(CODEC_TESTS)); others=$$?; \
 		wait $$!; codec=$$?; cat .test-codec.log; exit $$((others + codec))
 	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report --include='src/sealwire/wire/*' --fail-under=100
+	@$(BIN)/coverage report --include='src/sealwire/wire/*,src/sealwire/pickling/*' --fail-under=100
 	@$(BIN)/coverage report
 
 # A copy of the package, installed as users install it, in an environment of its own.

@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES = ("opcodes", "leaves", "probes", "keys", "nodes", "vet")
+MODULES = ("opcodes", "leaves", "probes", "keys", "nodes", "vet", "resolve", "adapters/record")
 _OPTIONS = ("--follow-imports=silent", "--ignore-missing-imports")  # `make check` checks the types
 
 

@@ -36,16 +36,16 @@ class Codec:
     def encode(self, value: object) -> bytes:
         """An ordinary pickle of protocol 5.
 
-        A memoryview is encoded as the bytes that it shows. Raises EncodeError, naming the path to what is wrong, for
-        each value that :meth:`decode` would refuse.
+        A memoryview, or a pickle.PickleBuffer, is encoded as the bytes that it shows.
+        Raises EncodeError, naming the path to what is wrong, for each value that :meth:`decode` would refuse.
         """
         data = self.encode_pieces(value)
         return b"".join(data) if isinstance(data, list) else data
 
     def encode_pieces(self, value: object) -> bytes | list[bytes | bytearray]:
         """The same, to be sent: in pieces where something is large, so that it is copied once at most."""
-        data = self._plain.encode(value)
-        return self._encoder.encode(value) if data is None else data
+        data, good = self._plain.encode(value)
+        return data if good and data is not None else self._encoder.encode(value, data)
 
     def decode(self, data: Buffer) -> Any:
         """The value that was encoded: by :meth:`encode`, or by ``pickle.dumps`` at protocols 2 to 5.

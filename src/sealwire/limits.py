@@ -71,7 +71,9 @@ class Limits:
         4_000_000, "nodes", "size with every shared part counted each time it is referred to"
     )
     max_memory: int = _count(128 * MIB, "bytes", "estimate of what a decoded message takes", most=2**40)
-    max_integer_bits: int = _count(16_384, "bits", "arithmetic and decimal conversion of huge integers", most=2**20)
+    max_integer_bits: int = _count(
+        16_384, "bits", "arithmetic and decimal conversion of huge integers", least=32, most=2**20
+    )
     max_string: int = _count(16 * MIB, "bytes", "one str or bytes, encoded")
     max_probes: int = _count(
         32,

@@ -343,6 +343,15 @@ def test_a_bad_table(tmp_path: pathlib.Path, text: str, reason: str) -> None:
         Allowlist.from_toml(file)
 
 
+def test_a_module_that_misses_another_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "misses.py").write_text("import not_installed_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "sealwire.toml"
+    path.write_text('[allowlist]\ntypes = ["misses:Order"]\n')
+    with pytest.raises(ConfigurationError, match="misses cannot be imported: No module named 'not_installed_anywhere'"):
+        Allowlist.from_toml(path)
+
+
 def test_a_file_that_is_none(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none\.toml: cannot be read"):
         Allowlist.from_toml(tmp_path / "none.toml")

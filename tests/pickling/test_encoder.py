@@ -9,6 +9,7 @@ import pickle
 import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -19,6 +20,7 @@ from sealwire.encoding import Codec
 from sealwire.errors import DecodeError, EncodeError
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder, Encoder
+from sealwire.pickling.blame import find_culprit
 
 DECODER = Decoder(Allowlist(), Limits())
 ENCODER = Encoder(Allowlist(), Limits(), DECODER)
@@ -269,3 +271,96 @@ def test_a_large_integer_among_millions_of_bytes():
     with pytest.raises(EncodeError, match="max_integer_bits"):
         codec.encode(value)
     assert codec.encode([value[0], 5])[-3:] == b"K\x05e."[-3:]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1] * 99 + [[]],
+        [[1.5] * 200, [True] * 70, (1 << 5000,) * 70],
+        [float("inf"), float("-inf")] * 50,
+        [1 << 5000, 1.5] * 50,  # no sum: too large for a float
+        {"a": [1] * 100, "b": [None, *[1] * 100]},
+        ["x"] * 70_000,
+        [[n, f"{n}"] for n in range(30_000)],
+    ],
+    ids=lambda value: str(type(value[0]) if isinstance(value, list) else type(value)),
+)
+def test_many_numbers(value):
+    """Long lists of them are told by their having a sum."""
+    assert Codec().encode(value) == pickle.dumps(value, 5)
+    assert Codec().decode(Codec().encode(value)) == value
+
+
+@pytest.mark.parametrize("bad", [[1 << 20_000], [float("nan")], [[1]], [object()], ["\ud800"]])
+def test_one_bad_thing_among_many_numbers(bad):
+    for value in ([1] * 500 + bad, {"a": [1.5] * 500, "b": ([2] * 500, bad * 2)}):
+        expected = bad in ([[1]], [float("nan")]) or bad[0] != bad[0]
+        if expected:
+            assert Codec().encode(value) == pickle.dumps(value, 5)
+        else:
+            with pytest.raises(EncodeError):
+                Codec().encode(value)
+
+
+def test_the_culprit_among_very_many_parts():
+    """By halves: each part by itself would take seconds."""
+    tried = []
+    value = {"a": [[n] * 10 for n in range(20_000)] + [{"b": object()}] + [0] * 20_000}
+
+    def attempt(part):
+        tried.append(part)
+        Codec().encode(part)
+
+    path, why = find_culprit(value, Allowlist(), 100, attempt)
+    assert (path, why) == ("$.a[20000].b", "object is not on the allowlist")
+    assert len(tried) < 100
+    with pytest.raises(EncodeError, match=r"^\$\.a\[20000\]\.b: object is not"):
+        Codec().encode(value)
+
+
+def test_an_attempt_that_fails_otherwise():
+    def attempt(part):
+        raise ZeroDivisionError
+
+    assert find_culprit([1], Allowlist(), 100, attempt) == ("$[0]", "cannot be taken apart (ZeroDivisionError)")
+
+
+class Hostile:
+    """Whatever is asked of it, it does something else."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __getattribute__(self, name):
+        Hostile.asked.append(name)
+        raise ZeroDivisionError
+
+    def __reduce_ex__(self, protocol):
+        raise AssertionError
+
+    __eq__ = __hash__ = __repr__ = __bool__ = __len__ = __iter__ = __reduce_ex__
+
+
+class HostileType(type):
+    def __hash__(cls):
+        raise ZeroDivisionError
+
+    def __instancecheck__(cls, instance):
+        raise ZeroDivisionError
+
+
+class OfHostileType(metaclass=HostileType):
+    pass
+
+
+@pytest.mark.parametrize("make", [Hostile, lambda: Hostile, OfHostileType, lambda: OfHostileType])
+@pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [1, v], lambda v: {"k": (v,)}])
+def test_none_of_a_values_own_code_runs(make, wrap):
+    with pytest.raises(EncodeError):
+        Codec().encode(wrap(make()))
+    assert Hostile.asked == []
+
+
+@pytest.mark.parametrize("value", [pickle.PickleBuffer(b"abc"), memoryview(b"abc")])
+def test_buffers_are_their_bytes(value):
+    assert Codec().decode(Codec().encode([value])) == [b"abc"]

@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 
 from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle
-from sealwire.pickling.resolve import Resolver, methods, stand_in, stand_in_with
+from sealwire.pickling.resolve import Resolver, methods
+from sealwire.pickling.stand_ins import stand_in, stand_in_with
 
 calls = []
 

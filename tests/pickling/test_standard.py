@@ -14,7 +14,8 @@ from sealwire.errors import DecodeError, InvalidValue, MalformedPickle, TypeNotA
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder
 from sealwire.pickling import opcodes as op
-from sealwire.pickling.standard import MAX_DECIMAL_DIGITS, MAX_PATH, MAX_PATH_PARTS, standard_grants
+from sealwire.pickling.constructors import MAX_DECIMAL_DIGITS, MAX_PATH, MAX_PATH_PARTS
+from sealwire.pickling.standard import standard_grants
 
 DECODER = Decoder(Allowlist(), Limits())
 NONE = bytes([op.NONE])

@@ -12,7 +12,8 @@ from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle, TypeNo
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder
 from sealwire.pickling import opcodes as op
-from sealwire.pickling.resolve import methods, stand_in
+from sealwire.pickling.resolve import methods
+from sealwire.pickling.stand_ins import stand_in
 from sealwire.pickling.unpickler import LARGE, _Window
 
 DECODER = Decoder(Allowlist(), Limits())

@@ -20,9 +20,10 @@ from sealwire.errors import ConfigurationError
 from sealwire.limits import Limits
 from sealwire.pickling.adapters import Adapter, CustomAdapter, adapter_for, check_importable, spelling
 from sealwire.pickling.annotations import Types
+from sealwire.pickling.constructors import only_named
 from sealwire.pickling.grants import Grant
 from sealwire.pickling.importing import named
-from sealwire.pickling.standard import only_named, standard_grants
+from sealwire.pickling.standard import standard_grants
 
 PLAIN: Final = frozenset(
     (type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
@@ -251,5 +252,5 @@ def _with_outer(names: set[tuple[str, str]]) -> set[tuple[str, str]]:
 
 def not_allowed(value: object) -> str:
     """What to say of a value that cannot be encoded."""
-    name = f"the class {spelling(value)}" if isinstance(value, type) else spelling(type(value))
+    name = f"the class {spelling(value)}" if issubclass(type(value), type) else spelling(type(value))
     return f"{name} is not on the allowlist"

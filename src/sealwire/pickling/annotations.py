@@ -12,49 +12,16 @@ forward references would be resolved when a message comes. Here nothing is resol
 from __future__ import annotations
 
 import collections.abc
-import dataclasses
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union, get_args, get_origin
 
 from sealwire.errors import ConfigurationError
+from sealwire.pickling.checks import Check, Mismatch, each_of, inside, only, refuse
 
-Look = Callable[[Any], None]
 Variables = Mapping[Any, Any]
 Narrow = Callable[[type, tuple[Any, ...]], Callable[[Any], bool] | None]
-
-
-class Mismatch(Exception):  # never seen outside of this package
-    """A value is not what its annotation says: ``path`` into it, innermost first, and what was ``expected`` there."""
-
-    def __init__(self, expected: str) -> None:
-        super().__init__(expected)
-        self.expected = expected
-        self.path: list[str] = []
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Check:
-    """One annotation.
-
-    ``expected``: how it reads. ``whole``: the exact types of which every value is right. ``look``: judges values of
-    other types, and raises Mismatch. ``outer``: the exact types that a right value may have.
-    """
-
-    expected: str
-    whole: frozenset[type]
-    look: Look
-    outer: frozenset[type]
-
-    def __call__(self, value: Any) -> None:
-        """Raise Mismatch where the value is not right."""
-        if type(value) not in self.whole:
-            self.look(value)
-
-    def shallow(self) -> Check:
-        """The same, but for the content of containers."""
-        return _only(self.expected, self.outer)
 
 
 class Types:
@@ -108,7 +75,7 @@ class _Reader:
     def check(self, annotation: Any) -> Check:
         expected = _reads(annotation)
         if annotation is Any or annotation is object:
-            return _only(expected, self._types.all)
+            return only(expected, self._types.all)
         if annotation is None:
             annotation = type(None)
         if isinstance(annotation, TypeVar):
@@ -145,7 +112,7 @@ class _Reader:
             raise self._error(f"{expected} cannot be checked") from None
         if not whole:
             raise ConfigurationError(f"{self._where}: {expected} is not on the allowlist; allow it as well")
-        return _only(expected, whole)
+        return only(expected, whole)
 
     def _recursive(self, annotation: Any, expected: str, read: Callable[[], Check]) -> Check:
         """What may mention itself: inside, its check is the one that is being made."""
@@ -186,7 +153,7 @@ class _Reader:
         checks = [self.check(argument) for argument in arguments]
         whole = frozenset[type]().union(*(check.whole for check in checks))
         outer = frozenset[type]().union(*(check.outer for check in checks))
-        looks = [check.look for check in checks if not isinstance(check.look, _refuse)]
+        looks = [check.look for check in checks if not isinstance(check.look, refuse)]
 
         def look(value: Any) -> None:
             for one in looks:
@@ -196,7 +163,7 @@ class _Reader:
                     continue
             raise Mismatch(expected)
 
-        return Check(expected, whole, look if looks else _refuse(expected), outer)
+        return Check(expected, whole, look if looks else refuse(expected), outer)
 
     def _literal(self, arguments: tuple[Any, ...], expected: str) -> Check:
         values = frozenset((type(argument), argument) for argument in arguments)
@@ -211,12 +178,12 @@ class _Reader:
     def _items(self, candidates: frozenset[type], argument: Any, expected: str) -> Check:
         item = self.check(argument)
         if item.whole == self._types.all:
-            return _only(expected, candidates)
+            return only(expected, candidates)
 
         def look(value: Any) -> None:
             if type(value) not in candidates:
                 raise Mismatch(expected)
-            _each(value, item, "")
+            each_of(value, item, "")
 
         return Check(expected, frozenset(), look, candidates)
 
@@ -232,7 +199,7 @@ class _Reader:
             if type(value) not in candidates or len(value) != len(items):
                 raise Mismatch(expected)
             for index, (part, check) in enumerate(zip(value, items, strict=True)):
-                _inside(check, part, f"[{index}]")
+                inside(check, part, f"[{index}]")
 
         return Check(expected, frozenset(), look, candidates)
 
@@ -241,13 +208,13 @@ class _Reader:
         item = self.check(arguments[1] if len(arguments) > 1 else int)  # Counter has one argument
         everything = self._types.all
         if key.whole == everything == item.whole:
-            return _only(expected, candidates)
+            return only(expected, candidates)
 
         def look(value: Any) -> None:
             if type(value) not in candidates:
                 raise Mismatch(expected)
-            _each(value, key, "key ")
-            _each(value.values(), item, "value ")
+            each_of(value, key, "key ")
+            each_of(value.values(), item, "value ")
 
         return Check(expected, frozenset(), look, candidates)
 
@@ -270,7 +237,7 @@ class _Reader:
             if type(value) not in candidates or (narrow is not None and not narrow(value)):
                 raise Mismatch(expected)
             for name, check in checks.items():
-                _inside(check, getattr(value, name), f".{name}")
+                inside(check, getattr(value, name), f".{name}")
 
         return Check(expected, frozenset(), look, candidates)
 
@@ -292,55 +259,12 @@ class _Reader:
             if type(value) is not dict or not required <= value.keys() <= checks.keys():
                 raise Mismatch(expected)
             for name, part in value.items():
-                _inside(checks[name], part, f".{name}")
+                inside(checks[name], part, f".{name}")
 
         return Check(expected, frozenset(), look, frozenset((dict,)))
 
 
 _UNCHECKABLE: Final = frozenset((type, types.ModuleType, types.FunctionType, types.CodeType, collections.abc.Callable))
-
-
-class _refuse:  # noqa: N801 - used as a function, and told apart from other ones
-    """The look of an annotation that has nothing to say about other types."""
-
-    __slots__ = ("_expected",)
-
-    def __init__(self, expected: str) -> None:
-        self._expected = expected
-
-    def __call__(self, _: Any) -> None:
-        raise Mismatch(self._expected)
-
-
-def _only(expected: str, whole: frozenset[type]) -> Check:
-    """The check of an annotation that looks at nothing but the type."""
-    return Check(expected, whole, _refuse(expected), whole)
-
-
-def _inside(check: Check, value: Any, segment: str) -> None:
-    if type(value) in check.whole:
-        return
-    try:
-        check.look(value)
-    except Mismatch as mismatch:
-        mismatch.path.append(segment)
-        raise
-
-
-def _each(values: Iterable[Any], check: Check, what: str) -> None:
-    """Check every item. The types of all of them are looked at first, at the speed of C."""
-    if check.whole.issuperset(map(type, values)):
-        return
-    whole, look = check.whole, check.look
-    index = 0
-    try:
-        for value in values:
-            if type(value) not in whole:
-                look(value)
-            index += 1
-    except Mismatch as mismatch:
-        mismatch.path.append(f"[{what}{index}]")
-        raise
 
 
 def hints(cls: Any, where: str) -> dict[str, Any]:

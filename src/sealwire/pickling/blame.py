@@ -15,6 +15,8 @@ _SEQUENCES: Final = frozenset((list, tuple, deque, set, frozenset))
 _LONGEST_NAME: Final = 64
 """Characters of a key that is shown in a path; a longer one is data rather than a name."""
 
+_FEW: Final = 16
+"""Parts of a container that are looked at one by one."""
 _LONGEST_PATH: Final = 160
 
 
@@ -60,13 +62,26 @@ class _Search:
             inner = list(_parts(value, path) if adapter is None else _fields(adapter, value, path))
         except Exception as error:  # of the user's own code: a property, or an adapter's dump
             return path, f"cannot be taken apart ({type(error).__name__})"
-        for where, part in inner:
+        for where, part in self._narrowed(inner):
             found = self.visit(part, where, depth + 1)
             if found is not None:
                 return found
         self._open.remove(identity)
         self._good.add(identity)
         return self._try_shell(value, path) if adapter is None else self._try(value, path)
+
+    def _narrowed(self, parts: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        """Of many parts the first with which something is wrong: found by halves, since most are good."""
+        if len(parts) <= _FEW:
+            return parts
+        low, high = 0, len(parts)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._try([part for _, part in parts[low:middle]], "") is None:
+                low = middle
+            else:
+                high = middle
+        return parts[low:high]
 
     def _try(self, value: object, path: str) -> tuple[str, str] | None:
         try:

@@ -39,24 +39,29 @@ class Encoder:
         self._functions = [getattr, _UNPICKLE_ZONE, *(each for one in allowlist.adapters for each in one.functions)]
         self._kinds_of_functions = frozenset(map(type, self._functions))
 
-    def encode(self, value: object) -> bytes | list[Piece]:
+    def encode(self, value: object, data: bytes | None = None) -> bytes | list[Piece]:
         """The pickle of a value, at protocol 5; in pieces where some are large and need not be copied into one.
 
+        data: its pickle, where that is there already and the value is of plain data.
         Raises EncodeError with the path to what is wrong.
         """
         try:
-            return self._surveyor.encode(value) or self.proved(value)
+            return self._surveyor.encode(value, data) or self.proved(value)
         except (EncodeError, DecodeError) as error:
             reason = str(error)
         except RecursionError:
             reason = "nested too deeply"
-        except (pickle.PicklingError, RuntimeError, ValueError):  # changed meanwhile by another thread, or of no use
+        except Exception:  # changed meanwhile by another thread, or a type's own code
             reason = "it, or a part of it, cannot be pickled"
         try:
-            path, why = find_culprit(value, self._allowlist, self._limits.max_depth, self.proved)
-        except (RecursionError, RuntimeError):
+            path, why = find_culprit(value, self._allowlist, self._limits.max_depth, self._attempt)
+        except Exception:
             path, why = "$", ""
         raise EncodeError(f"{path}: {why or reason}")
+
+    def _attempt(self, value: object) -> None:
+        if self._surveyor.encode(value) is None:
+            self.proved(value)
 
     def proved(self, value: object) -> bytes | list[Piece]:
         """The pickle of a value that the decoder has accepted. Raises EncodeError, DecodeError, RecursionError."""
@@ -87,7 +92,7 @@ class Encoder:
         if kind is memoryview:
             return bytes, (pickle.PickleBuffer(item.toreadonly() if item.c_contiguous else item.tobytes()),)
         # Standard value types, and what the pickles of values name.
-        if kind in self._allowlist or (isinstance(item, type) and item in self._named):
+        if kind in self._allowlist or (issubclass(kind, type) and item in self._named):
             return NotImplemented
         if kind in self._kinds_of_functions and any(item == function for function in self._functions):
             return NotImplemented

@@ -2,8 +2,8 @@
 
 CPython's pickler hands 64 KiB of bytes or more to ``write`` as they are, outside of its frames, right after their
 opcode and length. They are kept: immutable ones as the very object, others copied, once, since what is being sent may
-change meanwhile. To prove such a message nobody has to read them, either: the vetting pass gets the message with a few
-bytes in their place, and the building pass one that takes them from a list (NEXT_BUFFER, PEP 574).
+change meanwhile. To prove such a message nobody has to read them, either: the vetting pass gets an outline, and the
+building pass a message that takes them from a list (NEXT_BUFFER, PEP 574).
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Final
 
 from sealwire.errors import LimitExceeded
 from sealwire.limits import FRAME_OVERHEAD, Limits
-from sealwire.pickling.opcodes import BINBYTES, BINBYTES8, BYTEARRAY8, FRAME, PROTO
+from sealwire.pickling.opcodes import BYTEARRAY8, FRAME, PROTO
+from sealwire.pickling.outline import Memory, stub
 
 Piece = bytes | bytearray
 
 _NEXT_BUFFER: Final = b"\x97"
-_BYTES: Final = frozenset((BINBYTES, BINBYTES8))
 
 
 class Gathering:
     """One message as it is written.
 
     pieces: the message. outline: the message for the vetting pass, without buffers. skeleton: the message for the
-    building pass, which takes them from elsewhere. buffers: the large bytes and bytearrays. aside: how many bytes each
-    of them has, by the offset in the outline of what is in its place.
+    building pass, which takes them from elsewhere. buffers: the large bytes and bytearrays. aside: the same by the
+    offset in the outline of what stands for each (:mod:`.outline`).
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -39,7 +39,7 @@ class Gathering:
         self.outline: list[Piece] = []
         self.skeleton: list[Piece] = []
         self.buffers: list[Piece] = []
-        self.aside: dict[int, int] = {}
+        self.aside: dict[int, Memory] = {}
         self._outlined = 0
 
     def write(self, data: bytes | memoryview | pickle.PickleBuffer) -> int:
@@ -73,18 +73,13 @@ class Gathering:
             raise LimitExceeded(f"max_string: {len(data)} bytes of one str or bytes go beyond the limit")
         piece = bytearray(data) if header[0] == BYTEARRAY8 else bytes(data)
         self.pieces.append(piece)
-        if header[0] == BYTEARRAY8:
-            stub = header[:1] + bytes(8)
-        elif header[0] in _BYTES:
-            # Not the same for any two, since they may be keys.
-            number = len(self.buffers).to_bytes(8, "little")
-            stub = bytes((BINBYTES8,)) + (8).to_bytes(8, "little") + number
-        else:
+        stands = stub(header[0])
+        if stands is None:
             self._outline(header + piece)
             self.skeleton += header, piece
             return
-        self.aside[self._outlined] = len(data)
-        self._outline(stub)
+        self.aside[self._outlined] = piece
+        self._outline(stands)
         self.buffers.append(piece)
         self.skeleton.append(_NEXT_BUFFER)
 

@@ -41,6 +41,16 @@ REBUILDS: Final = 4096
 
 Name = tuple[str, str]
 
+LEAVES: Final = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
+"""Types whose values are themselves from the start: nothing in them is to be resolved."""
+UNSETTLED: Final = object()
+"""What ``quick`` of a grant returns for what it has nothing to say of."""
+
+
+def unsettled(_: Any) -> Any:
+    """The ``quick`` of most grants."""
+    return UNSETTLED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
@@ -53,6 +63,7 @@ class Grant:
     each byte of its arguments, which calls can share: for what is made of it, or the time that it takes.
     ``load``: makes the checked value out of its parts; for NEW out of its state, if it was given one; for NEW_WITH and
     TAKES_STATE out of the tuple of arguments, and the state; for what is only named it is never called.
+    ``quick``: for NEW, makes the value out of a dict of leaves of which many like it were good before, or is UNSETTLED.
     """
 
     spelling: str
@@ -61,6 +72,7 @@ class Grant:
     load: Callable[..., Any]
     memory: int = 0
     stretch: int = 4
+    quick: Callable[..., Any] = unsettled
     members: tuple[tuple[Name, str], ...] = ()
     rebuilt: tuple[tuple[Name, Name], ...] = ()
 

@@ -37,6 +37,7 @@ _MAX_NAME: Final = 256
 _HEADERS: Final = {
     SHORT_BINUNICODE: 2, BINUNICODE: 5, BINUNICODE8: 9, SHORT_BINBYTES: 2, BINBYTES: 5, BINBYTES8: 9, BYTEARRAY8: 9,
 }  # fmt: skip
+NUMBERS: Final = frozenset((BININT1, BININT2, BININT, LONG1, BINFLOAT))
 _TEXTS: Final = frozenset((SHORT_BINUNICODE, BINUNICODE, BINUNICODE8))
 
 
@@ -63,10 +64,10 @@ class Rules:
 class Leaves:
     """The leaves of one message, each known by the offset of its opcode.
 
-    ``aside``: how many bytes a bytes or bytearray at an offset really has, whose bytes were taken out of the message.
+    ``aside``: the bytes of what stands at an offset without them (:mod:`.outline`).
     """
 
-    def __init__(self, data: bytes | memoryview, rules: Rules, aside: dict[int, int]) -> None:
+    def __init__(self, data: bytes, rules: Rules, aside: dict[int, Any]) -> None:
         self._aside = aside
         self._data = data
         self._rules = rules
@@ -75,14 +76,14 @@ class Leaves:
         """A value that is equal to the leaf, and has its hash."""
         data = self._data
         opcode = data[entry]
+        if opcode == LONG1:
+            return int.from_bytes(data[entry + 2 : entry + 2 + data[entry + 1]], "little", signed=True)
         if opcode == BININT1:
             return data[entry + 1]
         if opcode == BININT2:
             return data[entry + 1] | data[entry + 2] << 8
         if opcode == BININT:
             return integer(data[entry + 1 : entry + 5])
-        if opcode == LONG1:
-            return integer(data[entry + 2 : entry + 2 + data[entry + 1]])
         if opcode == LONG4:
             return integer(data[entry + 5 : entry + 5 + int.from_bytes(data[entry + 1 : entry + 5], "little")])
         if opcode == BINFLOAT:
@@ -96,6 +97,8 @@ class Leaves:
             return opcode == NEWTRUE
         if opcode == EMPTY_TUPLE:
             return ()
+        if entry in self._aside:
+            return bytes(self._aside[entry])
         start = entry + _HEADERS[opcode]
         piece = self._cut(start, start + int.from_bytes(data[entry + 1 : start], "little"))
         return piece if opcode in (SHORT_BINBYTES, BINBYTES, BINBYTES8) else piece.decode()
@@ -103,13 +106,13 @@ class Leaves:
     def _size(self, entry: int) -> int:
         """Bytes of a leaf that has a length; 0 for others."""
         if entry in self._aside:
-            return self._aside[entry]
+            return len(self._aside[entry])
         opcode = self._data[entry]
         width = _HEADERS.get(opcode, 2 if opcode == LONG1 else 5 if opcode == LONG4 else 0)
         return int.from_bytes(self._data[entry + 1 : entry + width], "little") if width else 0
 
     def _cut(self, start: int, stop: int) -> bytes:
-        return bytes(self._data[start:stop])
+        return self._data[start:stop]
 
     def _length(self, at: int, start: int) -> int:
         """The length of the str or bytes whose length field ends at ``start``."""
@@ -128,11 +131,7 @@ class Leaves:
         # A surrogate begins with this byte; as a rule there is none far and wide.
         horizon = max(stop, start + _SCAN)
         data = self._data
-        if isinstance(data, bytes):
-            found = data.find(b"\xed", start, horizon)
-        else:
-            found = bytes(data[start:horizon]).find(b"\xed")
-            found += start if found >= 0 else 0
+        found = data.find(b"\xed", start, horizon)
         if 0 <= found < stop:
             self._cut(start, stop).decode()
             return stop
@@ -155,7 +154,7 @@ class Leaves:
         return start + found
 
 
-def integer(data: bytes | memoryview) -> int:
+def integer(data: bytes) -> int:
     """The value of a little-endian two's complement."""
     return int.from_bytes(data, "little", signed=True)
 

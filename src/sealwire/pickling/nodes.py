@@ -24,7 +24,7 @@ from sealwire.pickling.grants import (
     UNHASHABLE,
 )
 from sealwire.pickling.keys import MANY_KEYS, KeyTable, check_few_keys
-from sealwire.pickling.leaves import Leaves, Rules, limit
+from sealwire.pickling.leaves import NUMBERS, Leaves, Rules, limit
 from sealwire.pickling.opcodes import (
     EMPTY_TUPLE,
     NAMES,
@@ -74,13 +74,17 @@ LARGE_KEY: Final = 64
 KEY_SHARE: Final = 16
 """The share of max_expanded_nodes that large keys may have: each is hashed by both passes, and compared."""
 
+MANY_SIGNATURES: Final = 256
+"""Lists of keys that are remembered as distinct; their hashes are a peer's to choose."""
+
+_REMEDY: Final = "; its adapter reads what encode writes: for plain pickles, give the class a __reduce__ with its parts"
 _ANY_CALL: Final = CALL | CALL_EMPTY | GETATTR | PHRASE_ENCODE | TAKES_FACTORY | REBUILDS
 
 
 class Nodes(Leaves):
     """The nodes of one message, what happens to them, and the bounds on them."""
 
-    def __init__(self, data: bytes | memoryview, rules: Rules, aside: dict[int, int] | None = None) -> None:
+    def __init__(self, data: bytes, rules: Rules, aside: dict[int, Any] | None = None) -> None:
         super().__init__(data, rules, {} if aside is None else aside)
         self._kinds: list[int] = []
         self._depths: list[int] = []
@@ -194,6 +198,7 @@ class Nodes(Leaves):
         if not self._rules.powers[number] & power:
             raise TypeNotAllowed(
                 f"{self._rules.spellings[number]} may not be used like this ({NAMES[opcode]} at byte {at})"
+                f"{_REMEDY if opcode == NEWOBJ and self._rules.powers[number] & CALL else ''}"
             )
         return number
 
@@ -312,7 +317,8 @@ class Nodes(Leaves):
             if signature in self._distinct:
                 return
             if self._short_and_distinct(keys):
-                self._distinct.add(signature)
+                if len(self._distinct) < MANY_SIGNATURES:
+                    self._distinct.add(signature)
                 return
         self._charge_keys(keys)
         made = [self._key(entry) for entry in keys]
@@ -328,8 +334,6 @@ class Nodes(Leaves):
 
     def _short_and_distinct(self, keys: list[int]) -> bool:
         data = self._data
-        if not isinstance(data, bytes):
-            return False
         texts = {data[k + 2 : k + 2 + data[k + 1]] for k in keys if k >= 0 and data[k] == SHORT_BINUNICODE}
         return len(texts) == len(keys)
 
@@ -343,6 +347,8 @@ class Nodes(Leaves):
 
     def _key(self, entry: int) -> Any:
         """A value that is equal to a key to be, and has its hash; for an object, one that nothing else is equal to."""
+        if entry >= 0 and self._data[entry] in NUMBERS:
+            return self._leaf_key(entry)  # is made faster than found
         if entry not in self._made:
             self._made[entry] = self._leaf_key(entry) if entry >= 0 else self._node_key(~entry)
         return self._made[entry]

@@ -27,6 +27,8 @@ SMALL: Final = 2048
 NOT_PLAIN: Final = object()
 """What :meth:`Plain.decode` returns for a message that has to go the long way."""
 
+LARGE: Final = 1 << 20
+"""Bytes of a pickle beyond which it is not made in passing."""
 _MEMORY: Final = 256
 """Bytes of memory that one byte of such a message can make, at most: an empty dict with its place in the memo."""
 _LONGEST: Final = 64
@@ -53,6 +55,7 @@ _MESSAGE: Final = re.compile(
     + rb")*+\.",  # STOP
     re.DOTALL,
 )
+_LONE: Final = b"\x80\x05B"  # PROTO 5, BINBYTES
 _NESTING: Final = (b"]", b"}", b"(", b"\x85", b"\x86", b"\x87")
 
 
@@ -63,29 +66,36 @@ class Plain:
         generous = (
             min(limits.max_nodes, limits.max_expanded_nodes, limits.max_string) >= SMALL
             and limits.max_memory >= SMALL * _MEMORY
-            and limits.max_integer_bits >= 32
         )
         self._size = min(SMALL, limits.max_frame - FRAME_OVERHEAD) if generous else 0
+        # The vetting pass would charge little more than the bytes themselves.
+        largest = min(limits.max_frame - FRAME_OVERHEAD, limits.max_string, limits.max_memory // 4)
+        self._largest = largest if generous else 0
         self._max_depth = limits.max_depth
         self._idle: list[_PlainPickler] = []
 
-    def encode(self, value: object) -> bytes | None:
-        """The pickle of a value, or None where it has to go the long way."""
+    def encode(self, value: object) -> tuple[bytes | None, bool]:
+        """The pickle of a value of plain data, and whether that can be sent as it is.
+
+        Where not, it has to go the long way; None where it is not plain data, or is large.
+        """
         # Making a pickler costs as much as its work on a small message. Taking one off a list and putting it back are
         # atomic, so that no two threads (and no value that is encoded while another one is) share it.
         try:
             pickler = self._idle.pop()
         except IndexError:
-            pickler = _PlainPickler(self._size)
+            pickler = _PlainPickler()
         data = pickler.dumps(value)
         if data is None:
-            return None  # and the pickler, which stopped half-way, is not used again
+            return None, False  # and the pickler, which stopped half-way, is not used again
         self._idle.append(pickler)
-        return data if _MESSAGE.fullmatch(data) and self._is_shallow(data) else None
+        return data, len(data) <= self._size and _MESSAGE.fullmatch(data) is not None and self._is_shallow(data)
 
     def decode(self, data: bytes) -> Any:
         """The value, or NOT_PLAIN where the message has to go the long way."""
-        if len(data) > self._size or _MESSAGE.fullmatch(data) is None or not self._is_shallow(data):
+        if len(data) > self._size:
+            return pickle.loads(data) if self._is_lone(data) else NOT_PLAIN  # noqa: S301 - one bytes, and nothing else
+        if _MESSAGE.fullmatch(data) is None or not self._is_shallow(data):
             return NOT_PLAIN
         try:
             value = pickle.loads(data)  # noqa: S301 - admitted: no opcode here names anything
@@ -93,6 +103,15 @@ class Plain:
         except Exception:  # the long way says what is wrong with it
             return NOT_PLAIN
         return value if same else NOT_PLAIN
+
+    def _is_lone(self, data: bytes) -> bool:
+        """Whether it is one large bytes alone: a file, an image."""
+        return (
+            data.startswith(_LONE)
+            and int.from_bytes(data[3:7], "little") == len(data) - 9
+            and data.endswith(b"\x94.")
+            and len(data) <= self._largest
+        )
 
     def _is_shallow(self, data: bytes) -> bool:
         # Each level of nesting takes one of these bytes and another one.
@@ -104,12 +123,12 @@ class _NotPlain(Exception):  # never seen outside
 
 
 class _PlainPickler(pickle.Pickler):
-    """Pickles small plain values, and stops at whatever is not plain data before any method of it runs."""
+    """Pickles plain values, and stops at whatever is not plain data before any method of it runs."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self) -> None:
         super().__init__(self, PROTOCOL)  # all of a file that it needs is write
-        self._size = size
-        self._data = b""
+        self._pieces: list[bytes] = []
+        self._left = LARGE
 
     def dumps(self, value: object) -> bytes | None:
         """The pickle, or None."""
@@ -118,14 +137,16 @@ class _PlainPickler(pickle.Pickler):
         except (_NotPlain, pickle.PicklingError, RecursionError, UnicodeEncodeError):
             return None
         self.clear_memo()
-        data, self._data = self._data, b""
-        return data
+        self._left = LARGE
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def write(self, data: bytes) -> int:
-        """The pickle, which comes in one piece if it is small."""
-        if self._data or len(data) > self._size:
+        """A part of the pickle, which comes in one if it is small."""
+        self._left -= len(data)
+        if self._left < 0:
             raise _NotPlain
-        self._data = data
+        self._pieces.append(data)
         return len(data)
 
     def reducer_override(self, _: Any) -> Any:

@@ -11,47 +11,14 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from fractions import Fraction
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from sealwire.errors import InvalidValue, MalformedPickle
+from sealwire.pickling.grants import LEAVES, UNSETTLED
 from sealwire.pickling.keys import check_built_keys
-
-LEAVES: Final = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
-
+from sealwire.pickling.stand_ins import Instance
 
 Methods = Mapping[type, Callable[["Resolver", Any], Any]]
-
-
-class Instance(list[Any]):
-    """Stands for an object that takes state: a list of its tuple of arguments, if it has any, and of its state."""
-
-    __slots__ = ()
-    __setstate__ = list.append  # at the speed of C
-    __hash__ = object.__hash__  # type: ignore[assignment]  # by identity, as a stand-in for a key must
-    __eq__ = object.__eq__
-    __ne__ = object.__ne__
-
-
-class _InstanceWith(Instance):
-    __slots__ = ()
-
-    def __new__(cls, *arguments: Any) -> Self:
-        made = super().__new__(cls)
-        made.append(arguments)
-        return made
-
-    def __init__(self, *_: Any) -> None:  # not list's, which takes items
-        pass
-
-
-def stand_in(load: Callable[..., Any]) -> type[Instance]:
-    """A class of stand-ins for instances that ``load`` makes out of their state, if they were given one."""
-    return type("StandIn", (Instance,), {"__slots__": (), "load": staticmethod(load)})
-
-
-def stand_in_with(load: Callable[..., Any]) -> type[Instance]:
-    """The same for what ``load`` makes out of the tuple of arguments, and the state."""
-    return type("StandInWith", (_InstanceWith,), {"__slots__": (), "load": staticmethod(load)})
 
 
 class Resolver:
@@ -75,9 +42,10 @@ class Resolver:
             return value
         identity = id(value)
         # Only what is part of the message has its id here, and all of that lives until the end.
-        if identity in self._done:
-            return self._done[identity]
-        made = self._done[identity] = method(self, value)
+        done = self._done
+        if identity in done:
+            return done[identity]
+        made = done[identity] = method(self, value)
         return made
 
     def _list(self, value: Any) -> Any:
@@ -147,8 +115,16 @@ class Resolver:
         if len(value) == 1:
             # As a rule the state is a dict, or the arguments are a tuple, of values that are themselves already.
             (part,) = value
-            inner = part.values() if type(part) is dict else part if type(part) is tuple else None
-            if inner is not None and LEAVES.issuperset(map(type, inner)):
+            if type(part) is dict:
+                made = value.quick(part)
+                if made is not UNSETTLED:
+                    return made
+                inner: Any = part.values()
+            elif type(part) is tuple:
+                inner = part
+            else:
+                return value.load(self.resolve(part))
+            if LEAVES.issuperset(map(type, inner)):
                 return value.load(part)
         return value.load(*[self.resolve(part) for part in value])
 

@@ -1,25 +1,36 @@
-"""The standard value types: what a message may say of each, and the checked constructor that makes it.
-
-Each ``load`` takes the parts that the type's own ``__reduce_ex__`` gives, and trusts none of them, as CPython's own
-constructors from raw state do (a datetime of the year 0 crashes the process when it is printed).
-"""
+"""The standard value types: what a message may say of each."""
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import fractions
-import functools
 import ipaddress
 import pathlib
-import re
-import uuid
-import zoneinfo
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, Final, NoReturn
+from collections.abc import Collection, Iterator
+from typing import Any, Final
 
-from sealwire.errors import InvalidValue, MalformedPickle
+from sealwire.pickling.constructors import (
+    Load,
+    defaultdict_loader,
+    ip_loader,
+    load_bytearray,
+    load_bytes,
+    load_complex,
+    load_counter,
+    load_date,
+    load_datetime,
+    load_decimal,
+    load_deque,
+    load_encode,
+    load_fraction,
+    load_ordered_dict,
+    load_time,
+    load_timedelta,
+    load_timezone,
+    load_uuid,
+    load_zone,
+    only_named,
+    path_loader,
+    set_loader,
+)
 from sealwire.pickling.grants import (
     CALL,
     CALL_EMPTY,
@@ -33,289 +44,11 @@ from sealwire.pickling.grants import (
     UNHASHABLE,
     Grant,
 )
-from sealwire.pickling.keys import check_built_keys
-
-MAX_DECIMAL_DIGITS: Final = 4300
-"""As many as CPython converts between int and str (PEP 670's ``int_max_str_digits``)."""
-MAX_DECIMAL_EXPONENT: Final = 6144
-"""Of IEEE 754 decimal128; ``Decimal('1e999999999')`` prints a gigabyte."""
-MAX_PATH: Final = 32_767
-"""Characters of a path: what Windows allows; Linux allows 4,096."""
-MAX_PATH_PARTS: Final = 1024
-MAX_IP: Final = 128
-"""Characters; IPv6 with a scope and a prefix length needs some 60, and a scope has no limit of its own."""
-MAX_DEQUE: Final = 2**31 - 1
 
 FACTORIES: Final[tuple[type, ...]] = (
     bool, bytearray, bytes, complex, dict, float, frozenset, int, list, set, str, tuple,
 )  # fmt: skip
 """What a defaultdict may have as its factory, besides None."""
-
-Load = Callable[..., Any]
-
-
-def _refuse(spelling: str, why: str) -> NoReturn:
-    raise InvalidValue(f"{spelling}: {why}")
-
-
-def _loads(spelling: str) -> Callable[[Load], Load]:
-    """What the type's own constructor raises on bad parts becomes an InvalidValue that names the type."""
-
-    def decorate(load: Load) -> Load:
-        @functools.wraps(load)
-        def checked(*parts: Any) -> Any:
-            try:
-                return load(*parts)
-            except (TypeError, ValueError, ArithmeticError, LookupError, OSError):
-                raise InvalidValue(f"{spelling}: its parts are not acceptable") from None
-
-        return checked
-
-    return decorate
-
-
-# Builtin types
-
-
-def _set_loader(kind: type[set[Any]] | type[frozenset[Any]], max_probes: int) -> Load:
-    @_loads(kind.__name__)
-    def load(items: Any) -> Any:
-        if type(items) is not list:
-            _refuse(kind.__name__, "its items are not a list")
-        check_built_keys(items, is_set=True, max_probes=max_probes)
-        made = kind(items)
-        if len(made) != len(items):
-            raise MalformedPickle("a key occurs twice in a dict or set")
-        return made
-
-    return load
-
-
-@_loads("bytes")
-def _bytes(content: Any = b"") -> bytes:
-    if type(content) is not bytes:
-        _refuse("bytes", "its content is not bytes")
-    return content
-
-
-@_loads("bytes")
-def _encode(text: str, _: str) -> bytes:
-    return text.encode("latin-1")
-
-
-@_loads("bytearray")
-def _bytearray(content: Any = b"") -> bytearray:
-    if type(content) is not bytes:
-        _refuse("bytearray", "its content is not bytes")
-    return bytearray(content)
-
-
-@_loads("complex")
-def _complex(real: Any, imag: Any) -> complex:
-    if not type(real) is type(imag) is float:
-        _refuse("complex", "its parts are not floats")
-    return complex(real, imag)
-
-
-# datetime and zoneinfo
-
-
-def _check_tz(spelling: str, tz: Any) -> None:
-    if tz is not None and type(tz) is not datetime.timezone and type(tz) is not zoneinfo.ZoneInfo:
-        _refuse(spelling, "its tzinfo is neither a timezone nor a ZoneInfo")
-
-
-@_loads("datetime.datetime")
-def _datetime(state: Any, tz: Any = None) -> datetime.datetime:
-    _check_tz("datetime.datetime", tz)
-    if type(state) is not bytes or len(state) != 10:
-        _refuse("datetime.datetime", "its state is not 10 bytes")
-    # Two bytes of year, month with fold in its top bit, day, hour, minute, second, three bytes of microsecond.
-    return datetime.datetime(
-        state[0] << 8 | state[1], state[2] & 127, state[3], state[4], state[5], state[6],
-        state[7] << 16 | state[8] << 8 | state[9], tz, fold=state[2] >> 7,
-    )  # fmt: skip
-
-
-@_loads("datetime.date")
-def _date(state: Any) -> datetime.date:
-    if type(state) is not bytes or len(state) != 4:
-        _refuse("datetime.date", "its state is not 4 bytes")
-    return datetime.date(state[0] << 8 | state[1], state[2], state[3])
-
-
-@_loads("datetime.time")
-def _time(state: Any, tz: Any = None) -> datetime.time:
-    _check_tz("datetime.time", tz)
-    if type(state) is not bytes or len(state) != 6:
-        _refuse("datetime.time", "its state is not 6 bytes")
-    return datetime.time(
-        state[0] & 127, state[1], state[2], state[3] << 16 | state[4] << 8 | state[5], tz, fold=state[0] >> 7
-    )
-
-
-@_loads("datetime.timedelta")
-def _timedelta(days: Any, seconds: Any, microseconds: Any) -> datetime.timedelta:
-    if not type(days) is type(seconds) is type(microseconds) is int:
-        _refuse("datetime.timedelta", "its parts are not integers")
-    if not (abs(days) <= 999_999_999 and 0 <= seconds < 86_400 and 0 <= microseconds < 1_000_000):
-        _refuse("datetime.timedelta", "its parts are out of range")
-    return datetime.timedelta(days, seconds, microseconds)
-
-
-@_loads("datetime.timezone")
-def _timezone(offset: Any, *name: Any) -> datetime.timezone:
-    if type(offset) is not datetime.timedelta or len(name) > 1 or not all(type(each) is str for each in name):
-        _refuse("datetime.timezone", "its parts are not a timedelta and a str")
-    return datetime.timezone(offset, *name)
-
-
-_PREFIX: Final = re.compile(r"/(?:0|[1-9][0-9]{0,2})\Z", re.ASCII)
-
-
-@functools.cache
-def _zones() -> frozenset[str]:
-    # Not when the module is imported: it walks the whole time zone database.
-    return frozenset(zoneinfo.available_timezones())
-
-
-@_loads("zoneinfo.ZoneInfo")
-def _zone(key: Any, from_cache: Any) -> zoneinfo.ZoneInfo:
-    if type(key) is not str or key not in _zones() or type(from_cache) not in (bool, int):
-        _refuse("zoneinfo.ZoneInfo", "there is no such time zone on this host")
-    return zoneinfo.ZoneInfo(key)
-
-
-# Numbers and identifiers
-
-
-def _decimal_context() -> decimal.Context:
-    """Of our own, so that what the program's context says changes nothing, and nothing changes it."""
-    return decimal.Context(traps=[decimal.InvalidOperation], capitals=1)
-
-
-@_loads("decimal.Decimal")
-def _decimal(text: Any) -> decimal.Decimal:
-    if type(text) is not str or len(text) > MAX_DECIMAL_DIGITS + 20 or not text.isascii():
-        _refuse("decimal.Decimal", f"not the text of a number of at most {MAX_DECIMAL_DIGITS} digits")
-    context = _decimal_context()
-    value = decimal.Decimal(text, context)
-    if value.is_snan():
-        _refuse("decimal.Decimal", "a signalling NaN")
-    parts = value.as_tuple()
-    if len(parts.digits) > MAX_DECIMAL_DIGITS:
-        _refuse("decimal.Decimal", f"more than {MAX_DECIMAL_DIGITS} digits")
-    exponent = parts.exponent
-    if isinstance(exponent, int) and (
-        abs(exponent) > MAX_DECIMAL_EXPONENT or abs(value.adjusted()) > MAX_DECIMAL_EXPONENT
-    ):
-        _refuse("decimal.Decimal", f"an exponent over {MAX_DECIMAL_EXPONENT}")
-    if context.to_sci_string(value) not in (text, text.replace("e", "E")):  # small where the sender's context says so
-        _refuse("decimal.Decimal", "not in the form that Decimal prints")
-    return value
-
-
-@_loads("fractions.Fraction")
-def _fraction(numerator: Any, denominator: Any) -> fractions.Fraction:
-    if not type(numerator) is type(denominator) is int or denominator <= 0:
-        _refuse("fractions.Fraction", "its parts are not an integer and a positive integer")
-    value = fractions.Fraction(numerator, denominator)
-    if value.denominator != denominator:
-        _refuse("fractions.Fraction", "not in lowest terms")
-    return value
-
-
-@_loads("uuid.UUID")
-def _uuid(*states: Any) -> uuid.UUID:
-    state = states[0]
-    if type(state) is not dict or not {"int"} <= state.keys() <= {"int", "is_safe"}:
-        _refuse("uuid.UUID", "its state has other fields")
-    number, safe = state["int"], state.get("is_safe", uuid.SafeUUID.unknown.value)
-    if type(number) is not int or (safe is not None and type(safe) is not int):
-        _refuse("uuid.UUID", "its state has other types")
-    return uuid.UUID(int=number, is_safe=uuid.SafeUUID(safe))
-
-
-def _path_loader(cls: type[pathlib.PurePath]) -> Load:
-    spelling = f"pathlib.{cls.__name__}"
-
-    @_loads(spelling)
-    def load(*parts: Any) -> pathlib.PurePath:
-        if len(parts) > MAX_PATH_PARTS or not all(type(part) is str for part in parts):
-            _refuse(spelling, f"its parts are not at most {MAX_PATH_PARTS} str")
-        if len(parts) + sum(part.count("/") + part.count("\\") for part in parts) > MAX_PATH_PARTS:
-            _refuse(spelling, f"it has more than {MAX_PATH_PARTS} parts")
-        if sum(map(len, parts)) > MAX_PATH:
-            _refuse(spelling, f"longer than {MAX_PATH} characters")
-        return cls(*parts)
-
-    return load
-
-
-def _ip_loader(cls: Any) -> Load:
-    spelling = f"ipaddress.{cls.__name__}"
-    # An address is given as an int or, where it may have a scope, as a str; a network or interface as a str.
-    forms = (int, str) if issubclass(cls, ipaddress.IPv4Address | ipaddress.IPv6Address) else (str,)
-
-    @_loads(spelling)
-    def load(value: Any) -> Any:
-        if type(value) not in forms or (type(value) is str and len(value) > MAX_IP):
-            _refuse(spelling, "not given as an address")
-        # The ipaddress module keeps every spelling of a prefix length for good, zeros in front of it and all.
-        if type(value) is str and "/" in value and not _PREFIX.search(value):
-            _refuse(spelling, "a prefix length that is no plain number")
-        return cls(value)
-
-    return load
-
-
-# Containers of the standard library: made empty, filled by the message
-
-
-@_loads("collections.OrderedDict")
-def _ordered_dict() -> OrderedDict[Any, Any]:
-    return OrderedDict()
-
-
-@_loads("collections.deque")
-def _deque(items: Any = (), maxlen: Any = None) -> deque[Any]:
-    if type(items) is not tuple or items:
-        _refuse("collections.deque", "made with items in it")
-    if maxlen is not None and (type(maxlen) is not int or not 0 <= maxlen <= MAX_DEQUE):
-        _refuse("collections.deque", "its maxlen is not a length")
-    return deque(maxlen=maxlen)
-
-
-@_loads("collections.Counter")
-def _counter(counts: Any) -> Counter[Any]:
-    if type(counts) is not dict:
-        _refuse("collections.Counter", "its counts are not a dict")
-    made: Counter[Any] = Counter()
-    dict.update(made, counts)  # Counter's own would count the keys' repetitions
-    return made
-
-
-def _defaultdict_loader(factories: dict[Any, type]) -> Load:
-    @_loads("collections.defaultdict")
-    def load(factory: Any = None) -> defaultdict[Any, Any]:
-        # The argument is what the table gave for the factory's name: its loader, or the stand-in for that.
-        if type(factory) is functools.partial:
-            (factory,) = factory.args
-        return defaultdict(None if factory is None else factories[factory])
-
-    return load
-
-
-def only_named(name: str) -> Load:
-    """What a name stands for that may be named but not called."""
-
-    def load(*_: Any) -> NoReturn:
-        _refuse(name, "may be named but not called")
-
-    return load
-
-
-# The table
 
 
 def standard_grants(max_probes: int, off: Collection[type] = ()) -> Iterator[Grant]:
@@ -326,11 +59,11 @@ def standard_grants(max_probes: int, off: Collection[type] = ()) -> Iterator[Gra
 
 def _all_grants(max_probes: int) -> Iterator[Grant]:
     loaders: dict[type, tuple[int, Load]] = {
-        set: (CALL | UNHASHABLE, _set_loader(set, max_probes)),
-        frozenset: (CALL, _set_loader(frozenset, max_probes)),
-        bytes: (CALL | CALL_EMPTY, _bytes),
-        bytearray: (CALL | CALL_EMPTY | UNHASHABLE, _bytearray),
-        complex: (CALL, _complex),
+        set: (CALL | UNHASHABLE, set_loader(set, max_probes)),
+        frozenset: (CALL, set_loader(frozenset, max_probes)),
+        bytes: (CALL | CALL_EMPTY, load_bytes),
+        bytearray: (CALL | CALL_EMPTY | UNHASHABLE, load_bytearray),
+        complex: (CALL, load_complex),
     }
     factories: dict[Any, type] = {}
     for cls in FACTORIES:
@@ -345,25 +78,29 @@ def _all_grants(max_probes: int) -> Iterator[Grant]:
             stretch=0 if cls is bytes else 4,
         )
     yield Grant(spelling="getattr", names=_builtin("getattr"), powers=GETATTR, load=only_named("getattr"))
-    yield Grant(spelling="_codecs.encode", names=(("_codecs", "encode"),), powers=PHRASE_ENCODE, load=_encode)
+    yield Grant(spelling="_codecs.encode", names=(("_codecs", "encode"),), powers=PHRASE_ENCODE, load=load_encode)
     yield _plain("zoneinfo", "ZoneInfo", only_named("zoneinfo.ZoneInfo"), powers=0)
     yield Grant(
         spelling="zoneinfo.ZoneInfo",
         names=(),
         members=((("zoneinfo", "ZoneInfo"), "_unpickle"),),
         powers=CALL,
-        load=_zone,
+        load=load_zone,
         memory=4096,
     )
 
     for name, load in {
-        "datetime": _datetime, "date": _date, "time": _time, "timedelta": _timedelta, "timezone": _timezone,
-    }.items():  # fmt: skip
+        "datetime": load_datetime,
+        "date": load_date,
+        "time": load_time,
+        "timedelta": load_timedelta,
+        "timezone": load_timezone,
+    }.items():
         yield _plain("datetime", name, load)
     # Time, too: for a greatest common divisor, and for counting digits.
-    yield _plain("decimal", "Decimal", _decimal, memory=128, stretch=64)
-    yield _plain("fractions", "Fraction", _fraction, memory=128, stretch=64)
-    yield _plain("uuid", "UUID", _uuid, powers=NEW, memory=256)
+    yield _plain("decimal", "Decimal", load_decimal, memory=128, stretch=64)
+    yield _plain("fractions", "Fraction", load_fraction, memory=128, stretch=64)
+    yield _plain("uuid", "UUID", load_uuid, powers=NEW, memory=256)
 
     for path in (pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())):
         yield Grant(
@@ -371,21 +108,19 @@ def _all_grants(max_probes: int) -> Iterator[Grant]:
             # CPython 3.13 writes the private name.
             names=(("pathlib", path.__name__), ("pathlib._local", path.__name__)),
             powers=CALL | CALL_EMPTY,
-            load=_path_loader(path),
+            load=path_loader(path),
             memory=1024,
             stretch=64,
         )
     for family in ("IPv4", "IPv6"):
         for what in ("Address", "Network", "Interface"):
             cls = getattr(ipaddress, family + what)
-            yield _plain("ipaddress", cls.__name__, _ip_loader(cls), memory=1024)
+            yield _plain("ipaddress", cls.__name__, ip_loader(cls), memory=1024)
 
-    yield _container("OrderedDict", _ordered_dict, CALL_EMPTY | TAKES_PAIRS, memory=512)
-    yield _container("deque", _deque, CALL | CALL_EMPTY | TAKES_ITEMS, memory=768)
-    yield _container("Counter", _counter, CALL, memory=512)
-    yield _container(
-        "defaultdict", _defaultdict_loader(factories), CALL_EMPTY | TAKES_FACTORY | TAKES_PAIRS, memory=320
-    )
+    yield _container("OrderedDict", load_ordered_dict, CALL_EMPTY | TAKES_PAIRS, memory=512)
+    yield _container("deque", load_deque, CALL | CALL_EMPTY | TAKES_ITEMS, memory=768)
+    yield _container("Counter", load_counter, CALL, memory=512)
+    yield _container("defaultdict", defaultdict_loader(factories), CALL_EMPTY | TAKES_FACTORY | TAKES_PAIRS, memory=320)
 
 
 _SET_MEMORY: Final = 320

@@ -6,7 +6,7 @@ import io
 import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle, TypeNotAllowed
 from sealwire.limits import FRAME_OVERHEAD, Limits
@@ -27,11 +27,10 @@ from sealwire.pickling.grants import (
 )
 from sealwire.pickling.leaves import Rules
 from sealwire.pickling.nodes import FOUND_INSTANCES, FOUND_OBJECT_KEYS
-from sealwire.pickling.resolve import Resolver, methods, stand_in, stand_in_with
+from sealwire.pickling.outline import LARGE, Memory, outline
+from sealwire.pickling.resolve import Resolver, methods
+from sealwire.pickling.stand_ins import stand_in, stand_in_with
 from sealwire.pickling.vet import Vetting
-
-LARGE: Final = 65_536
-"""Bytes from which on a message in a mutable buffer is read where it is; a smaller one is copied first."""
 
 _Names = dict[tuple[str, str], Callable[..., Any]]
 
@@ -94,11 +93,13 @@ class Decoder:
         except TypeError:
             raise InvalidValue("a key that is not hashable") from None
 
-    def check(self, data: bytes | memoryview, aside: dict[int, int] | None = None) -> int:
+    def check(self, data: bytes | memoryview, aside: dict[int, Memory] | None = None) -> int:
         """Vet a message, or an outline with what it lacks; return what was found, build nothing. Raises DecodeError."""
         if len(data) > self._max_size:
             raise LimitExceeded(f"max_frame: the message has {len(data)} bytes, {self._max_size} are allowed")
         try:
+            if isinstance(data, memoryview):
+                data, aside = outline(data, self._limits.max_string)
             return Vetting(data, self._rules, aside).run()
         except RecursionError:
             raise LimitExceeded("max_depth: nested too deeply for what is left of Python's stack") from None
@@ -110,7 +111,7 @@ def _stand_ins(grant: Grant) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """What a name stands for where values may be made directly, and where calls must stay inert until the end."""
     load = grant.load
     if grant.powers & (NEW | NEW_WITH | TAKES_STATE):
-        cls = stand_in(load) if grant.powers & NEW else stand_in_with(load)
+        cls = stand_in(load, grant.quick) if grant.powers & NEW else stand_in_with(load)
         return cls, cls
     if grant.powers & (TAKES_ITEMS | TAKES_PAIRS | PHRASE_ENCODE):
         # Containers that the message fills, which are not hashable; and bytes, which are vetted as keys.

@@ -111,6 +111,7 @@ class Vetting(Nodes):
         numbers = self._numbers
         powers = rules.powers
         widths = WIDTHS
+        distinct = self._distinct
         stack: list[int] = []
         memo: list[int] = []
         # For each open mark: the height of the stack below the one before it, and the count of nodes pushed until then.
@@ -119,7 +120,7 @@ class Vetting(Nodes):
         floor = 0
         count = 0
         again = 0  # nodes pushed from the memo; with len(kinds) the count of nodes pushed
-        memory = TEXT_MEMORY * (size + sum(self._aside.values()))
+        memory = TEXT_MEMORY * (size + sum(map(len, self._aside.values())))
         clean = 0  # no lone surrogate before this offset
         framed = False
         end = size  # of the frame, or of the message
@@ -177,12 +178,15 @@ class Vetting(Nodes):
                     else:
                         stack[-1] = self._new(stack[-1], entry, i)
                     i += 1
+                    if data[i] == MEMOIZE:
+                        memo.append(stack[-1])
+                        i += 1
                 elif opcode == BUILD:
                     if len(stack) - floor < 2:
                         raise IndexError
                     entry = stack.pop()
                     node = ~stack[-1]
-                    if node < 0 or not self._takes_state(node):
+                    if node < 0 or (kinds[node] != INSTANCE_NODE and not self._takes_state(node)):
                         raise self._no_change(node, opcode, i)
                     if entry < 0 and kinds[~entry] == DICT_NODE and depths[~entry] < rules.max_depth:
                         # The same as _take does, for what nearly all states are.
@@ -247,7 +251,10 @@ class Vetting(Nodes):
                     weights[node] += pairs
                     if items is not None:
                         self._take(items, node, opcode, i)
-                    self._add_keys(node, keys, False)
+                    if tuple(keys) in distinct and node not in self._keys:
+                        self._keys[node] = keys  # as _add_keys does, for what nearly all dicts of records are
+                    else:
+                        self._add_keys(node, keys, False)
                 elif kinds[node] != DICT_NODE:
                     # CPython's pickler ends a dict of a multiple of 1,000 items with an empty batch; nothing else.
                     raise MalformedPickle(f"an empty batch (SETITEMS at byte {i})")
@@ -262,6 +269,16 @@ class Vetting(Nodes):
                 if memory + self._memory > max_memory:
                     raise limit("max_memory", opcode, i)
                 i += 1
+                # What as a rule comes next, without another turn; a frame never ends in between.
+                if data[i] == MEMOIZE:
+                    memo.append(stack[-1])
+                    i += 1
+                    if data[i] == MARK:
+                        floors.append(floor)
+                        counts.append(count)
+                        floor = len(stack)
+                        count = len(kinds) + again
+                        i += 1
             elif opcode == EMPTY_LIST:
                 stack.append(~len(kinds))
                 kinds.append(LIST_NODE)
@@ -272,6 +289,16 @@ class Vetting(Nodes):
                 if memory + self._memory > max_memory:
                     raise limit("max_memory", opcode, i)
                 i += 1
+                # What as a rule comes next, without another turn; a frame never ends in between.
+                if data[i] == MEMOIZE:
+                    memo.append(stack[-1])
+                    i += 1
+                    if data[i] == MARK:
+                        floors.append(floor)
+                        counts.append(count)
+                        floor = len(stack)
+                        count = len(kinds) + again
+                        i += 1
             elif opcode == APPENDS:
                 length = len(stack) - floor
                 items = stack[floor:] if len(kinds) + again != count else None

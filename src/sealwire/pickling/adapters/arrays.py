@@ -15,11 +15,12 @@ from typing import Any, Final
 import numpy
 
 from sealwire.errors import ConfigurationError, EncodeError, InvalidValue, TypeNotAllowed
-from sealwire.pickling.adapters.adapter import MISSING, Adapter, built, spelling
+from sealwire.pickling.adapters.adapter import Adapter, spelling
 from sealwire.pickling.adapters.dtypes import DTYPES, SCALARS, dtype_grant, has_gaps, is_plain, is_shape
+from sealwire.pickling.adapters.record import MISSING, built
 from sealwire.pickling.annotations import Types
+from sealwire.pickling.constructors import only_named
 from sealwire.pickling.grants import CALL, DEFERRED, REBUILDS, TAKES_STATE, UNHASHABLE, Grant, Name
-from sealwire.pickling.standard import only_named
 
 np: Any = numpy
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from sealwire.errors import InvalidValue
-from sealwire.pickling.adapters.adapter import Adapter, built
+from sealwire.pickling.adapters.adapter import Adapter
+from sealwire.pickling.adapters.record import built
 from sealwire.pickling.annotations import Types
 from sealwire.pickling.grants import CALL, CALL_EMPTY, DEFERRED, Grant
 

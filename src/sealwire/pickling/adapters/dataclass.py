@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError, InvalidValue
-from sealwire.pickling.adapters.adapter import MISSING, Adapter, Load, Record, spelling
+from sealwire.pickling.adapters.adapter import Adapter, spelling
+from sealwire.pickling.adapters.record import MISSING, Load, Record
 from sealwire.pickling.annotations import Types, hints
 from sealwire.pickling.grants import NEW, Grant
 
@@ -64,7 +65,10 @@ class DataclassAdapter(Adapter):
                 return record.make(())
             raise InvalidValue(f"{where}: not exactly its declared fields")
 
-        yield self.grant(NEW, load)
+        if names and not (cached or by_position or with_slots):
+            yield self.grant(NEW, record.make_from, quick=record.make_settled)
+        else:
+            yield self.grant(NEW, load)
 
     def _constructor(self) -> Load:
         cls: Load = self.cls

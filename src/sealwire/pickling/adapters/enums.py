@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError, InvalidValue
-from sealwire.pickling.adapters.adapter import Adapter, built, spelling
+from sealwire.pickling.adapters.adapter import Adapter, spelling
+from sealwire.pickling.adapters.record import built
 from sealwire.pickling.annotations import Types
-from sealwire.pickling.grants import CALL, DEFERRED, Grant
-from sealwire.pickling.resolve import LEAVES
+from sealwire.pickling.grants import CALL, DEFERRED, LEAVES, Grant
 
 MAX_COMBINATIONS: Final = 4096
 """Combinations of flags of one type that messages may bring into being. CPython keeps each for ever, since flags are
@@ -24,8 +23,6 @@ class EnumAdapter(Adapter):
 
     def __init__(self, cls: Any) -> None:
         super().__init__(cls)
-        if cls.__reduce_ex__ is not enum.Enum.__reduce_ex__:
-            raise ConfigurationError(f"{spelling(cls)} has a __reduce_ex__ of its own; register an adapter")
         if not len(cls):
             raise ConfigurationError(f"{spelling(cls)} has no members")
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError, InvalidValue
-from sealwire.pickling.adapters.adapter import MISSING, Adapter, built, spelling
-from sealwire.pickling.annotations import Check, Mismatch, Types, hints
+from sealwire.pickling.adapters.adapter import Adapter, spelling
+from sealwire.pickling.adapters.record import MISSING, built
+from sealwire.pickling.annotations import Types, hints
+from sealwire.pickling.checks import Check, Mismatch
 from sealwire.pickling.grants import CALL, CALL_EMPTY, TAKES_STATE, Grant
 
 MAX_ARGUMENTS: Final = 64

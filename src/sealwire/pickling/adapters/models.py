@@ -9,7 +9,8 @@ from typing import Any, Final
 import pydantic
 
 from sealwire.errors import ConfigurationError, InvalidValue
-from sealwire.pickling.adapters.adapter import MISSING, Adapter, built, spelling
+from sealwire.pickling.adapters.adapter import Adapter, spelling
+from sealwire.pickling.adapters.record import MISSING, built
 from sealwire.pickling.annotations import Types
 from sealwire.pickling.grants import NEW, Grant
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sealwire.errors import InvalidValue
-from sealwire.pickling.adapters.adapter import MISSING, Adapter, Record, spelling
+from sealwire.pickling.adapters.adapter import Adapter, spelling
+from sealwire.pickling.adapters.record import MISSING, Record
 from sealwire.pickling.annotations import Types, hints
 from sealwire.pickling.grants import NEW_WITH, Grant
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sealwire.errors import InvalidValue
-from sealwire.pickling.adapters.adapter import MISSING, Adapter, Record, names_of, spelling
+from sealwire.pickling.adapters.adapter import Adapter, names_of, spelling
+from sealwire.pickling.adapters.record import MISSING, Record
 from sealwire.pickling.annotations import Types, hints
 from sealwire.pickling.grants import CALL, CALL_EMPTY, DEFERRED, REBUILDS, Grant
 
