@@ -29,7 +29,7 @@ from sealwire.tls.credential_set import CredentialSet
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Closed, Established, Event, Faulted, Ponged, Rejected, Reply
-from sealwire.wire.frames import Payload, RejectCode, VerifiedPayload
+from sealwire.wire.frames import CloseCode, Payload, RejectCode, VerifiedPayload
 
 logger = logging.getLogger("sealwire.client")
 
@@ -105,6 +105,7 @@ class ClientChannel(Channel):
             reason = self._standing.stale() if lapse is None else lapse.reason
             if reason is not None:
                 logger.info("a connection to %s is not used any more: %s", self.peer, reason)
+                self._protocol.close(CloseCode.DONE)
                 return False
         if not self._filled and not self._input.poll(0):
             return not self.ended  # as a rule
