@@ -54,9 +54,14 @@ class TestInit:
         before = Path("certs/ca.key").read_bytes(), Path("certs/ca.pem").read_bytes()
         assert "--force" in ca("certs", "init", status=1).stderr
         assert (Path("certs/ca.key").read_bytes(), Path("certs/ca.pem").read_bytes()) == before
-        ca("certs", "init", "--force")
+        output = ca("certs", "init", "--force").stdout
         assert Path("certs/ca.key").read_bytes() != before[0]
-        assert sorted(os.listdir("certs")) == [".gitignore", "ca.key", "ca.pem"]
+        kept = sorted(set(os.listdir("certs")) - {".gitignore", "ca.key", "ca.pem"})
+        assert [Path("certs", name).read_bytes() for name in kept] == list(before)
+        assert [mode(f"certs/{name}") for name in kept] == [0o600, 0o644]
+        assert all(f"kept certs/{name}: " in output for name in kept)
+        assert "ca.key.2" in kept[0]
+        assert len(json.loads(ca("certs", "list", "--json").stdout)) == 1, "what was kept is not listed"
 
     def test_leaves_a_lone_trust_anchor_alone(self, run: Run) -> None:
         Path("certs").mkdir()

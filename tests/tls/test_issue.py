@@ -6,12 +6,12 @@ import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -228,10 +228,17 @@ class TestReadingBack:
         with pytest.raises(ConfigurationError, match="encrypted"):
             Issuer.from_pem(ca.cert_pem, locked)
 
-    def test_refuses_rsa(self, ca: Issuer) -> None:
-        key = rsa.generate_private_key(65537, 2048)
+    @pytest.mark.parametrize(
+        ("key", "why"),
+        [
+            (rsa.generate_private_key(65537, 1024), "too weak"),
+            (ec.generate_private_key(ec.SECP256K1()), "no signatures on the curve"),
+            (ed448.Ed448PrivateKey.generate(), "must be an elliptic-curve, Ed25519 or RSA key"),
+        ],
+    )
+    def test_refuses_keys_that_are_of_no_use(self, ca: Issuer, key: Any, why: str) -> None:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        with pytest.raises(ConfigurationError, match="elliptic-curve"):
+        with pytest.raises(ConfigurationError, match=why):
             Issuer.from_pem(ca.cert_pem, pem)
 
     def test_refuses_garbage_and_does_not_repeat_it(self, ca: Issuer) -> None:

@@ -119,9 +119,12 @@ class ServerChannel(Channel):
         if self._protocol.unanswered >= MAX_UNANSWERED:
             raise InvalidState(f"{MAX_UNANSWERED} requests are unanswered; answer them before the next one")
         # Only a request keeps a connection from being idle; a ping asks whether it still stands.
-        idle = monotonic() + self._limits.idle_timeout
+        now = monotonic()
+        idle = now + self._limits.idle_timeout
+        if now >= self._standing.next_look and self._lapsed():
+            return None
         while True:
-            event = None if self._lapsed() else self._next_event(idle)
+            event = self._next_event(idle)
             if event is None or isinstance(event, Closed):
                 return None
             if not self._promoted and self._protocol.authenticated:
@@ -141,7 +144,7 @@ class ServerChannel(Channel):
     def send_reply(self, request: int, payload: Payload) -> None:
         """Answer a request; FAULT 18 where the payload is over the client's cap. Raises ConnectionClosed,
         DeadlineExceeded, InvalidState, PayloadTooLarge."""
-        if self._lapsed(at_once=True):
+        if monotonic() >= self._standing.next_look and self._lapsed(at_once=True):
             raise ConnectionClosed("the connection was ended before the reply, which was dropped")
         try:
             self._protocol.send_reply(request, payload)

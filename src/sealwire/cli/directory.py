@@ -25,6 +25,12 @@ def prepare(directory: Path) -> None:
         write_files([NewFile(directory / ".gitignore", _GITIGNORE, PUBLIC)])
 
 
+def report_kept(paths: list[Path]) -> None:
+    """Say where the files are that were replaced."""
+    for path in paths:
+        click.echo(f"kept {printable(path)}: what was there before; remove it when nobody needs it any more")
+
+
 def report_written(path: Path, what: str) -> None:
     """Say that a file was written, and with what mode."""
     mode = stat.S_IMODE(path.stat().st_mode)

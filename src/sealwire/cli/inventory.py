@@ -61,7 +61,12 @@ def inventory(directory: Path) -> list[Row]:
     return [row for path in paths for row in _rows(path, anchors)]
 
 
-def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+def rows_of(path: Path) -> list[Row]:
+    """Those of one file, whoever issued them. Raises OSError."""
+    return _rows(path, [])
+
+
+def names_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> tuple[str, ...]:
     """The subject alternative names as entries of a peer list. Raises ValueError for a broken extension."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -96,7 +101,7 @@ def _content(path: Path) -> bytes:
 
 
 def _row(path: Path, certificate: x509.Certificate, anchors: list[x509.Certificate]) -> Row:
-    kind = _kind(certificate)
+    kind = kind_of(certificate)
     return Row(
         file=path.name,
         kind=kind,
@@ -111,7 +116,8 @@ def _row(path: Path, certificate: x509.Certificate, anchors: list[x509.Certifica
     )
 
 
-def _kind(certificate: x509.Certificate) -> str:
+def kind_of(certificate: x509.Certificate) -> str:
+    """``CA``, ``server``, ``client``, ``peer`` (both) or ``other``."""
     extensions = certificate.extensions
     try:
         if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:

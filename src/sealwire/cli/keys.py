@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from sealwire.cli.console import print_fields, print_json, print_table, printable
-from sealwire.cli.directory import DEFAULT, prepare, report_written
+from sealwire.cli.directory import DEFAULT, prepare, report_kept, report_written
 from sealwire.errors import ConfigurationError
 from sealwire.keyring import Keyring
 from sealwire.tls.files import PRIVATE, NewFile, locked, write_files
@@ -85,7 +85,7 @@ def new(*, key_id: str | None, not_before: datetime | None, days: int | None, id
         )
         content = _append(text if text is not None else _HEADER, key)
         changed = Keyring.from_toml(content, source=str(path))  # never write what could not be read back
-        write_files([NewFile(path, content.encode(), mode)], replace=text is not None)
+        report_kept(write_files([NewFile(path, content.encode(), mode)], replace=text is not None, keep=True))
     report_written(path, f"key {key.id!r} added, {len(changed)} in all" if ring else f"key {key.id!r}")
     print_fields(
         [("valid from", _moment(key.not_before)), ("until", _moment(key.not_after)), ("for", identity or "everybody")]

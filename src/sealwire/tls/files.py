@@ -8,6 +8,8 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,14 +25,15 @@ class NewFile(NamedTuple):
     mode: int
 
 
-def write_files(files: Iterable[NewFile], *, replace: bool = False) -> None:
+def write_files(files: Iterable[NewFile], *, replace: bool = False, keep: bool = False) -> list[Path]:
     """Write files that belong together, in existing directories, and have them on the disk when this returns.
 
     Each is created exclusively, with its final mode and without following a symbolic link. If one cannot be created,
     those made before are removed, so that there are all or none.
 
     replace: put them in the place of files of those names. All are complete under temporary names first, then renamed:
-    at any moment a name stands for the old file or the new one, whole.
+    at any moment a name stands for the old file or the new one, whole. keep: keep the old ones beside them, under their
+    names and the time at which they were written; returns these.
 
     Raises FileExistsError without ``replace``, PermissionError where with it the old file is another user's, and every
     other OSError of the calls beneath.
@@ -41,10 +44,13 @@ def write_files(files: Iterable[NewFile], *, replace: bool = False) -> None:
             _check_owner(file.path)
     names = [_temporary(file.path) if replace else file.path for file in wanted]
     made: list[Path] = []
+    kept: list[Path] = []
     try:
         for name, file in zip(names, wanted, strict=True):
             _create(name, file, made)
         if replace:
+            for file in wanted if keep else ():
+                kept += _keep(file.path)
             for name, file in zip(names, wanted, strict=True):
                 os.replace(name, file.path)
     except BaseException:
@@ -54,6 +60,7 @@ def write_files(files: Iterable[NewFile], *, replace: bool = False) -> None:
         raise
     for directory in {file.path.parent for file in wanted}:
         _sync_directory(directory)
+    return kept
 
 
 @contextmanager
@@ -80,6 +87,22 @@ def _create(name: Path, file: NewFile, made: list[Path]) -> None:
         stream.write(file.content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _keep(path: Path) -> list[Path]:
+    """A second name for the file, under which it stays as it is, mode and owner too; none where there is no file."""
+    try:
+        written = datetime.fromtimestamp(os.lstat(path).st_mtime, UTC)
+    except FileNotFoundError:
+        return []
+    for number in count():
+        name = path.with_name(f"{path.name}.{written:%Y-%m-%dT%H-%M-%SZ}{f'.{number}' if number else ''}")
+        try:
+            os.link(path, name, follow_symlinks=False)
+        except FileExistsError:
+            continue
+        return [name]
+    raise AssertionError  # count() does not end
 
 
 def _temporary(path: Path) -> Path:

@@ -13,6 +13,7 @@ keep to the 90 days of Mozilla's "modern" server configuration.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NoReturn, get_args
@@ -20,7 +21,7 @@ from typing import Literal, NoReturn, get_args
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -32,7 +33,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sealwire.errors import ConfigurationError
 from sealwire.tls.names import subject_alternative_names
 
-PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 Profile = Literal["server", "client", "peer"]
 """What a leaf is for: TLS servers, TLS clients, or both."""
 KeyType = Literal["p256", "ed25519"]
@@ -45,7 +47,10 @@ DEFAULT_CA_DAYS = 3650
 BACKDATED = timedelta(minutes=5)
 """How long before now a certificate becomes valid, for peers whose clock is behind. Counts as part of its life."""
 
-_USES: dict[str, list[x509.ObjectIdentifier]] = {
+MIN_RSA_BITS = 2048
+"""NIST SP 800-131A; we make none."""
+
+USES: dict[str, list[x509.ObjectIdentifier]] = {
     "server": [ExtendedKeyUsageOID.SERVER_AUTH],
     "client": [ExtendedKeyUsageOID.CLIENT_AUTH],
     "peer": [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
@@ -96,7 +101,8 @@ class Issuer(Issued):
         except (ValueError, UnsupportedAlgorithm):
             raise ConfigurationError("the CA's key is no private key in PEM form") from None
         if not isinstance(key, PrivateKey):
-            raise ConfigurationError("the CA's key must be an elliptic-curve or an Ed25519 key")
+            raise ConfigurationError("the CA's key must be an elliptic-curve, Ed25519 or RSA key")
+        check_strength(key.public_key(), "the CA's key")
         try:
             certificates = x509.load_pem_x509_certificates(cert_pem)
             certificate = next((each for each in certificates if each.public_key() == key.public_key()), None)
@@ -127,31 +133,53 @@ class Issuer(Issued):
 
         Raises ConfigurationError.
         """
-        if profile not in _USES:
-            raise ConfigurationError(f"unknown profile {profile!r}; expected {', '.join(_USES)}")
-        alternatives = subject_alternative_names(names)
-        if profile != "client" and all(isinstance(name, x509.RFC822Name) for name in alternatives):
-            raise ConfigurationError(
-                "a server's certificate needs a DNS name, an IP address or a URI that clients know it by"
-            )
+        alternatives = leaf_names(names, profile)
+        key = new_key(key_type)
+        certificate = self.certify(key.public_key(), alternatives, uses=USES[profile], days=days, not_before=not_before)
+        return Issued(certificate, key)
+
+    def certify(
+        self,
+        key: PublicKey,
+        names: Sequence[x509.GeneralName],
+        *,
+        uses: Sequence[x509.ObjectIdentifier],
+        days: int = MAX_LEAF_DAYS,
+        not_before: datetime | None = None,
+        subject: x509.Name | None = None,
+    ) -> x509.Certificate:
+        """A leaf certificate for a key that is somebody else's.
+
+        names: subject alternative names. uses: extended key usage; none for a certificate without it. subject: by
+        default the first name, as for :meth:`issue`, which has the rest as well. Raises ConfigurationError.
+        """
         start, end = _validity(not_before, days, MAX_LEAF_DAYS)
         ca_end = self.certificate.not_valid_after_utc
         if ca_end <= (not_before or datetime.now(UTC)):
             raise ConfigurationError(f"the CA's certificate expired at {ca_end.isoformat()}; make a new CA")
-        key = _new_key(key_type)
-        first = str(alternatives[0].value)
-        subject = _common_name(first) if len(first) <= _MAX_COMMON_NAME else x509.Name([])
-        own_id = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        if subject is None:
+            first = str(names[0].value)
+            subject = _common_name(first) if len(first) <= _MAX_COMMON_NAME else x509.Name([])
         builder = (
             _builder(key, subject, self.certificate.subject, start, min(end, ca_end))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(digital_signature=True), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(_USES[profile]), critical=False)
             # RFC 5280, section 4.2.1.6: critical where the subject is empty.
-            .add_extension(x509.SubjectAlternativeName(alternatives), critical=not subject.rdns)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_id), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=not subject.rdns)
+            .add_extension(self.key_identifier, critical=False)
         )
-        return Issued(builder.sign(self.private_key, _digest(self.private_key)), key)
+        if uses:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        return builder.sign(self.private_key, digest(self.private_key))
+
+    @property
+    def key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        """What is signed with the key says whose it is (RFC 5280, section 4.2.1.1)."""
+        try:
+            own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.private_key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def create_ca(
@@ -170,7 +198,7 @@ def create_ca(
     Raises ConfigurationError.
     """
     start, end = _validity(not_before, days, MAX_CA_DAYS)
-    key = _new_key(key_type)
+    key = new_key(key_type)
     own_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     if common_name is None:
         common_name = f"Sealwire CA {own_id.digest[:4].hex()}"
@@ -178,21 +206,44 @@ def create_ca(
         raise ConfigurationError(f"the CA's name must be 1 to {_MAX_COMMON_NAME} bytes of printable text")
     subject = _common_name(common_name)
     builder = (
-        _builder(key, subject, subject, start, end)
+        _builder(key.public_key(), subject, subject, start, end)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
     )
-    return Issuer(builder.sign(key, _digest(key)), key)
+    return Issuer(builder.sign(key, digest(key)), key)
+
+
+def leaf_names(names: Iterable[str], profile: str) -> list[x509.GeneralName]:
+    """The names of a leaf, which must suit its profile. Raises ConfigurationError."""
+    if profile not in USES:
+        raise ConfigurationError(f"unknown profile {profile!r}; expected {', '.join(USES)}")
+    alternatives = subject_alternative_names(names)
+    if profile != "client" and all(isinstance(name, x509.RFC822Name) for name in alternatives):
+        raise ConfigurationError(
+            "a server's certificate needs a DNS name, an IP address or a URI that clients know it by"
+        )
+    return alternatives
+
+
+def check_strength(key: object, whose: str) -> None:
+    """Raise ConfigurationError for a key that TLS 1.3 peers refuse, or should."""
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        raise ConfigurationError(
+            f"{whose}: RSA with {key.key_size} bits is too weak; at least {MIN_RSA_BITS} are wanted"
+        )
+    if isinstance(key, ec.EllipticCurvePublicKey) and not isinstance(
+        key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1
+    ):
+        raise ConfigurationError(f"{whose}: TLS 1.3 has no signatures on the curve {key.curve.name}; take P-256")
+    if not isinstance(key, PublicKey):
+        raise ConfigurationError(f"{whose}: of a kind that is not supported; take P-256 or Ed25519")
 
 
 def _check_ca(certificate: x509.Certificate) -> None:
     try:
         is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        raise ConfigurationError(
-            "the CA's certificate lacks basic constraints or a subject key identifier (RFC 5280, section 4.2.1)"
-        ) from None
+        raise ConfigurationError("the CA's certificate lacks basic constraints (RFC 5280, section 4.2.1.9)") from None
     if not is_ca:
         raise ConfigurationError("the CA's certificate is a leaf certificate, which can issue nothing")
 
@@ -208,9 +259,8 @@ def _validity(not_before: datetime | None, days: int, most: int) -> tuple[dateti
 
 
 def _builder(
-    key: PrivateKey, subject: x509.Name, issuer: x509.Name, start: datetime, end: datetime
+    public: PublicKey, subject: x509.Name, issuer: x509.Name, start: datetime, end: datetime
 ) -> x509.CertificateBuilder:
-    public = key.public_key()
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -243,12 +293,13 @@ def _common_name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _new_key(key_type: KeyType) -> PrivateKey:
+def new_key(key_type: KeyType) -> PrivateKey:
+    """A new private key. Raises ConfigurationError."""
     if key_type not in get_args(KeyType):
         raise ConfigurationError(f"unknown key type {key_type!r}; expected {', '.join(get_args(KeyType))}")
     return ec.generate_private_key(ec.SECP256R1()) if key_type == "p256" else ed25519.Ed25519PrivateKey.generate()
 
 
-def _digest(key: PrivateKey) -> hashes.SHA256 | None:
+def digest(key: PrivateKey) -> hashes.SHA256 | None:
     """What to sign with: Ed25519 has its hash built in."""
     return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
