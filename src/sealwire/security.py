@@ -276,6 +276,12 @@ class Security:
             )
         )
 
+    def accepts_host(self, host: str) -> bool:
+        """Whether that is a name of this server: by its certificate, or by ``names``. Raises ConfigurationError."""
+        name = canonical_host(host)
+        own = self.credentials.identity
+        return name in self.names or (own is not None and own.is_named(name))
+
     def _accepts_name(self, own: PeerIdentity | None, name: str) -> bool:
         host, slash, service = name.partition("/")
         if service != self.service or bool(slash) is not bool(self.service):

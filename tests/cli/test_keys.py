@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -71,7 +72,9 @@ class TestNew:
         assert [key.id for key in Keyring.from_file(RING)] == ["old", "new"]
         assert stat.S_IMODE(RING.stat().st_mode) == 0o400
         assert "2 in all" in output
-        assert sorted(os.listdir("certs")) == [".gitignore", ".keyring.toml.lock", "keyring.toml"]
+        (kept,) = set(os.listdir("certs")) - {".gitignore", ".keyring.toml.lock", "keyring.toml"}
+        assert Path("certs", kept).read_bytes() == text.encode()
+        assert stat.S_IMODE(Path("certs", kept).stat().st_mode) == 0o400
 
     def test_the_newest_signs(self, run: Run) -> None:
         for name in ("one", "two"):
@@ -81,7 +84,9 @@ class TestNew:
 
     def test_a_random_id_is_free(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         digits = iter(["0000", "0000", "0001"])
-        monkeypatch.setattr("sealwire.cli.keys.secrets.token_hex", lambda size: next(digits) if size == 2 else "temp")
+        monkeypatch.setattr(
+            "sealwire.cli.keys.group.secrets.token_hex", lambda size: next(digits) if size == 2 else "temp"
+        )
         run("keys", "new")
         run("keys", "new")
         assert [key.id[-4:] for key in Keyring.from_file(RING)] == ["0000", "0001"]
@@ -217,3 +222,103 @@ class TestList:
         RING.write_text(re.sub("not_before.*", "", RING.read_text()))
         assert json.loads(run("keys", "list", "--json").stdout)[0]["not_before"] is None
         assert run("keys", "list").stdout.count("any time") == 2
+
+
+def ids() -> list[str]:
+    return [key.id for key in Keyring.from_file(RING)]
+
+
+class TestRotate:
+    def test_distributed_first_then_signed_with(self, run: Run) -> None:
+        run("keys", "new", "--id", "old")
+        RING.write_text("# mine\n" + RING.read_text() + "# the end\n")
+        output = run("keys", "rotate", "--id", "next", "--in", "2h", "--overlap", "3h", "--days", "9").stdout
+        ring = Keyring.from_file(RING)
+        now = datetime.now(UTC)
+        old, following = ring.get("old"), ring.get("next")
+        assert old is not None
+        assert following is not None
+        assert following.not_before is not None
+        assert timedelta(hours=1.9) < following.not_before - now < timedelta(hours=2.1)
+        assert old.not_after == following.not_before + timedelta(hours=3)
+        assert following.not_after == following.not_before + timedelta(days=9)
+        assert ring.signing_key(now).id == "old"
+        assert ring.signing_key(now + timedelta(hours=3)).id == "next"
+        assert "# mine" in RING.read_text()
+        assert "# the end" in RING.read_text()
+        assert "to the servers, then to the clients" in output
+        assert stat.S_IMODE(RING.stat().st_mode) == 0o600
+
+    def test_only_keys_of_that_client(self, run: Run) -> None:
+        run("keys", "new", "--id", "all")
+        run("keys", "new", "--id", "a", "--identity", "dns:a.example")
+        run("keys", "rotate", "--id", "a2", "--identity", "dns:a.example")
+        ring = Keyring.from_file(RING)
+        everybody, a = ring.get("all"), ring.get("a")
+        assert everybody is not None
+        assert a is not None
+        assert (everybody.not_after, a.not_after is None) == (None, False)
+        assert "no key of dns:b.example" in run("keys", "rotate", "--identity", "dns:b.example", status=1).stderr
+
+    def test_an_end_that_comes_sooner_stays(self, run: Run) -> None:
+        run("keys", "new", "--id", "old", "--days", "1")
+        before = Keyring.from_file(RING).get("old")
+        run("keys", "rotate", "--in", "2d", "--overlap", "1d")
+        assert before is not None
+        after = Keyring.from_file(RING).get("old")
+        assert after is not None
+        assert after.not_after == before.not_after
+
+    @pytest.mark.parametrize("span", ["", "1", "h", "1w", "-1h", "1 h"])
+    def test_spans(self, run: Run, span: str) -> None:
+        run("keys", "new")
+        assert "no span of time" in run("keys", "rotate", "--in", span, status=2).stderr
+
+    def test_needs_a_keyring(self, run: Run) -> None:
+        assert "no key is valid now" in run("keys", "rotate", status=1).stderr
+        assert not RING.exists()
+
+
+class TestRevoke:
+    def test_at_once(self, run: Run) -> None:
+        for name in ("a", "b", "c"):
+            run("keys", "new", "--id", name)
+        RING.write_text(RING.read_text() + "# the end\n")
+        run("keys", "revoke", "b")
+        assert ids() == ["a", "c"]
+        assert "# the end" in RING.read_text()
+        assert "Keyring of Sealwire" in RING.read_text()
+
+    def test_never_the_last_valid_one(self, run: Run) -> None:
+        run("keys", "new", "--id", "a")
+        assert "nobody could connect" in run("keys", "revoke", "a", status=1).stderr
+        run("keys", "revoke", "a", "--force", status=1)
+        run("keys", "new", "--id", "later", "--not-before", "2035-01-01")
+        run("keys", "revoke", "a", status=1)
+        run("keys", "revoke", "a", "--force")
+        assert ids() == ["later"]
+        assert "no key has the id 'x'" in run("keys", "revoke", "x", status=1).stderr
+
+
+class TestPrune:
+    def test_those_that_expired(self, run: Run) -> None:
+        run("keys", "new", "--id", "a", "--not-before", "2024-01-01", "--days", "9")
+        assert "every key has expired" in run("keys", "prune", status=1).stderr
+        run("keys", "new", "--id", "b")
+        run("keys", "new", "--id", "c", "--not-before", "2024-01-01", "--days", "9")
+        assert "taken out: a, c" in run("keys", "prune").stdout
+        assert ids() == ["b"]
+        assert "nothing to take out" in run("keys", "prune").stdout
+
+
+class TestShow:
+    def test_never_a_secret(self, run: Run) -> None:
+        run("keys", "new", "--id", "a", "--identity", "dns:a.example")
+        run("keys", "rotate", "--id", "b", "--identity", "dns:a.example")
+        secrets = [base64.b64encode(key.secret).decode() for key in Keyring.from_file(RING)]
+        outputs = [run("keys", "show").stdout, run("keys", "show", "b").stdout, run("keys", "show", "--json").stdout]
+        assert not any(secret in output for secret in secrets for output in outputs)
+        assert "32 bytes, not shown" in outputs[0]
+        assert [each["state"] for each in json.loads(outputs[2])] == ["signs", "not yet valid"]
+        assert "a.example" in outputs[1]
+        assert "no key has the id" in run("keys", "show", "x", status=1).stderr

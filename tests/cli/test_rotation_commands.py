@@ -193,7 +193,8 @@ class TestRenew:
         openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "certs/old.key", "-out", "old.csr",
                 "-config", "x.cnf")  # fmt: skip
         openssl("x509", "-req", "-in", "old.csr", "-CA", "certs/ca.pem", "-CAkey", "certs/ca.key",
-                "-out", "certs/old.pem", "-days", "5", "-extfile", "x.cnf", "-extensions", "leaf", "-set_serial", "17")  # fmt: skip
+                "-out", "certs/old.pem", "-days", "5", "-extfile", "x.cnf", "-extensions", "leaf",
+                "-set_serial", "17")  # fmt: skip
         for key in ("certs/ca.key", "certs/old.key"):
             os.chmod(key, 0o600)
         before = certificate("certs/old.pem")

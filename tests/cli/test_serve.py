@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from sealwire import ConnectionClosed, RemoteError, Security, SynchronousTCPClient
 from sealwire.cli.app import app
 from support.commands import Served
+from support.service import Deployment
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 KINDS = ["threading", "forking", "single"]
@@ -231,3 +232,32 @@ def test_runs_from_anywhere_as_the_installed_script(python: list[str], directory
         check=False,
     )
     assert "orders:nothing: the module has no 'nothing'" in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sighup_looks_at_the_files(python: list[str], directory: Path, deployment: Deployment, kind: str) -> None:
+    """At once, though the interval is an hour; and what is bad leaves it running."""
+    config = directory / "server.toml"
+    config.write_text(config.read_text() + "[limits]\nreload_interval = 3600\n")
+    with Served(python, directory, "--server", kind) as served:
+
+        def shown() -> str:
+            with client(served) as one:
+                one.connect()
+                assert one.peer is not None
+                return one.peer.fingerprint
+
+        before = shown()
+        deployment.place.leaf("server", "localhost", "127.0.0.1")
+        assert shown() == before
+        served.signal(signal.SIGHUP)
+        served.logged("generation 2 in service")
+        after = shown()
+        assert after != before
+        (deployment.place.directory / "server.pem").write_bytes(b"garbage")
+        served.signal(signal.SIGHUP)
+        served.logged("generation 2 stays in service")
+        assert shown() == after
+        served.signal(signal.SIGTERM)
+        assert served.status() == 0
+    deployment.place.leaf("server", "localhost", "127.0.0.1")

@@ -18,6 +18,8 @@ COMMANDS = {
     "ping": "sealwire.cli.call",
     "inspect": "sealwire.cli.inspect",
     "allowlist": "sealwire.cli.allowlist",
+    "status": "sealwire.cli.status",
+    "doctor": "sealwire.cli.doctor",
     "demo": "sealwire.cli.demo",
 }
 """Where each command is, under its own name; imported when it is asked for."""

@@ -66,8 +66,9 @@ def serve(*, name: str, config: Path, host: str, port: int, kind: str, verbose: 
     HANDLER is a class derived from sealwire.RequestHandler, or a function from message to reply; MODULE is found in the
     current directory or among the installed packages.
 
-    The first line of the output says where it serves, and the log goes to stderr. On a signal the requests in hand are
-    finished, and the exit status is 0; a second signal ends it at once.
+    The first line of the output says where it serves, and the log goes to stderr. On SIGINT or SIGTERM the requests in
+    hand are finished, and the exit status is 0; a second one ends it at once. Certificates and keys that are replaced
+    are noticed; SIGHUP makes it look now.
 
     \b
     sealwire serve orders:respond --config sealwire.toml --port 7443
@@ -81,6 +82,7 @@ def serve(*, name: str, config: Path, host: str, port: int, kind: str, verbose: 
     _log_to_stderr(verbose=verbose)
     with _listening(_SERVERS[kind], host, port, handler, security) as server:
         _stop_on_signals(server)
+        _reload_on_signal(server)
         click.echo(f"serving {printable(name)} on {address_text(server.server_address)}")
         sys.stdout.flush()  # whoever started us waits for this line
         server.serve_forever()
@@ -167,6 +169,19 @@ def _listening(
         raise ConfigurationError(f"{error.strerror or error}; {remedy}") from None
     with server:
         yield server
+
+
+def _reload_on_signal(server: TCPServer) -> None:
+    """Look at certificates and keys at SIGHUP, rather than within Limits.reload_interval."""
+
+    def look() -> None:
+        logger.info("SIGHUP: %s", "what the files hold is in service" if server.reload() else "see above")
+
+    def reload(_: int, __: FrameType | None) -> None:
+        # In a thread of its own: this one may be looking just now, and holds the lock.
+        threading.Thread(target=look, daemon=True).start()
+
+    signal.signal(signal.SIGHUP, reload)
 
 
 def _stop_on_signals(server: TCPServer) -> None:
