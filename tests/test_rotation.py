@@ -120,7 +120,8 @@ class TestWatched:
         write(parts.files[order[1]], "2")
         assert watched.refresh(0.0) == "2"
         assert watched.refusal is None
-        assert caplog.records[-1].getMessage() == "parts: generation 2 in service: 2"
+        digest = watched.generation.digest[:12]
+        assert caplog.records[-1].getMessage() == f"parts: generation 2 in service (digest {digest}): 2"
 
     def test_back_to_what_is_in_service(self, parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "sealwire.rotation")

@@ -168,7 +168,8 @@ class Watched(Generic[T]):
             return
         self.refusal = None
         self._generation = _generation(self._generation.number + 1, value, contents)
-        logger.info("%s: generation %d in service: %s", self.what, self._generation.number, value)
+        number, digest = self._generation.number, self._generation.digest[:12]
+        logger.info("%s: generation %d in service (digest %s): %s", self.what, number, digest, value)
 
     def _refuse(self, reason: str, digest: str) -> None:
         if self.refusal is None or (self.refusal.reason, self.refusal.digest) != (reason, digest):

@@ -174,6 +174,11 @@ class Security:
         """
         return all([self.credentials.reload(), self.keys.reload()])
 
+    def refresh(self) -> None:
+        """Look at the files, where the last look is Limits.reload_interval ago."""
+        self.present()
+        self.present_keys()
+
     def status(self) -> SecurityStatus:
         """What is in service, and why the files' content is not where it is not."""
         return SecurityStatus(self.credentials.status(), self.keys.status())

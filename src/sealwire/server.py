@@ -294,6 +294,12 @@ class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
         # At this number socketserver's loop would wait for a child, so it is never reached.
         self.max_children = security.limits.max_threads + 1
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Fork the child."""
+        # Here, for what a child has loaded goes with it, and the next one would begin with what we started with.
+        self.security.refresh()
+        super().process_request(request, client_address)
+
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the child: serve one connection to its end."""
         with suppress(ValueError):

@@ -251,7 +251,7 @@ def test_sighup_looks_at_the_files(python: list[str], directory: Path, deploymen
         deployment.place.leaf("server", "localhost", "127.0.0.1")
         assert shown() == before
         served.signal(signal.SIGHUP)
-        served.logged("generation 2 in service")
+        served.logged("generation 2 in service (digest")
         after = shown()
         assert after != before
         (deployment.place.directory / "server.pem").write_bytes(b"garbage")

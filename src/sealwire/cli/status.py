@@ -31,7 +31,7 @@ def status(*, address: tuple[str, int] | None, config: Path, warn: int, as_json_
     """Show what certificates and keys are loaded.
 
     From where they come, how long they last, and which key signs. With HOST:PORT it also asks the server that runs
-    there whether the certificate that it shows is the one in the files. The digests are those in a running server's log.
+    there whether the certificate that it shows is the one in the files. The digests are those of a running server.
 
     The exit status is 0 if all is well, 1 if something ends within --warn days, and 2 if something has ended, cannot be
     loaded, or is not what the server shows.
