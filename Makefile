@@ -13,7 +13,7 @@ SHELL := /bin/bash
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-compiled fuzz check format bench clean
+.PHONY: help demo test test-compiled fuzz soak-rotation check format bench clean
 
 help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
@@ -50,6 +50,13 @@ test-compiled: $(VENV)/.development
 fuzz: $(VENV)/.fuzz
 	@$(BIN)/python tests/fuzz/fuzz_decode.py $(FUZZ_UNTIL) -max_len=1000 -print_final_stats=1 \
 		-artifact_prefix=$(CORPUS)/ $(CORPUS) 2>&1 | grep -vE '^#|Uses:|Recommended|recommended|INFO:'; exit $${PIPESTATUS[0]}
+
+# The whole proof takes some six minutes, and must fail without reloading.
+soak-rotation: $(VENV)/.development
+	@$(BIN)/python tests/soak/rotation.py --rotations $(ROTATIONS) --requests $(REQUESTS)
+	@if $(BIN)/python tests/soak/rotation.py --rotations 1 --requests 1 --without-reloading >.soak.log 2>&1; \
+		then echo "it passed without reloading, so that it proves nothing"; exit 1; \
+		else echo "and fails without reloading, as it must: $$(grep ^failed: .soak.log)"; fi
 
 check: $(VENV)/.development
 	$(BIN)/ruff format --check .

@@ -2,25 +2,85 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from support.documents import ROOT, Shell, follow
+from support.documents import ROOT, Shell, follow, free_port
 
 PYTHON = shlex.quote(sys.executable)
-# With -P the current directory is not on the path, as it is not for an installed script.
-SETUP = (f'python() {{ {PYTHON} "$@"; }}', f'sealwire() {{ {PYTHON} -P -m sealwire "$@"; }}')
+HOSTS = {"server": "192.0.2.1/24", "client": "192.0.2.2/24"}
+"""Of the guide with hosts of their own."""
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+@contextmanager
+def network() -> Iterator[dict[str, str]]:
+    """Two hosts with a wire between them, in network namespaces; skips where that cannot be had."""
+    names = {host: f"sealwire-{host}-{os.getpid()}" for host in HOSTS}
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("network namespaces need root and iproute2")
+    try:
+        for name in names.values():
+            ip("netns", "add", name)
+        server, client = names.values()
+        ip("link", "add", "wire", "netns", server, "type", "veth", "peer", "name", "wire", "netns", client)
+        for host, name in names.items():
+            ip("-n", name, "addr", "add", HOSTS[host], "dev", "wire")
+            for device in ("lo", "wire"):
+                ip("-n", name, "link", "set", device, "up")
+    except subprocess.CalledProcessError as error:
+        remove(names)
+        pytest.skip(f"no network namespaces here: {error.stderr.decode()}")
+    try:
+        yield names
+    finally:
+        remove(names)
+
+
+def remove(names: dict[str, str]) -> None:
+    for name in names.values():
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def installed(directory: Path) -> str:
+    """A directory for the path with the two commands. With -P the current directory is not on Python's path, as it is
+    not for an installed script."""
+    directory.mkdir()
+    for name, arguments in (("sealwire", "-P -m sealwire"), ("python", "")):
+        command = directory / name
+        command.write_text(f'#!/bin/sh\nexec {PYTHON} {arguments} "$@"\n')
+        command.chmod(0o755)
+    return f"PATH={shlex.quote(str(directory))}:$PATH"
+
+
+def walk_through(document: Path, tmp_path: Path, namespaces: dict[str, str]) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    ports = {} if namespaces else {"7443": str(free_port())}
+    shell = Shell(place, ports, installed(tmp_path / "bin"), namespaces=namespaces)
+    try:
+        assert follow(document, shell) >= 5
+    finally:
+        shell.close()
+    assert not (place / "owned").exists()
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("document", sorted(ROOT.glob("docs/how-to/*.md")), ids=lambda document: document.stem)
 def test_every_step_works(document: Path, tmp_path: Path) -> None:
-    shell = Shell(tmp_path, {}, *SETUP)
-    try:
-        assert follow(document, shell) >= 5
-    finally:
-        shell.close()
-    assert not (tmp_path / "owned").exists()
+    if "host=" in document.read_text():
+        with network() as namespaces:
+            walk_through(document, tmp_path, namespaces)
+    else:
+        walk_through(document, tmp_path, {})

@@ -355,6 +355,29 @@ class TestKeys:
             assert eventually(lambda: not first.usable())
             assert idle.send_request("y") == "y"
 
+    def test_an_end_that_is_set_later(self, pair: Pair) -> None:
+        """The client leaves the old key before it ends, and that it is taken out right then costs no reply."""
+        second = timedelta(seconds=1)
+        with running(pair.serve()) as port, pair.connect(port) as client:
+            assert client.send_request(0) == 0
+            first = client._channel
+            lives = {"k1": (-second, 1.5 * second), "k2": (0.3 * second, 60 * second)}
+            for side in (pair.server, pair.client):
+                side.keys("k1", "k2", **lives)
+            end = monotonic() + 1.2
+            sent = 1
+            while monotonic() < end:
+                assert client.send_request(sent) == sent
+                sent += 1
+            assert client._channel is not first
+            pair.server.keys("k2")
+            pair.client.keys("k2")
+            end = monotonic() + 0.5
+            while monotonic() < end:
+                assert client.send_request(sent) == sent
+                sent += 1
+            assert pair.answered == sent
+
     def test_a_clock_that_is_ahead(self, pair: Pair) -> None:
         """A client signs with a key that by the server's clock is not valid yet."""
         later = {"k2": (timedelta(seconds=20), timedelta(days=1))}

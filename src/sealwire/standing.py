@@ -111,9 +111,13 @@ class Standing:
 
     def _key_lapse(self) -> Lapse | None:
         key = self._security.present_keys().get(self._key_id)
-        if key is None or self._key is None or key.secret != self._key.secret:
+        if self._key is not None and key is not None and key.secret == self._key.secret:
+            self._key = key  # whose end may have been set since
+        end = None if self._key is None else self._key.not_after
+        if end is not None and datetime.now(UTC) > end:
+            return Lapse(f"the key {self._key_id!r} has expired")  # and may have been taken out for that
+        if key is None or key is not self._key:
             return Lapse(f"the key {self._key_id!r} was taken out of the keyring", at_once=True)
         if not may_use(key, self._client):
             return Lapse(f"the key {self._key_id!r} is another client's now", at_once=True)
-        expired = key.not_after is not None and datetime.now(UTC) > key.not_after
-        return Lapse(f"the key {self._key_id!r} has expired") if expired else None
+        return None

@@ -322,3 +322,11 @@ class TestShow:
         assert [each["state"] for each in json.loads(outputs[2])] == ["signs", "not yet valid"]
         assert "a.example" in outputs[1]
         assert "no key has the id" in run("keys", "show", "x", status=1).stderr
+
+
+def test_a_new_key_signs_at_once_after_a_rotation(run: Run) -> None:
+    """Though that one began a moment ago, and a new key five minutes before."""
+    run("keys", "new", "--id", "first")
+    run("keys", "rotate", "--id", "second", "--in", "0s")
+    run("keys", "new", "--id", "third")
+    assert Keyring.from_file(RING).signing_key(datetime.now(UTC)).id == "third"

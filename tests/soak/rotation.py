@@ -85,7 +85,7 @@ class Deployment:
         self.client = Side(directory / "client", "client.example")
         self.both = (self.server, self.client)
         self.ca = create_ca("CA 0")
-        self.number = 0
+        self.number = self.key = 0
         for side in self.both:
             side.leaf(self.ca)
             side.trust(self.ca)
@@ -142,8 +142,8 @@ class Deployment:
     def new_key(self) -> None:
         """Distributed to the servers, then to the clients, before it signs; and the old one has an end."""
         names = list(sides.SECRETS)
-        current = names[self.number % len(names)]
-        following = names[(self.number + 1) % len(names)]
+        current, following = names[self.key % len(names)], names[(self.key + 1) % len(names)]
+        self.key += 1
         second = timedelta(seconds=1)
         lives = {current: (-60 * second, 6 * second), following: (2.5 * second, 3600 * second)}
         for side in self.both:

@@ -1,7 +1,8 @@
 """A document followed word for word: its files are written, its commands run, and their outputs compared.
 
 Blocks of code say what they are: ``python file=server.py`` is a file, ``console`` has commands after ``$``, with
-``terminal=…`` ones that go on, and with ``status=1`` ones that must end with that exit status.
+``terminal=…`` ones that go on, with ``status=1`` ones that must end with that exit status, and with ``host=…`` ones of
+another host: in the directory of that name, and where there is a network of namespaces, in that of that host.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ def follow(document: Path, shell: Shell) -> int:
             (shell.directory / options["file"]).write_text(shell.adapted(text))
         elif language == "console":
             for command, output in commands(text):
+                host = options.get("host", "")
                 if "terminal" in options:
-                    shell.serve(command)
+                    shell.serve(command, host)
                 else:
-                    shell.run(command, shell.adapted(output), int(options.get("status", 0)))
+                    shell.run(command, shell.adapted(output), int(options.get("status", 0)), host)
                 ran += 1
     return ran
 
@@ -54,12 +56,13 @@ def free_port() -> int:
 
 
 def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Until it listens: by the kernel's list, in its own network."""
     pause = threading.Event()
     for _ in range(DEADLINE * 20):
         assert server.poll() is None, "the server ended"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        tables = [Path(f"/proc/{server.pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]
+        if any(re.search(rf":{port:04X} [0-9A-F:]+ 0A ", table) for table in tables):
+            return
         pause.wait(0.05)
     raise AssertionError("the server does not listen")
 
@@ -67,11 +70,12 @@ def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
 class Shell:
     """A session of a user's: what one command exports or activates, the next one has.
 
-    ``setup``: lines that come before each command.
+    ``setup``: lines that come before each command. ``namespaces``: of the network, by host.
     """
 
-    def __init__(self, directory: Path, ports: dict[str, str], *setup: str) -> None:
+    def __init__(self, directory: Path, ports: dict[str, str], *setup: str, namespaces: dict[str, str] | None = None):
         self.directory = directory
+        self.namespaces = namespaces or {}
         self.setup = list(setup)
         self.servers: list[subprocess.Popen[bytes]] = []
         self.ports = ports
@@ -85,14 +89,17 @@ class Shell:
     def line(self, command: str) -> str:
         return "\n".join(["set -e", *self.setup, command])
 
-    def run(self, command: str, expected: str, status: int = 0) -> None:
+    def prefix(self, host: str) -> list[str]:
+        return ["ip", "netns", "exec", self.namespaces[host]] if host in self.namespaces else []
+
+    def run(self, command: str, expected: str, status: int = 0, host: str = "") -> None:
         command = self.adapted(command)
         if command.startswith(("export ", ". ")):
             self.setup.append(command)
             return
         done = subprocess.run(
-            ["bash", "-c", self.line(command)],
-            cwd=self.directory,
+            [*self.prefix(host), "bash", "-c", self.line(command)],
+            cwd=self.directory / host,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -102,10 +109,12 @@ class Shell:
         shown = done.stdout + done.stderr if status else done.stdout
         assert expected in re.sub(" +$", "", shown, flags=re.MULTILINE), f"{command}: {shown}"
 
-    def serve(self, command: str) -> None:
+    def serve(self, command: str, host: str = "") -> None:
         command = self.adapted(command)
         server = subprocess.Popen(
-            ["bash", "-c", self.line(f"exec {command}")], cwd=self.directory, env=self.environment
+            [*self.prefix(host), "bash", "-c", self.line(f"exec {command}")],
+            cwd=self.directory / host,
+            env=self.environment,
         )
         self.servers.append(server)
         port = re.search(r"--port (\d+)", command)

@@ -48,10 +48,12 @@ def new(*, key_id: str | None, not_before: datetime | None, days: int | None, id
             raise click.BadParameter("printable ASCII only", param_hint="--identity")
         PeerPolicy([identity])  # refuses what is no entry
     now = datetime.now(UTC)
-    start = (not_before or now - BACKDATED).replace(microsecond=0)
     made: list[Key] = []
 
     def edit(text: str, ring: Keyring | None) -> str:
+        # Not before another one's beginning: the newest valid key signs, and this one is meant to.
+        begun = [key.not_before for key in ring or () if key.not_before is not None and key.not_before <= now]
+        start = (not_before or max([now - BACKDATED, *begun])).replace(microsecond=0)
         key = Key(
             key_id or free_id(now, {each.id for each in ring or ()}),
             secrets.token_bytes(MIN_SECRET),
