@@ -8,6 +8,8 @@ CODEC_TESTS := tests/pickling tests/attacks/test_pickles.py
 COMPILED ?= .venv-compiled
 CORPUS ?= .fuzz-corpus
 SECONDS ?= 60
+ROTATIONS ?= 20
+REQUESTS ?= 100000
 FUZZ_UNTIL ?= -max_total_time=$(SECONDS)
 SHELL := /bin/bash
 BIN := $(VENV)/bin
@@ -20,6 +22,7 @@ help:
 	@echo "make test    the whole test suite"
 	@echo "make test-compiled   the tests of the pickling package, with its vetting pass compiled by mypyc (needs a C compiler)"
 	@echo "make fuzz    coverage-guided fuzzing of the decoder, for SECONDS=60 or longer"
+	@echo "make soak-rotation   everything rotates under full load, ROTATIONS=20 times, over REQUESTS=100000"
 	@echo "make check   formatting, lint, types, layers"
 	@echo "make bench   benchmarks beside what they are compared to"
 	@echo "make clean   remove the virtual environment and all caches"
