@@ -4,7 +4,7 @@ TLS 1.3 with certificates on both sides around socketserver's servers and their 
 frames, and a restricted unpickler with a type allowlist in place of raw pickle. See README.md.
 """
 
-from sealwire.client import SynchronousTCPClient
+from sealwire.client import SynchronousTCPClient, SynchronousUnixClient
 from sealwire.encoding import Allowlist, Codec, decode, encode
 from sealwire.errors import (
     AuthenticationError,
@@ -44,6 +44,7 @@ from sealwire.server import ForkingTCPServer, TCPServer, ThreadingTCPServer, ser
 from sealwire.tls.credentials import Credentials
 from sealwire.tls.identity import PeerIdentity
 from sealwire.tls.policy import PeerPolicy
+from sealwire.unix import ForkingUnixStreamServer, ThreadingUnixStreamServer, UnixStreamServer
 from sealwire.wire.keys import Key
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ __all__ = [
     "DecodeError",
     "EncodeError",
     "ForkingTCPServer",
+    "ForkingUnixStreamServer",
     "FrameTooLarge",
     "HandshakeFailed",
     "HandshakeRejected",
@@ -85,11 +87,14 @@ __all__ = [
     "SealwireError",
     "Security",
     "SynchronousTCPClient",
+    "SynchronousUnixClient",
     "TCPServer",
     "ThreadingTCPServer",
+    "ThreadingUnixStreamServer",
     "TransportError",
     "TruncatedFrame",
     "TypeNotAllowed",
+    "UnixStreamServer",
     "UnknownKey",
     "add_msg_header",
     "decode",

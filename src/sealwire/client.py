@@ -1,16 +1,17 @@
-"""The synchronous client."""
+"""The synchronous clients."""
 
 from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from random import SystemRandom
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sealwire.channel import ClientChannel, connect
+from sealwire.channel import ClientChannel, connect, connect_unix
 from sealwire.errors import (
     ConfigurationError,
     ConnectionClosed,
@@ -37,33 +38,29 @@ _process = object()
 _T = TypeVar("_T")
 
 
-class SynchronousTCPClient:
-    """A client for one server, to be shared by threads; one request is under way at a time.
+class _SynchronousClient(ABC):
+    """What the clients share: one connection, made when it is first used, and again when the server has gone away."""
 
-    host, port: the server; the host is verified against its certificate (or see Security.peers). timeout: seconds for
-    connecting (TCP, TLS and handshake together). wait: seconds for one request, from its first byte out to the
-    reply's last byte in; before that, at most as long for other threads' requests. security: a Security.
-
-    It connects when first used and again when the server has gone away between requests. A context manager: at the end
-    the connection is closed. Raises ConfigurationError.
-    """
-
-    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
+    def __init__(self, timeout: float, wait: float, security: Security) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError(
                 "a client needs security=Security(…); see Security.from_files and Security.from_toml"
             )
-        if type(port) is not int or not 0 < port < 65536:
-            raise ConfigurationError("port must be a whole number from 1 to 65535")
-        canonical_host(host)
-        self.host = host
-        self.port = port
         self.timeout = _seconds("timeout", timeout)
         self.wait = _seconds("wait", wait)
         self.security = security
         self._channel: ClientChannel | None = None
         self._process = _process
         self._lock = threading.Lock()
+
+    @property
+    @abstractmethod
+    def _where(self) -> str:
+        """The server, for people."""
+
+    @abstractmethod
+    def _connect(self, timeout: float) -> ClientChannel:
+        """A new connection, in so many seconds."""
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +71,7 @@ class SynchronousTCPClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.host}:{self.port}, {'open' if self._channel else 'not connected'}>"
+        return f"<{type(self).__name__} {self._where}, {'open' if self._channel else 'not connected'}>"
 
     @property
     def peer(self) -> PeerIdentity | None:
@@ -176,7 +173,7 @@ class SynchronousTCPClient:
         refused: HandshakeRejected | None = None
         while True:
             try:
-                return connect(self.host, self.port, self.security, timeout=max(0.001, deadline - monotonic()))
+                return self._connect(max(0.001, deadline - monotonic()))
             except DeadlineExceeded:
                 if refused is None:
                     raise
@@ -221,6 +218,55 @@ class SynchronousTCPClient:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.abandon()
+
+
+class SynchronousTCPClient(_SynchronousClient):
+    """A client for one server, to be shared by threads; one request is under way at a time.
+
+    host, port: the server; the host is verified against its certificate (or see Security.peers). timeout: seconds for
+    connecting (TCP, TLS and handshake together). wait: seconds for one request, from its first byte out to the
+    reply's last byte in; before that, at most as long for other threads' requests. security: a Security.
+
+    It connects when first used and again when the server has gone away between requests. A context manager: at the end
+    the connection is closed. Raises ConfigurationError.
+    """
+
+    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
+        super().__init__(timeout, wait, security)
+        if type(port) is not int or not 0 < port < 65536:
+            raise ConfigurationError("port must be a whole number from 1 to 65535")
+        canonical_host(host)
+        self.host = host
+        self.port = port
+
+    @property
+    def _where(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def _connect(self, timeout: float) -> ClientChannel:
+        return connect(self.host, self.port, self.security, timeout=timeout)
+
+
+class SynchronousUnixClient(_SynchronousClient):
+    """The same for a server on this machine that listens on a Unix socket.
+
+    path: the socket. security: a Security with ``peers``, who the server may be, and a ``service``, since there is no
+    host name to verify. ``peer`` has the server's uid, gid and pid. Raises ConfigurationError.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], timeout: float = 10.0, wait: float = 10.0, *, security: Security
+    ) -> None:
+        super().__init__(timeout, wait, security)
+        security.check_local()
+        self.path = os.fspath(path)
+
+    @property
+    def _where(self) -> str:
+        return self.path
+
+    def _connect(self, timeout: float) -> ClientChannel:
+        return connect_unix(self.path, self.security, timeout=timeout)
 
 
 def _unprocessed(channel: ClientChannel, closed: ConnectionClosed) -> bool:

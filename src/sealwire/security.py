@@ -80,7 +80,7 @@ class Security:
         self.names: Final = canonical
         self.limits: Final = limits if limits is not None else Limits()
         self.codec: Final = codec if codec is not None else Codec(limits=self.limits)
-        self._contexts: tuple[CredentialSet, dict[bool, ssl.SSLContext]] = credentials.current, {}
+        self._contexts: tuple[CredentialSet, dict[str, ssl.SSLContext]] = credentials.current, {}
 
     @classmethod
     def from_files(
@@ -205,14 +205,27 @@ class Security:
     def server_context(self, credentials: CredentialSet) -> ssl.SSLContext:
         """The TLS context of a server."""
         anonymous = self.peers is not None and self.peers.allows_anonymous
-        return self._context(credentials, True, lambda: server_context(credentials, anonymous=anonymous))
+        return self._context(credentials, "server", lambda: server_context(credentials, anonymous=anonymous))
 
-    def client_context(self, credentials: CredentialSet) -> ssl.SSLContext:
-        """The TLS context of a client."""
-        check_hostname = not self._replaces_host_name
-        return self._context(credentials, False, lambda: client_context(credentials, check_hostname=check_hostname))
+    def check_local(self) -> None:
+        """Raises ConfigurationError where the two ends of a Unix socket could not work with this."""
+        if not self.service:
+            raise ConfigurationError(
+                "on a Unix socket there is no host name: give the service a name, service='orders', the same at both "
+                "ends"
+            )
+        if self.peers is None:
+            raise ConfigurationError(
+                "on a Unix socket there is no host name to verify: give peers=[…], who may be at the other end"
+            )
 
-    def _context(self, credentials: CredentialSet, side: bool, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    def client_context(self, credentials: CredentialSet, *, local: bool = False) -> ssl.SSLContext:
+        """The TLS context of a client; ``local``: for a Unix socket, where there is no host name."""
+        check = not (local or self._replaces_host_name)
+        side = "local client" if local else "client"
+        return self._context(credentials, side, lambda: client_context(credentials, check_hostname=check))
+
+    def _context(self, credentials: CredentialSet, side: str, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         of, contexts = self._contexts
         if of is not credentials:
             contexts = {}
@@ -229,15 +242,18 @@ class Security:
         """The value that a verified payload stands for; unverified bytes do not type-check here. Raises DecodeError."""
         return self.codec.decode(payload)
 
-    def client_protocol(self, credentials: CredentialSet, *, host: str, server: bytes) -> ClientProtocol:
-        """A client's protocol towards ``host`` (canonical), whose verified leaf certificate is ``server`` (DER).
+    def client_protocol(
+        self, credentials: CredentialSet, *, host: str, server: bytes, peer: PeerIdentity | None = None
+    ) -> ClientProtocol:
+        """A client's protocol towards ``host`` (canonical; empty on a Unix socket), whose verified leaf certificate is
+        ``server`` (DER). peer: what is known of it; by default what is in the certificate.
 
         Raises PeerNotAllowed, ConfigurationError.
         """
-        identity = PeerIdentity.from_der(server)
+        identity = peer or PeerIdentity.from_der(server)
         if self.peers is not None and not self.peers.allows(identity):
             raise PeerNotAllowed(
-                f"the server at {host} showed {identity}, which is not on this client's list of peers; "
+                f"the server at {host or 'the socket'} showed {identity}, which is not on this client's list of peers; "
                 "add one of its names to peers if it is the right one"
             )
         verified = "" if self._replaces_host_name else host

@@ -62,7 +62,7 @@ class TCPServer(socketserver.TCPServer):
 
     def __init__(
         self,
-        server_address: tuple[str, int],
+        server_address: Any,
         RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
         security: Security,
         bind_and_activate: bool = True,
@@ -81,13 +81,16 @@ class TCPServer(socketserver.TCPServer):
         self._drained = threading.Event()
         self._drained.set()
         try:
-            if ":" in str(server_address[0]):
-                self.address_family = socket.AF_INET6
+            self._prepare(server_address)
             super().__init__(server_address, handler_class(RequestHandlerClass), bind_and_activate)
         except BaseException:
             self._leaving.close()
             self._leave.close()
             raise
+
+    def _prepare(self, server_address: Any) -> None:
+        if ":" in str(server_address[0]):
+            self.address_family = socket.AF_INET6
 
     def server_bind(self) -> None:
         """Bind. Raises TransportError, naming the address."""
@@ -258,9 +261,10 @@ class TCPServer(socketserver.TCPServer):
             place.join(deadline)
 
 
-class ThreadingTCPServer(socketserver.ThreadingMixIn, TCPServer):
-    """Serves each connection in a thread of its own; at most Limits.max_threads of them."""
+class Threading(socketserver.ThreadingMixIn):
+    """Serves each connection in a thread of its own; for a class derived from TCPServer as well."""
 
+    _places: dict[Any, Place]
     # Drained with a bound instead, which a handler that never returns cannot pass.
     daemon_threads = True
     block_on_close = False
@@ -277,22 +281,24 @@ class ThreadingTCPServer(socketserver.ThreadingMixIn, TCPServer):
         thread.start()
 
 
-class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
-    """Serves each connection in a child process; at most Limits.max_threads of them."""
+class ThreadingTCPServer(Threading, TCPServer):
+    """Serves each connection in a thread of its own; at most Limits.max_threads of them."""
+
+
+class Forking(socketserver.ForkingMixIn):
+    """Serves each connection in a child process; for a class derived from TCPServer as well."""
 
     block_on_close = False
+    security: Security
+    socket: socket.socket
+    _places: dict[Any, Place]
+    _admission: Admission
 
-    def __init__(
-        self,
-        server_address: tuple[str, int],
-        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
-        security: Security,
-        bind_and_activate: bool = True,
-    ) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         self._children: dict[int, Place] = {}
-        super().__init__(server_address, RequestHandlerClass, security, bind_and_activate)
+        super().__init__(*arguments, **options)
         # At this number socketserver's loop would wait for a child, so it is never reached.
-        self.max_children = security.limits.max_threads + 1
+        self.max_children = self.security.limits.max_threads + 1
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Fork the child."""
@@ -307,7 +313,7 @@ class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.socket.close()
-        super().finish_request(request, client_address)
+        super().finish_request(request, client_address)  # type: ignore[misc]  # TCPServer's
 
     def close_request(self, request: Any) -> None:
         for pid in set(self.active_children or ()) - self._children.keys():
@@ -315,7 +321,7 @@ class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
             place = self._places.pop(request)
             place.pid = pid
             self._children[pid] = place
-        super().close_request(request)
+        super().close_request(request)  # type: ignore[misc]  # TCPServer's
 
     def collect_children(self, *, blocking: bool = False) -> None:
         """Reap the children that have ended."""
@@ -331,6 +337,10 @@ class ForkingTCPServer(socketserver.ForkingMixIn, TCPServer):
             with self._admission.changed:
                 self._admission.changed.wait(_REAP_WAIT)
             self.collect_children()
+
+
+class ForkingTCPServer(Forking, TCPServer):
+    """Serves each connection in a child process; at most Limits.max_threads of them."""
 
 
 def serve(

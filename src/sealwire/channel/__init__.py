@@ -5,8 +5,8 @@ client   connect, requests out, replies in
 server   accept, requests in, replies out
 """
 
-from sealwire.channel.client import ClientChannel, connect
+from sealwire.channel.client import ClientChannel, connect, connect_unix
 from sealwire.channel.pump import LINGER, Channel
 from sealwire.channel.server import Lease, ServerChannel, accept
 
-__all__ = ["LINGER", "Channel", "ClientChannel", "Lease", "ServerChannel", "accept", "connect"]
+__all__ = ["LINGER", "Channel", "ClientChannel", "Lease", "ServerChannel", "accept", "connect", "connect_unix"]

@@ -8,7 +8,7 @@ import ssl
 from contextlib import suppress
 from time import monotonic
 
-from sealwire.channel.pump import Channel, left, reason
+from sealwire.channel.pump import Channel, left, reason, with_process
 from sealwire.errors import (
     ConnectionClosed,
     DeadlineExceeded,
@@ -191,6 +191,33 @@ def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) 
         raise
 
 
+def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> ClientChannel:
+    """The same to a server that listens on a Unix socket."""
+    deadline = monotonic() + timeout
+    credentials = security.present()
+    sock = _wrapped(socket.socket(socket.AF_UNIX), security.client_context(credentials, local=True), None)
+    try:
+        try:
+            sock.settimeout(left(deadline))
+            sock.connect(path)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{path} did not answer in time") from None
+        except OSError as error:
+            raise TransportError(
+                f"cannot connect to {path}: {reason(error)}; see whether the server runs and listens there, and "
+                "whether the socket's mode lets this user in"
+            ) from None
+        return _handshake(sock, "", path, security, credentials, deadline)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _wrapped(sock: socket.socket, context: ssl.SSLContext, name: str | None) -> ssl.SSLSocket:
+    # Wrapped before it is connected: wrap_socket drops a socket that its peer has reset, without closing it.
+    return context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False, suppress_ragged_eofs=False)
+
+
 def _tcp(host: str, port: int, name: str, context: ssl.SSLContext, deadline: float) -> ssl.SSLSocket:
     where = _where(host, port)
     try:
@@ -199,13 +226,7 @@ def _tcp(host: str, port: int, name: str, context: ssl.SSLContext, deadline: flo
         raise TransportError(f"{where}: the host's address cannot be found") from None
     failed = "no address"
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
-        # Wrapped before it is connected: wrap_socket drops a socket that its peer has reset, without closing it.
-        sock = context.wrap_socket(
-            socket.socket(family, kind, protocol),
-            server_hostname=name,
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=False,
-        )
+        sock = _wrapped(socket.socket(family, kind, protocol), context, name)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -247,8 +268,8 @@ def _handshake(
     leaf = sock.getpeercert(binary_form=True)
     if sock.selected_alpn_protocol() != ALPN or leaf is None:
         raise HandshakeFailed(f"{where} did not agree to the protocol {ALPN}; something else listens there")
-    protocol = security.client_protocol(credentials, host=name, server=leaf)
-    peer = PeerIdentity.from_der(leaf)
+    peer = with_process(PeerIdentity.from_der(leaf), sock)
+    protocol = security.client_protocol(credentials, host=name, server=leaf, peer=peer)
     standing = Standing(security, credentials, peer, leaf, is_client=True)
     channel = ClientChannel(sock, protocol, security.limits, peer, standing=standing)
     with suppress(ConnectionClosed):  # what explains it may be there to read

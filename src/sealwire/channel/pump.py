@@ -7,9 +7,11 @@ time-out of the socket's own would bound one call and not a frame, however slowl
 
 from __future__ import annotations
 
+import dataclasses
 import select
 import socket
 import ssl
+import struct
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
@@ -180,6 +182,15 @@ def discard_until_end(sock: ssl.SSLSocket, deadline: float) -> None:
                 return
     except OSError:
         pass
+
+
+def with_process(identity: PeerIdentity, sock: socket.socket) -> PeerIdentity:
+    """With the process at the other end of a Unix socket, as the kernel knows it (SO_PEERCRED, unix(7))."""
+    if sock.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+        return identity
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, gid = struct.unpack("3i", credentials)
+    return dataclasses.replace(identity, pid=pid, uid=uid, gid=gid)
 
 
 def left(deadline: float) -> float:

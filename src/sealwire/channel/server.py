@@ -10,7 +10,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Protocol as TypingProtocol
 
-from sealwire.channel.pump import LINGER, Channel, discard_until_end, left, reason
+from sealwire.channel.pump import LINGER, Channel, discard_until_end, left, reason, with_process
 from sealwire.errors import (
     ConnectionClosed,
     DeadlineExceeded,
@@ -242,8 +242,9 @@ def accept(
     """
     deadline = monotonic() + security.limits.handshake_timeout
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         credentials = security.present()
         tls = security.server_context(credentials).wrap_socket(
             sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
@@ -256,7 +257,7 @@ def accept(
     try:
         _tls_handshake(tls, deadline, credentials)
         leaf = tls.getpeercert(binary_form=True)
-        lease.peer = client = None if leaf is None else PeerIdentity.from_der(leaf)
+        lease.peer = client = None if leaf is None else with_process(PeerIdentity.from_der(leaf), tls)
         protocol = security.server_protocol(credentials, client=client, leaf=leaf, busy=busy)
         standing = Standing(security, credentials, client, leaf, is_client=False)
         channel = ServerChannel(tls, protocol, security.limits, client, lease=lease, leaving=leaving, standing=standing)

@@ -26,6 +26,8 @@ class PeerIdentity:
     empty, with control characters, not ASCII. DNS names are in lower case, IP addresses text. subject: the
     distinguished name (RFC 4514). serial: the serial number. fingerprint, key_fingerprint: SHA-256 in hexadecimal of
     the certificate (DER) and of its public key (SubjectPublicKeyInfo). not_before, not_after: aware.
+
+    uid, gid, pid: on a Unix socket, of the process that has connected or listens, as the kernel says; else None.
     """
 
     dns: tuple[str, ...] = ()
@@ -38,6 +40,9 @@ class PeerIdentity:
     key_fingerprint: str
     not_before: datetime
     not_after: datetime
+    uid: int | None = None
+    gid: int | None = None
+    pid: int | None = None
 
     @classmethod
     def from_der(cls, der: bytes) -> PeerIdentity:
@@ -71,7 +76,8 @@ class PeerIdentity:
         """One line for a log: the first names, escaped, and the fingerprint's beginning."""
         kinds = (("dns", self.dns), ("uri", self.uri), ("ip", self.ip), ("email", self.email))
         names = [f"{kind}:{escaped(value)[:80]}" for kind, values in kinds for value in values][:3]
-        return f"{', '.join(names) or 'a certificate without names'} (sha256:{self.fingerprint[:16]}…)"
+        process = "" if self.uid is None else f", uid {self.uid}"
+        return f"{', '.join(names) or 'a certificate without names'} (sha256:{self.fingerprint[:16]}…{process})"
 
     def is_named(self, host: str) -> bool:
         """Whether ``host`` (canonical) is among the DNS names or IP addresses (RFC 9525, section 6.3).

@@ -17,7 +17,7 @@ ANONYMOUS = "anonymous"
 _FORMS = (
     "'dns:client.example' (with * inside one label), 'spiffe://domain/path' or 'uri:URI' (with /* at the end), "
     "'ip:192.0.2.7', 'email:user@example', 'sha256:HEX' (leaf certificate), 'spki-sha256:HEX' (its public key) "
-    f"or '{ANONYMOUS}' (no certificate)"
+    f"'uid:1000' or 'gid:1000' (a process on a Unix socket), or '{ANONYMOUS}' (no certificate)"
 )
 _SPIFFE = re.compile(r"spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)*/(?:[A-Za-z0-9._-]+|\*)")
 _SEGMENTS = re.compile(r"[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*")
@@ -35,7 +35,8 @@ class PeerPolicy:
 
     entries: ``dns:`` names, exact or with one ``*`` in a label for one or more of its characters; ``spiffe://`` and
     ``uri:`` names, exact or with ``/*`` at the end for every path below; ``ip:``, ``email:``, ``sha256:`` (leaf
-    certificate) and ``spki-sha256:`` (its public key) exactly; ``anonymous`` for peers without a certificate.
+    certificate) and ``spki-sha256:`` (its public key) exactly; ``uid:`` and ``gid:`` of the peer's process, on a Unix
+    socket; ``anonymous`` for peers without a certificate.
 
     Raises ConfigurationError for an entry of no known form, or no entry at all.
     """
@@ -173,6 +174,15 @@ def _fingerprint(attribute: str) -> Callable[[str, str], Callable[[PeerIdentity]
     return parse
 
 
+def _number(attribute: str) -> Callable[[str, str], Callable[[PeerIdentity], bool]]:
+    def parse(value: str, text: str) -> Callable[[PeerIdentity], bool]:
+        if not re.fullmatch("0|[1-9][0-9]{0,9}", value):
+            raise ConfigurationError(f"{text!r}: expected a number, as `id` shows it")
+        return lambda identity: getattr(identity, attribute) == int(value)
+
+    return parse
+
+
 _KINDS: dict[str, Callable[[str, str], Callable[[PeerIdentity], bool]]] = {
     "dns": _dns,
     "uri": _uri,
@@ -180,4 +190,6 @@ _KINDS: dict[str, Callable[[str, str], Callable[[PeerIdentity], bool]]] = {
     "email": _email,
     "sha256": _fingerprint("fingerprint"),
     "spki-sha256": _fingerprint("key_fingerprint"),
+    "uid": _number("uid"),
+    "gid": _number("gid"),
 }
