@@ -73,6 +73,7 @@ format: $(VENV)/.development
 
 bench: $(VENV)/.development
 	$(BIN)/python benchmarks/roundtrip.py
+	$(BIN)/python benchmarks/pipelining.py
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/arrays.py
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from random import SystemRandom
 from time import monotonic
 from types import TracebackType
@@ -16,6 +17,7 @@ from sealwire.errors import (
     ConfigurationError,
     ConnectionClosed,
     DeadlineExceeded,
+    DecodeError,
     HandshakeRejected,
     RemoteError,
     RemoteProtocolError,
@@ -32,6 +34,8 @@ _FAREWELL = 0.1
 _RESEND_AFTER = (CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY)
 _RESENDABLE = (None, *_RESEND_AFTER, CloseCode.CREDENTIAL)
 """Ends after which anything may be sent again: not after a protocol error, nor a code that is read as one."""
+_MAX_WINDOW = 1024
+"""Requests under way; a server refuses to have more unanswered."""
 _random = SystemRandom()
 _process = object()
 """Another one in each process, for less than asking the kernel each time."""
@@ -108,6 +112,71 @@ class _SynchronousClient(ABC):
             self._lock.release()
         del payload  # a large one is not held beside a large reply and what becomes of it
         return self.security.decode(reply)
+
+    def send_requests(
+        self,
+        requests: Iterable[Any],
+        *,
+        wait: float | None = None,
+        window: int = 32,
+        idempotent: bool = False,
+        return_errors: bool = False,
+    ) -> Iterator[Any]:
+        """Send requests one after the other without waiting for the replies; yields these in the same order.
+
+        window: how many may be under way. wait: seconds for each of them. idempotent: as for send_request, of all of
+        them. return_errors: yield a RemoteError or DecodeError in its place among the replies, and go on; by default it
+        is raised, and the requests after it that are under way are given up (the server may act on them all the same).
+        ``requests`` is consumed as replies come. The client is in use until the last one.
+
+        Raises like send_request.
+        """
+        seconds = self.wait if wait is None else _seconds("wait", wait)
+        if type(window) is not int or not 1 <= window <= _MAX_WINDOW:
+            raise ConfigurationError(f"window must be a whole number from 1 to {_MAX_WINDOW}")
+        return self._pipeline(iter(requests), seconds, window, idempotent=idempotent, return_errors=return_errors)
+
+    def _pipeline(
+        self, requests: Iterator[Any], seconds: float, window: int, *, idempotent: bool, return_errors: bool
+    ) -> Iterator[Any]:
+        payloads = map(self.security.codec.encode_pieces, requests)
+        under_way: dict[int, Payload] = {}
+        self._acquire(seconds)
+        channel: ClientChannel | None = None
+        try:
+            again: list[Payload] = []
+            while True:
+                channel = self._usable(self.timeout)
+                under_way.clear()
+                replies = channel.pipeline(chain(again, payloads), window=window, wait=seconds, unanswered=under_way)
+                answered = 0
+                try:
+                    for reply in replies:
+                        answered += 1
+                        yield self._judged(reply, return_errors=return_errors)
+                    return  # noqa: TRY300 - of a generator, and not of what is tried
+                except (ConnectionClosed, TruncatedFrame) as closed:
+                    self._channel = None
+                    channel.close(linger=_FAREWELL)
+                    # Again once at most for each request: those that went before have their answers.
+                    if (again and not answered) or not _may_go_again(channel, closed, under_way, idempotent=idempotent):
+                        raise _unknown(closed) from None
+                    again = list(under_way.values())
+        finally:
+            if channel is not None and not channel.idle and self._channel is channel:
+                self._channel = None
+                channel.close(linger=0)
+            self._lock.release()
+
+    def _judged(self, reply: VerifiedPayload | RemoteError, *, return_errors: bool) -> Any:
+        try:
+            if isinstance(reply, RemoteError):
+                raise reply
+            return self.security.decode(reply)
+        except (RemoteError, DecodeError) as error:
+            if return_errors:
+                return error
+            raise
 
     def ping(self) -> float:
         """Seconds that the server takes to answer. Raises DeadlineExceeded, TransportError, RemoteProtocolError."""
@@ -267,6 +336,27 @@ class SynchronousUnixClient(_SynchronousClient):
 
     def _connect(self, timeout: float) -> ClientChannel:
         return connect_unix(self.path, self.security, timeout=timeout)
+
+
+def _may_go_again(
+    channel: ClientChannel, closed: Exception, under_way: dict[int, Payload], *, idempotent: bool
+) -> bool:
+    """Whether all requests that are unanswered can be sent again: the first one is, and so are those after it."""
+    if not isinstance(closed, ConnectionClosed) or closed.code not in _RESENDABLE:
+        return idempotent and not isinstance(closed, ConnectionClosed)
+    if idempotent or not under_way:
+        return True
+    known = closed.code in _RESEND_AFTER or (closed.code == CloseCode.CREDENTIAL and channel.renewed)
+    return known and closed.last is not None and closed.last < next(iter(under_way))
+
+
+def _unknown(closed: Exception) -> ConnectionClosed:
+    return ConnectionClosed(
+        "the connection ended while requests were under way; the server may or may not have acted on them. Requests "
+        "for which acting twice does no harm can be sent with idempotent=True",
+        code=getattr(closed, "code", None),
+        last=getattr(closed, "last", None),
+    )
 
 
 def _unprocessed(channel: ClientChannel, closed: ConnectionClosed) -> bool:

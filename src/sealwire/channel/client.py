@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
 
@@ -30,8 +32,12 @@ from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Closed, Established, Event, Faulted, Ponged, Rejected, Reply
 from sealwire.wire.frames import CloseCode, Payload, RejectCode, VerifiedPayload
+from sealwire.wire.protocol import State
 
 logger = logging.getLogger("sealwire.client")
+
+_AHEAD = 1 << 18
+"""Bytes that may be queued before it is looked whether they go."""
 
 _REJECTIONS = {
     RejectCode.VERSION: "it speaks another version of the protocol; upgrade the older side",
@@ -94,6 +100,46 @@ class ClientChannel(Channel):
         while not isinstance(self._checked(None, deadline), Ponged):
             pass
         return monotonic() - start
+
+    def pipeline(
+        self, payloads: Iterator[Payload], *, window: int, wait: float, unanswered: dict[int, Payload]
+    ) -> Iterator[VerifiedPayload | RemoteError]:
+        """Send requests without waiting for replies, at most ``window`` of them; yield replies and faults in order.
+
+        wait: seconds for each request. unanswered: filled with the requests under way, by number and in order.
+        Raises like :meth:`request`.
+        """
+        unsent: deque[memoryview] = deque()
+        ends: dict[int, float] = {}
+        found: dict[int, VerifiedPayload | RemoteError] = {}
+        more = True
+        while True:
+            while more and len(unanswered) < window and sum(map(len, unsent)) < _AHEAD:
+                payload = next(payloads, None)
+                if payload is None:
+                    more = False
+                    break
+                self.sequence = self._protocol.send_request(payload, wait=wait)
+                unanswered[self.sequence] = payload
+                ends[self.sequence] = monotonic() + wait
+                unsent.extend(memoryview(piece).cast("B") for piece in self._protocol.data_to_send())
+            if not unanswered:
+                return
+            event = self._protocol.next_event()
+            if event is None:
+                if self._protocol.state is State.ENDED:
+                    raise ConnectionClosed("the connection was closed by this side")
+                self.converse(unsent, ends[next(iter(unanswered))])
+            elif isinstance(event, Reply):
+                found[event.request] = event.payload
+            elif isinstance(event, Faulted):
+                found[event.request] = RemoteError(event.code, event.text)
+            else:
+                self._checked(event, 0.0)
+            # A server may answer in another order than it was asked.
+            while unanswered and (first := next(iter(unanswered))) in found:
+                del unanswered[first]
+                yield found.pop(first)
 
     def usable(self) -> bool:
         """Whether the connection can take a request, and what it was made by still holds.

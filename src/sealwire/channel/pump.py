@@ -12,6 +12,7 @@ import select
 import socket
 import ssl
 import struct
+from collections import deque
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
@@ -135,6 +136,46 @@ class Channel:
             self._protocol.buffer_updated(count)
         else:
             self._protocol.eof_received()
+
+    def converse(self, unsent: deque[memoryview], deadline: float) -> None:
+        """Write of ``unsent`` what goes, and read once: whichever can go on, so that two ends which both have much to
+        say do not wait for one another. Raises DeadlineExceeded; what broke the connection is in ``failure``.
+        """
+        moved = False
+        try:
+            while unsent:
+                sent = self._sock.write(unsent[0])
+                moved = True
+                if sent == len(unsent[0]):
+                    unsent.popleft()
+                else:
+                    unsent[0] = unsent[0][sent:]
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError as error:
+            self.failure = error
+            unsent.clear()  # what the peer said last is still there to read
+        try:
+            buffer = self._protocol.get_buffer()
+            count: Any = self._sock.read(len(buffer), buffer)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if not moved:
+                self._wait_for_either(bool(unsent), deadline)
+            return
+        except OSError as error:
+            self.failure = error
+            count = 0
+        if count:
+            self._protocol.buffer_updated(count)
+        else:
+            self._protocol.eof_received()
+
+    def _wait_for_either(self, output: bool, deadline: float) -> None:
+        both = select.poll()
+        both.register(self._sock, select.POLLIN | (select.POLLOUT if output else 0))
+        seconds = deadline - monotonic()
+        if seconds <= 0 or not both.poll(seconds * 1000):
+            raise DeadlineExceeded("nothing came from the peer in time")
 
     @property
     def _buffered(self) -> bool:
