@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,13 +118,38 @@ def test_replaces_in_one_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_leaves_other_users_files(tmp_path: Path) -> None:
-    path = tmp_path / "a.key"
+def test_leaves_other_users_files() -> None:
+    with tempfile.TemporaryDirectory() as directory:  # where somebody else gets, too
+        os.chmod(directory, 0o777)
+        refused_to_another_user(Path(directory, "a.key"))
+
+
+def refused_to_another_user(path: Path) -> None:
     path.write_bytes(b"old")
     os.chown(path, 12345, -1)
-    with pytest.raises(PermissionError, match="uid 12345"):
-        write_files([NewFile(path, b"new", PRIVATE)], replace=True)
+    pid = os.fork()
+    if pid == 0:
+        os.setuid(23456)
+        try:
+            write_files([NewFile(path, b"new", PRIVATE)], replace=True)
+        except PermissionError as error:
+            os._exit(0 if "uid 12345" in str(error) else 1)
+        os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_keeps_the_owner(tmp_path: Path) -> None:
+    """As cron does it, for a service that is somebody else."""
+    path = tmp_path / "a.key"
+    path.write_bytes(b"old")
+    os.chown(path, 12345, 23456)
+    (kept,) = write_files([NewFile(path, b"new", PRIVATE)], replace=True, keep=True)
+    for each in (path, kept):
+        status = os.stat(each)
+        assert (status.st_uid, status.st_gid) == (12345, 23456)
+    assert (path.read_bytes(), kept.read_bytes()) == (b"new", b"old")
 
 
 def test_not_in_the_place_of_a_directory(tmp_path: Path) -> None:

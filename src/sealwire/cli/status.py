@@ -79,7 +79,7 @@ def _in_service(address: tuple[str, int], own: PeerIdentity | None) -> tuple[str
 
 def _print(found: SecurityStatus, shown: str | None) -> None:
     credentials, keys = found
-    click.echo(f"credentials (digest {credentials.digest[:12]})")
+    click.echo(f"credentials (generation {credentials.generation}, digest {credentials.digest[:12]})")
     lines: list[tuple[str, object]] = []
     if credentials.identity is not None:
         own = credentials.identity
@@ -103,7 +103,7 @@ def _print(found: SecurityStatus, shown: str | None) -> None:
         )
     lines += [(part, path) for part, path in credentials.files.items()]
     print_fields(lines)
-    click.echo(f"keys (digest {keys.digest[:12]})")
+    click.echo(f"keys (generation {keys.generation}, digest {keys.digest[:12]})")
     now = datetime.now(UTC)
     print_fields([("file", keys.file)])
     for identity in dict.fromkeys(key.identity for key in keys.keys):
@@ -128,6 +128,7 @@ def _described(found: SecurityStatus) -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
         "credentials": {
+            "generation": credentials.generation,
             "digest": credentials.digest,
             "files": credentials.files,
             "certificate": None
@@ -156,6 +157,7 @@ def _described(found: SecurityStatus) -> dict[str, Any]:
             ],
         },
         "keys": {
+            "generation": keys.generation,
             "digest": keys.digest,
             "file": keys.file,
             "signing": {

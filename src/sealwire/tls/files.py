@@ -35,19 +35,19 @@ def write_files(files: Iterable[NewFile], *, replace: bool = False, keep: bool =
     at any moment a name stands for the old file or the new one, whole. keep: keep the old ones beside them, under their
     names and the time at which they were written; returns these.
 
+    The new ones belong to whom the old ones belonged to.
+
     Raises FileExistsError without ``replace``, PermissionError where with it the old file is another user's, and every
     other OSError of the calls beneath.
     """
     wanted = list(files)
-    if replace:
-        for file in wanted:
-            _check_owner(file.path)
+    old = [_replaceable(file.path) if replace else None for file in wanted]
     names = [_temporary(file.path) if replace else file.path for file in wanted]
     made: list[Path] = []
     kept: list[Path] = []
     try:
-        for name, file in zip(names, wanted, strict=True):
-            _create(name, file, made)
+        for name, file, before in zip(names, wanted, old, strict=True):
+            _create(name, file, made, before)
         if replace:
             for file in wanted if keep else ():
                 kept += _keep(file.path)
@@ -76,13 +76,18 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _create(name: Path, file: NewFile, made: list[Path]) -> None:
+def _create(name: Path, file: NewFile, made: list[Path], old: os.stat_result | None) -> None:
     # O_EXCL fails on any symbolic link in the last place, even a dangling one (open(2)).
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(name, flags, file.mode), "wb") as stream:
         made.append(name)
         if not file.mode & 0o077:
             # All that the umask can have taken from it are the owner's own bits.
+            os.fchmod(stream.fileno(), file.mode)
+        if old is not None:
+            # Whoever reads the old one has to read the new one.
+            with suppress(PermissionError):  # of a group that we are not in
+                os.fchown(stream.fileno(), old.st_uid, old.st_gid)
             os.fchmod(stream.fileno(), file.mode)
         stream.write(file.content)
         stream.flush()
@@ -109,18 +114,23 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
-def _check_owner(path: Path) -> None:
-    """A file of ours in the place of another user's could not be read by the service that it is for."""
+def _replaceable(path: Path) -> os.stat_result | None:
+    """The file's status, whose owner the new one gets; None where there is no file.
+
+    Only root can give files away: one of ours in the place of another user's could not be read by the service that it
+    is for. Raises PermissionError.
+    """
     try:
-        owner = os.lstat(path).st_uid
+        status = os.lstat(path)
     except FileNotFoundError:
-        return
-    if owner != os.geteuid():
+        return None
+    if status.st_uid != os.geteuid() != 0:
         raise PermissionError(
             errno.EPERM,
-            f"belongs to another user (uid {owner}); run this as that user, or remove the file first",
+            f"belongs to another user (uid {status.st_uid}); run this as that user, or remove the file first",
             str(path),
         )
+    return status
 
 
 def _sync_directory(directory: Path) -> None:
