@@ -4,6 +4,11 @@ TLS 1.3 with certificates on both sides around socketserver's servers and their 
 frames, and a restricted unpickler with a type allowlist in place of raw pickle. See README.md.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from sealwire.client import SynchronousTCPClient, SynchronousUnixClient
 from sealwire.encoding import Allowlist, Codec, decode, encode
 from sealwire.errors import (
@@ -47,11 +52,25 @@ from sealwire.tls.policy import PeerPolicy
 from sealwire.unix import ForkingUnixStreamServer, ThreadingUnixStreamServer, UnixStreamServer
 from sealwire.wire.keys import Key
 
+if TYPE_CHECKING:
+    from sealwire.aio.client import AsyncTCPClient
+
 __version__ = "0.1.0"
+
+_LAZY = {"AsyncTCPClient": "sealwire.aio.client"}
+"""Names that pull in asyncio, which not everybody needs."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "BYTE_COUNT",
     "Allowlist",
+    "AsyncTCPClient",
     "AuthenticationError",
     "BadSequence",
     "BadTag",

@@ -27,12 +27,12 @@ from sealwire.security import Security
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.wire.frames import CloseCode, Payload, RejectCode, VerifiedPayload
 
-_BACK_OFF = 0.05
+BACK_OFF = 0.05
 """Seconds before the first new attempt after REJECT 4 or 5; doubled each time, at most 1 s."""
 _FAREWELL = 0.1
 """Seconds for the end of a connection that the server has ended already: a round trip, for what nobody waits for."""
 _RESEND_AFTER = (CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY)
-_RESENDABLE = (None, *_RESEND_AFTER, CloseCode.CREDENTIAL)
+RESENDABLE = (None, *_RESEND_AFTER, CloseCode.CREDENTIAL)
 """Ends after which anything may be sent again: not after a protocol error, nor a code that is read as one."""
 _MAX_WINDOW = 1024
 """Requests under way; a server refuses to have more unanswered."""
@@ -50,8 +50,8 @@ class _SynchronousClient(ABC):
             raise ConfigurationError(
                 "a client needs security=Security(…); see Security.from_files and Security.from_toml"
             )
-        self.timeout = _seconds("timeout", timeout)
-        self.wait = _seconds("wait", wait)
+        self.timeout = seconds_of("timeout", timeout)
+        self.wait = seconds_of("wait", wait)
         self.security = security
         self._channel: ClientChannel | None = None
         self._process = _process
@@ -103,7 +103,7 @@ class _SynchronousClient(ABC):
         ConnectionClosed (it is not known whether the request was processed); other TransportErrors while connecting;
         RemoteProtocolError.
         """
-        seconds = self.wait if wait is None else _seconds("wait", wait)
+        seconds = self.wait if wait is None else seconds_of("wait", wait)
         payload = self.security.codec.encode_pieces(data)
         self._acquire(seconds)
         try:
@@ -131,7 +131,7 @@ class _SynchronousClient(ABC):
 
         Raises like send_request.
         """
-        seconds = self.wait if wait is None else _seconds("wait", wait)
+        seconds = self.wait if wait is None else seconds_of("wait", wait)
         if type(window) is not int or not 1 <= window <= _MAX_WINDOW:
             raise ConfigurationError(f"window must be a whole number from 1 to {_MAX_WINDOW}")
         return self._pipeline(iter(requests), seconds, window, idempotent=idempotent, return_errors=return_errors)
@@ -160,7 +160,7 @@ class _SynchronousClient(ABC):
                     channel.close(linger=_FAREWELL)
                     # Again once at most for each request: those that went before have their answers.
                     if (again and not answered) or not _may_go_again(channel, closed, under_way, idempotent=idempotent):
-                        raise _unknown(closed) from None
+                        raise unknown(closed) from None
                     again = list(under_way.values())
         finally:
             if channel is not None and not channel.idle and self._channel is channel:
@@ -187,7 +187,7 @@ class _SynchronousClient(ABC):
             try:
                 return self._exchange(channel, monotonic() + self.wait, channel.ping)
             except ConnectionClosed as closed:
-                if closed.code not in _RESENDABLE:
+                if closed.code not in RESENDABLE:
                     raise
                 channel = self._usable(self.timeout)
                 return self._exchange(channel, monotonic() + self.wait, channel.ping)
@@ -217,13 +217,8 @@ class _SynchronousClient(ABC):
         try:
             return self._exchange(channel, deadline, channel.request, payload)
         except ConnectionClosed as closed:
-            if closed.code not in _RESENDABLE or not (idempotent or _unprocessed(channel, closed)):
-                raise ConnectionClosed(
-                    "the connection ended while the request was under way; the server may or may not have acted on "
-                    "it. Requests for which acting twice does no harm can be sent with idempotent=True",
-                    code=closed.code,
-                    last=closed.last,
-                ) from None
+            if closed.code not in RESENDABLE or not (idempotent or _unprocessed(channel, closed)):
+                raise unknown(closed) from None
         channel = self._usable(min(deadline - monotonic(), self.timeout))
         return self._exchange(channel, deadline, channel.request, payload)
 
@@ -238,7 +233,7 @@ class _SynchronousClient(ABC):
         return self._channel
 
     def _open(self, deadline: float) -> ClientChannel:
-        pause = _BACK_OFF
+        pause = BACK_OFF
         refused: HandshakeRejected | None = None
         while True:
             try:
@@ -251,7 +246,7 @@ class _SynchronousClient(ABC):
                 if rejected.code not in (RejectCode.OVERLOADED, RejectCode.SHUTTING_DOWN):
                     raise
                 left = deadline - monotonic()
-                if left < _BACK_OFF:
+                if left < BACK_OFF:
                     raise
                 refused = rejected
                 # Between half and all of the pause, so that clients refused together do not come back together.
@@ -342,17 +337,17 @@ def _may_go_again(
     channel: ClientChannel, closed: Exception, under_way: dict[int, Payload], *, idempotent: bool
 ) -> bool:
     """Whether all requests that are unanswered can be sent again: the first one is, and so are those after it."""
-    if not isinstance(closed, ConnectionClosed) or closed.code not in _RESENDABLE:
+    if not isinstance(closed, ConnectionClosed) or closed.code not in RESENDABLE:
         return idempotent and not isinstance(closed, ConnectionClosed)
     if idempotent or not under_way:
         return True
-    known = closed.code in _RESEND_AFTER or (closed.code == CloseCode.CREDENTIAL and channel.renewed)
-    return known and closed.last is not None and closed.last < next(iter(under_way))
+    return was_unprocessed(closed, next(iter(under_way)), renewed=channel.renewed)
 
 
-def _unknown(closed: Exception) -> ConnectionClosed:
+def unknown(closed: Exception) -> ConnectionClosed:
+    """What to say of requests of which nobody knows what became."""
     return ConnectionClosed(
-        "the connection ended while requests were under way; the server may or may not have acted on them. Requests "
+        "the connection ended while the request was under way; the server may or may not have acted on it. Requests "
         "for which acting twice does no harm can be sent with idempotent=True",
         code=getattr(closed, "code", None),
         last=getattr(closed, "last", None),
@@ -361,11 +356,14 @@ def _unknown(closed: Exception) -> ConnectionClosed:
 
 def _unprocessed(channel: ClientChannel, closed: ConnectionClosed) -> bool:
     """Whether no handler can have seen the request (docs/protocol.md, section 5)."""
-    if not channel.sent:
-        return True
-    if closed.code not in _RESEND_AFTER and not (closed.code == CloseCode.CREDENTIAL and channel.renewed):
-        return False
-    return closed.last is not None and closed.last < channel.sequence
+    return not channel.sent or was_unprocessed(closed, channel.sequence, renewed=channel.renewed)
+
+
+def was_unprocessed(closed: ConnectionClosed, sequence: int, *, renewed: bool) -> bool:
+    """Whether the peer's CLOSE says that no handler has seen the request of that number. renewed: whether a new
+    connection would be made with another certificate or key."""
+    known = closed.code in _RESEND_AFTER or (closed.code == CloseCode.CREDENTIAL and renewed)
+    return known and closed.last is not None and closed.last < sequence
 
 
 def _forked() -> None:
@@ -376,7 +374,8 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-def _seconds(name: str, value: float) -> float:
+def seconds_of(name: str, value: float) -> float:
+    """A number of seconds that can be waited for. Raises ConfigurationError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86_400:
         raise ConfigurationError(f"{name} must be a number of seconds above 0 and at most 86400")
     return float(value)

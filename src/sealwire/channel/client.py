@@ -39,7 +39,7 @@ logger = logging.getLogger("sealwire.client")
 _AHEAD = 1 << 18
 """Bytes that may be queued before it is looked whether they go."""
 
-_REJECTIONS = {
+REJECTIONS = {
     RejectCode.VERSION: "it speaks another version of the protocol; upgrade the older side",
     RejectCode.CODEC: "it uses another codec; configure the same on both sides",
     RejectCode.NOT_AUTHORISED: "not authorised; see whether both sides hold the same key under the same id, this "
@@ -227,7 +227,7 @@ def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) 
     """
     deadline = monotonic() + timeout
     name = canonical_host(host)
-    where = _where(host, port)
+    where = where_text(host, port)
     credentials = security.present()
     sock = _tcp(host, port, name, security.client_context(credentials), deadline)
     try:
@@ -265,7 +265,7 @@ def _wrapped(sock: socket.socket, context: ssl.SSLContext, name: str | None) -> 
 
 
 def _tcp(host: str, port: int, name: str, context: ssl.SSLContext, deadline: float) -> ssl.SSLSocket:
-    where = _where(host, port)
+    where = where_text(host, port)
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, OverflowError):
@@ -326,7 +326,7 @@ def _handshake(
         raise DeadlineExceeded(f"{where} did not complete the handshake in time") from None
     except ConnectionClosed:
         anonymous = credentials.leaf is None
-        raise HandshakeFailed(_unwelcome(where, channel.failure, anonymous=anonymous)) from None
+        raise HandshakeFailed(unwelcome(where, channel.failure, anonymous=anonymous)) from None
     except TruncatedFrame:
         raise HandshakeFailed(f"{where} ended the connection inside its answer to the handshake") from None
     except RemoteProtocolError as error:
@@ -335,18 +335,20 @@ def _handshake(
             "compare the keyrings, and see whether a proxy ends TLS between the two"
         ) from error
     if isinstance(event, Rejected):
-        raise HandshakeRejected(f"{where} refused: {_REJECTIONS[RejectCode(event.code)]}", code=event.code)
+        raise HandshakeRejected(f"{where} refused: {REJECTIONS[RejectCode(event.code)]}", code=event.code)
     if not isinstance(event, Established):
         raise HandshakeFailed(f"{where} ended the handshake")
     standing.agree(event.key_id)
     return channel
 
 
-def _where(host: str, port: int) -> str:
+def where_text(host: str, port: int) -> str:
+    """host:port, for people."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _unwelcome(where: str, failure: OSError | None, *, anonymous: bool) -> str:
+def unwelcome(where: str, failure: OSError | None, *, anonymous: bool) -> str:
+    """Why a server may have ended the connection during the handshake."""
     # In TLS 1.3 a client whose certificate was refused learns it on its first read.
     if isinstance(failure, ssl.SSLError) and "ALERT" in (failure.reason or ""):
         if anonymous:

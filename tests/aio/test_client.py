@@ -1,0 +1,290 @@
+"""The client on asyncio, against our own servers and the reference server's scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+from collections.abc import Coroutine, Iterator
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from reference.peer import answer, close, drop, reject
+from sealwire import (
+    AsyncTCPClient,
+    ConfigurationError,
+    ConnectionClosed,
+    DeadlineExceeded,
+    DecodeError,
+    EncodeError,
+    HandshakeFailed,
+    HandshakeRejected,
+    PeerNotAllowed,
+    RemoteError,
+    RemoteProtocolError,
+    ThreadingTCPServer,
+    TransportError,
+)
+from support.service import Deployment, nothing_left, running
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    """In a loop of its own, in which nothing may be left, and no exception that nobody has seen."""
+    unseen: list[Any] = []
+
+    async def watched() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+        result = await main
+        gc.collect()
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return result
+
+    with nothing_left():
+        result = asyncio.run(watched())
+    assert unseen == []
+    return result
+
+
+def client(deployment: Deployment, port: int, **options: Any) -> AsyncTCPClient:
+    times = {name: options.pop(name) for name in ("timeout", "wait") if name in options}
+    security = deployment.security(options.pop("role", "client"), **options)
+    return AsyncTCPClient("localhost", port, **({"timeout": 5, "wait": 5} | times), security=security)
+
+
+class Handler:
+    """``hold`` waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.go_on = threading.Event()
+
+    def __call__(self, message: Any) -> Any:
+        self.seen.append(message)
+        if message == "hold":
+            self.go_on.wait(10)
+        if message == "fail":
+            raise ValueError
+        return message
+
+
+@pytest.fixture
+def handler() -> Handler:
+    return Handler()
+
+
+@pytest.fixture
+def port(deployment: Deployment, handler: Handler) -> Iterator[int]:
+    with running(ThreadingTCPServer(("127.0.0.1", 0), handler, deployment.server_security())) as port:
+        yield port
+
+
+def test_a_thousand_at_once(deployment: Deployment, port: int, handler: Handler) -> None:
+    async def main() -> None:
+        async with client(deployment, port) as one:
+            replies = await asyncio.gather(*(one.send_request({"n": number}) for number in range(1000)))
+            assert replies == [{"n": number} for number in range(1000)]
+            assert one.peer is not None
+            assert "localhost" in one.peer.dns
+            assert repr(one).endswith("open>")
+        assert one.peer is None
+
+    run(main())
+    assert len(handler.seen) == 1000
+
+
+def test_much_in_both_directions(deployment: Deployment, port: int) -> None:
+    async def main() -> None:
+        async with client(deployment, port, wait=60) as one:
+            payload = b"x" * 3_000_000
+            assert await asyncio.gather(*(one.send_request(payload) for _ in range(8))) == [payload] * 8
+
+    run(main())
+
+
+def test_one_connection_however_many_begin(deployment: Deployment) -> None:
+    async def main(port: int) -> None:
+        async with client(deployment, port, raw=True) as one:
+            await asyncio.gather(*(one.send_request(b"x") for _ in range(20)))
+
+    with deployment.ref_server() as server:
+        run(main(server.port))
+        assert len(server.connections) == 1
+
+
+def test_who_is_cancelled_leaves_the_others_alone(deployment: Deployment, port: int, handler: Handler) -> None:
+    async def main() -> None:
+        async with client(deployment, port) as one:
+            await one.send_request("first")
+            held = asyncio.create_task(one.send_request("hold"))
+            others = [asyncio.create_task(one.send_request(number)) for number in range(5)]
+            await asyncio.sleep(0.05)
+            held.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await held
+            handler.go_on.set()
+            assert await asyncio.gather(*others) == list(range(5))
+
+    run(main())
+
+
+def test_whose_time_is_over_leaves_the_others_alone(deployment: Deployment, port: int, handler: Handler) -> None:
+    async def main() -> None:
+        async with client(deployment, port) as one:
+            held = asyncio.create_task(one.send_request("hold", wait=0.2))
+            other = asyncio.create_task(one.send_request("other"))
+            with pytest.raises(DeadlineExceeded):
+                await held
+            handler.go_on.set()
+            assert await other == "other"
+
+    run(main())
+
+
+def test_a_fault_is_its_own(deployment: Deployment, port: int) -> None:
+    async def main() -> None:
+        async with client(deployment, port) as one:
+            results = await asyncio.gather(*map(one.send_request, [1, "fail", 2]), return_exceptions=True)
+            assert results[::2] == [1, 2]
+            assert isinstance(results[1], RemoteError)
+            with pytest.raises(EncodeError):
+                await one.send_request(object())
+            assert await one.send_request(3) == 3
+
+    run(main())
+
+
+def test_a_server_that_restarts(deployment: Deployment, handler: Handler) -> None:
+    async def main() -> None:
+        with running(ThreadingTCPServer(("127.0.0.1", 0), handler, deployment.server_security())) as port:
+            one = client(deployment, port)
+            assert await one.send_request(1) == 1
+        server = ThreadingTCPServer(("127.0.0.1", port), handler, deployment.server_security())
+        with running(server):
+            assert await one.send_request(2) == 2
+            await one.close()
+
+    run(main())
+
+
+def test_connections_that_end_with_age(deployment: Deployment, handler: Handler) -> None:
+    """Under load: each request is answered, and handled once."""
+
+    async def main(port: int) -> None:
+        async with client(deployment, port) as one:
+
+            async def ask(number: int) -> None:
+                for step in range(100):
+                    message = f"{number}.{step}"
+                    assert await one.send_request(message) == message
+
+            await asyncio.gather(*map(ask, range(20)))
+
+    security = deployment.server_security(limits={"max_connection_age": 0.05})
+    with running(ThreadingTCPServer(("127.0.0.1", 0), handler, security)) as port:
+        run(main(port))
+    assert len(handler.seen) == len(set(handler.seen)) == 2000
+
+
+@pytest.mark.parametrize("end", [drop(), drop("reset"), close(2, 1), close(3, 0), close(4)])
+def test_what_may_have_been_handled_is_not_sent_again(deployment: Deployment, end: Any) -> None:
+    async def main(port: int) -> None:
+        async with client(deployment, port, raw=True) as one:
+            with pytest.raises(ConnectionClosed, match="may or may not have acted"):
+                await one.send_request(b"a")
+
+    with deployment.ref_server({1: end}, {1: answer()}) as server:
+        run(main(server.port))
+        assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize(("end", "idempotent"), [(close(2, 0), False), (close(1, 0), False), (drop(), True)])
+def test_what_was_not_handled_is_sent_again(deployment: Deployment, end: Any, idempotent: bool) -> None:
+    async def main(port: int) -> None:
+        async with client(deployment, port, raw=True) as one:
+            assert await one.send_request(b"a", idempotent=idempotent) == b"A"
+
+    with deployment.ref_server({1: end}, {1: answer(b"A")}) as server:
+        run(main(server.port))
+        assert len(server.connections) == 2
+
+
+class TestHandshake:
+    def failing(self, deployment: Deployment, port: int, error: type[Exception], match: str, **options: Any) -> None:
+        async def main() -> None:
+            async with client(deployment, port, **options) as one:
+                with pytest.raises(error, match=match):
+                    await one.connect()
+
+        run(main())
+
+    def test_nobody_there(self, deployment: Deployment, port: int) -> None:
+        self.failing(deployment, 1, TransportError, "cannot connect to localhost:1")
+
+    def test_another_ca(self, deployment: Deployment, port: int, tmp_path: Any) -> None:
+        from sealwire.testing import Throwaway
+
+        with Throwaway() as other:
+            self.failing(deployment, port, HandshakeFailed, "certificate of localhost", ca=other.ca)
+
+    def test_who_is_not_listed(self, deployment: Deployment, port: int) -> None:
+        self.failing(deployment, port, HandshakeRejected, "not authorised", role="other client")
+        self.failing(deployment, port, PeerNotAllowed, "not on this client's list", peers=["dns:x.example"])
+
+    def test_rejected(self, deployment: Deployment) -> None:
+        with deployment.ref_server({"hello": reject(2)}) as server:
+            self.failing(deployment, server.port, HandshakeRejected, "another codec", raw=True)
+
+    def test_a_server_that_is_busy_at_first(self, deployment: Deployment) -> None:
+        async def main(port: int) -> None:
+            async with client(deployment, port, raw=True) as one:
+                assert await one.send_request(b"x") is not None
+
+        with deployment.ref_server({"hello": reject(4)}, {"hello": reject(5)}, {}) as server:
+            run(main(server.port))
+            assert len(server.connections) == 3
+
+    def test_one_that_says_nothing(self, deployment: Deployment) -> None:
+        import socket
+
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            start = monotonic()
+            self.failing(deployment, silent.getsockname()[1], DeadlineExceeded, "in time", timeout=0.3)
+            assert monotonic() - start < 4
+
+
+def test_arguments(deployment: Deployment) -> None:
+    security = deployment.security("client")
+    for arguments in (("localhost", 0), ("a b", 1), ("localhost", 1, 0), ("localhost", 1, 1, -1)):
+        with pytest.raises(ConfigurationError):
+            AsyncTCPClient(*arguments, security=security)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError):
+        AsyncTCPClient("localhost", 1, security=None)  # type: ignore[arg-type]
+
+
+def test_a_tampered_reply_ends_the_connection(deployment: Deployment) -> None:
+    async def main(port: int) -> None:
+        async with client(deployment, port, raw=True) as one:
+            with pytest.raises(RemoteProtocolError):
+                await one.send_request(b"x")
+
+    with deployment.ref_server({1: answer(reply_to=9)}) as server:
+        run(main(server.port))
+
+
+def test_a_reply_that_cannot_be_decoded(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+
+    async def main(port: int) -> None:
+        async with client(deployment, port) as one:
+            with pytest.raises(DecodeError):
+                await one.send_request("x")
+            assert await one.send_request("y") is None
+
+    with deployment.ref_server({1: answer(b"garbage"), 2: answer(b"\x80\x05N.")}) as server:
+        run(main(server.port))
