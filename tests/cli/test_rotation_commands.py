@@ -177,7 +177,11 @@ class TestRenew:
         os.symlink("../elsewhere.pem", "certs/server.pem")
         assert "symbolic link" in ca("certs", "renew", "server", status=1).stderr
         os.unlink("certs/ca.key")
-        assert "ca.key" in ca("certs", "renew", "client", status=1).stderr
+        assert "the CA's key is not here" in ca("certs", "renew", "client", status=1).stderr
+
+    def test_another_ca_is_told(self, ca: Run) -> None:
+        ca("certs", "init", "--dir", "new", "--name", "new CA")
+        assert "The old one was from CN=Sealwire CA" in ca("certs", "renew", "certs/client.pem", "--dir", "new").stdout
 
     def test_of_openssl_with_an_rsa_ca(self, run: Run) -> None:
         """As easy-rsa and mkcert make them: RSA, no key identifiers, several uses, a critical name."""

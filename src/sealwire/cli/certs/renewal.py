@@ -63,6 +63,11 @@ def renew(
     if bool(which) is everything:
         raise click.UsageError("say which certificates to renew, or --all")
     paths = _leaves(directory) if everything else [_path_of(name, directory) for name in which]
+    if not (directory / f"{CA}.key").exists():
+        raise ConfigurationError(
+            f"{directory / CA}.key: the CA's key is not here; make a request here (`sealwire certs request`), have it "
+            "signed where the key is (`sealwire certs sign`), or leave it to whoever issued the certificate"
+        )
     ca = load_ca(directory)
     done = 0
     for path in paths:
@@ -95,6 +100,9 @@ def _renew(ca: Issuer, path: Path, old: x509.Certificate, *, keep_key: bool, day
     write(files, replace=True, remedy="")
     report_written(path, "the new certificate")
     describe(certificate)
+    if old.issuer != certificate.issuer:
+        issuers = old.issuer.rfc4514_string(), certificate.issuer.rfc4514_string()
+        click.echo(f"The old one was from {printable(issuers[0])}, this one is from {printable(issuers[1])}.")
 
 
 def _path_of(name: str, directory: Path) -> Path:
