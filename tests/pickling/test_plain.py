@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sealwire.errors import DecodeError
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder
-from sealwire.pickling.plain import NOT_PLAIN, SMALL, Plain
+from sealwire.pickling.plain import LARGE, NOT_PLAIN, SMALL, Plain
 
 PLAIN = Plain(Limits())
 VETTED = Decoder(Allowlist(), Limits())
@@ -226,3 +227,22 @@ def test_one_large_bytes_goes_the_short_way():
         pickle.dumps("x" * 100_000, 5),
     ):
         assert PLAIN.decode(other) is NOT_PLAIN
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * LARGE, {"text": "x" * LARGE}, ["x" * 10, "é" * LARGE]], ids=["lone", "dict", "list"]
+)
+def test_a_large_str_is_given_up_before_it_is_copied(value):
+    Plain(Limits()).encode(value)  # non-ASCII text keeps its UTF-8, once there is one
+    tracemalloc.start()
+    try:
+        assert Plain(Limits()).encode(value) == (None, False)
+        assert tracemalloc.get_traced_memory()[1] < LARGE // 2
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [LARGE - 100, 65_536, 65_535])
+def test_a_str_that_is_not_so_large_is_pickled_in_passing(size):
+    for value in ("x" * size, ["y", "x" * size], {"n": bytes(size)}):
+        assert Plain(Limits()).encode(value)[0] == pickle.dumps(value, 5)

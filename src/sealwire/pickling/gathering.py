@@ -57,7 +57,7 @@ class Gathering:
 
     def _small(self, data: bytes) -> None:
         self.pieces.append(data)
-        size = _trailing_header(data)
+        size = trailing_header(data)
         self._header = data[len(data) - size :]
         rest = data[: len(data) - size]
         self._outline(rest)
@@ -84,7 +84,7 @@ class Gathering:
         self.skeleton.append(_NEXT_BUFFER)
 
 
-def _trailing_header(data: bytes) -> int:
+def trailing_header(data: bytes) -> int:
     """The length of an opcode and a length of 4 or 8 bytes, after whole frames and less than 4 bytes without one."""
     at = 2 if data[0] == PROTO else 0
     while at < len(data) and data[at] == FRAME:

@@ -20,6 +20,8 @@ import re
 from typing import Any, Final
 
 from sealwire.limits import FRAME_OVERHEAD, Limits
+from sealwire.pickling.gathering import trailing_header
+from sealwire.pickling.opcodes import STOP
 
 PROTOCOL: Final = 5
 SMALL: Final = 2048
@@ -144,10 +146,15 @@ class _PlainPickler(pickle.Pickler):
     def write(self, data: bytes) -> int:
         """A part of the pickle, which comes in one if it is small."""
         self._left -= len(data)
-        if self._left < 0:
+        if self._left < 0 or (not self._pieces and data[-1] != STOP and _announced(data) > self._left):
             raise _NotPlain
         self._pieces.append(data)
         return len(data)
 
     def reducer_override(self, _: Any) -> Any:
         raise _NotPlain
+
+
+def _announced(data: bytes) -> int:
+    """The bytes of the large str or bytes to come, which for a str is not copied yet; 0 where there is none."""
+    return int.from_bytes(data[len(data) - trailing_header(data) :][1:], "little")

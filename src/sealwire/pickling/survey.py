@@ -35,6 +35,8 @@ _LARGE: Final = 1 << 22
 """Bytes that take longer to be copied than _FEW nodes take to be vetted."""
 _FEW: Final = 256
 _MANY: Final = 64
+_LONG: Final = 1 << 12
+"""Bytes of text that are searched in the time in which an item is asked whether it is ASCII."""
 
 _Levels = list[Collection[Any]]
 
@@ -106,7 +108,7 @@ class Surveyor:
             data = pickle.dumps(value, self._protocol)
         if (
             (len(data) > self._small and self._may_be_too_large(len(data), nodes, containers))
-            or (str in met and b"\xed" in data and self._has_surrogate(data, seen))
+            or (str in met and not (nodes < len(data) // _LONG and _is_ascii(seen)) and self._has_surrogate(data, seen))
             or (int in met and self._has_large_integer(data, seen))
         ):
             return None
@@ -156,7 +158,7 @@ class Surveyor:
         return False
 
     def _has_surrogate(self, data: bytes, seen: _Levels) -> bool:
-        if _LIKE_SURROGATE.search(data) is None:
+        if b"\xed" not in data or _LIKE_SURROGATE.search(data) is None:
             return False
         try:
             "".join([item for item in chain.from_iterable(seen) if type(item) is str]).encode()
@@ -181,3 +183,8 @@ def _are_numbers(level: Collection[Any]) -> bool:
 
 def _is_large(item: object) -> bool:
     return isinstance(item, bytes | bytearray) and len(item) >= _LARGE
+
+
+def _is_ascii(seen: _Levels) -> bool:
+    """Whether all str are ASCII, which each of them knows of itself: to search a large one takes its length."""
+    return all(item.isascii() for item in chain.from_iterable(seen) if type(item) is str)
