@@ -93,8 +93,11 @@ def compiled(names: list[str]) -> dict[str, float]:
     # Without the sources of this one in its way.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [python, __file__, "--json", *names], capture_output=True, check=True, env=environment, text=True
+        [python, __file__, "--json", *names], capture_output=True, check=False, env=environment, text=True
     )
+    if done.returncode:
+        print(f"{python} has another version of Sealwire, and is left out; make it anew: make test-compiled")
+        return {}
     ratios: dict[str, float] = json.loads(done.stdout)
     return ratios
 
