@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import pickle
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -49,6 +50,10 @@ class Hooked(pydantic.BaseModel):
 
     def model_post_init(self, context: Any) -> None:
         del context
+
+
+class Priced(pydantic.BaseModel):
+    price: float = 0
 
 
 class Secretive(pydantic.BaseModel):
@@ -114,7 +119,21 @@ class Late:
         object.__setattr__(self, key, value)
 
 
-TYPES = (Empty, Checked, Hooked, Secretive, HookedStruct, Unhashable, Varied, Late)
+TYPES = (
+    ImportError,
+    ModuleNotFoundError,
+    AttributeError,
+    NameError,
+    Priced,
+    Empty,
+    Checked,
+    Hooked,
+    Secretive,
+    HookedStruct,
+    Unhashable,
+    Varied,
+    Late,
+)
 OWN = Codec(Allowlist(*TYPES, np.ndarray, np.generic))
 HERE = __name__
 
@@ -189,6 +208,42 @@ def test_refused(data: bytes) -> None:
 def test_what_a_constructor_raises_for_lack_of_room(number: int, limit: str) -> None:
     with pytest.raises(LimitExceeded, match=limit):
         OWN.decode(message(call(HERE, "HookedStruct", integer(number))))
+
+
+def test_a_default_that_is_an_int_of_a_float_field() -> None:
+    """Pydantic does not validate defaults, and takes an int for a float where it validates."""
+    for value in (Priced(), Priced(price=2.5), Priced(price=3)):
+        for data in (OWN.encode(value), *(pickle.dumps(value, protocol) for protocol in range(2, 6))):
+            found = OWN.decode(data)
+            assert (found, type(found.price)) == (value, type(value.price))
+
+
+def raised(function: Callable[[], Any]) -> Exception:
+    try:
+        function()
+    except Exception as error:
+        return error.with_traceback(None)
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("x"),
+        ImportError("x", name="m", path="p"),
+        raised(lambda: __import__("not_installed_anywhere")),
+        raised(lambda: None.foo),  # type: ignore[attr-defined]  # what the test is about
+        raised(lambda: not_defined),  # type: ignore[name-defined]  # noqa: F821
+        AttributeError("x"),
+    ],
+    ids=repr,
+)
+def test_exceptions_of_cpython_that_have_a_name(error: Any) -> None:
+    for data in (OWN.encode(error), *(pickle.dumps(error, protocol) for protocol in (3, 4, 5))):
+        found, expected = OWN.decode(data), pickle.loads(data)
+        assert (type(found), found.args) == (type(error), error.args)
+        assert getattr(found, "name", None) == getattr(expected, "name", None)
+        assert getattr(found, "path", None) == getattr(expected, "path", None)
 
 
 def test_notes() -> None:

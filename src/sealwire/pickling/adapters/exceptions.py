@@ -54,17 +54,22 @@ class ExceptionAdapter(Adapter):
         """REDUCE with the arguments, and the attributes as state."""
         where, cls, signature = self.spelling, self.cls, self._signature
         checks = self.checks(types, shallow=self._shallow)
+        # What CPython's own keep beside their args, if it was given by keyword: an import that failed has a name.
+        keywords: tuple[str, ...] = ("name", "path") if issubclass(cls, ImportError) and signature is None else ()
+        if issubclass(cls, AttributeError | NameError) and signature is None:
+            keywords = ("name",)
 
         def load(arguments: tuple[Any, ...] = (), state: Any = MISSING) -> Any:
             if len(arguments) > MAX_ARGUMENTS:
                 raise InvalidValue(f"{where}: more than {MAX_ARGUMENTS} arguments")
             if signature is not None:
                 _check_arguments(where, signature, checks, arguments)
-            made = built(where, cls, *arguments)
             attributes = {} if state is MISSING else state
             if type(attributes) is not dict:
                 raise InvalidValue(f"{where}: its attributes are not a dict")
             attributes = dict(attributes)
+            named = {name: attributes[name] for name in keywords if type(attributes.get(name)) is str}
+            made = built(where, cls, *arguments, **named)
             notes = attributes.pop("__notes__", [])
             if type(notes) is not list or not all(type(note) is str for note in notes):
                 raise InvalidValue(f"{where}: its notes are not a list of str")

@@ -75,6 +75,10 @@ def _validated(cls: Any, fields: dict[str, Any], extra: dict[str, Any], private:
         place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][:1]
         failed.inside(*(f".{name}" for name in place if name in fields))
         raise failed from None
+    for name, value in fields.items():
+        # Defaults are not validated, so that a float field of a model can have an int, as `price: float = 0` has.
+        if type(value) is int and type(made.__dict__.get(name)) is float and made.__dict__[name] == value:
+            made.__dict__[name] = value
     if (
         made.__dict__ != fields
         or any(type(made.__dict__[name]) is not type(value) for name, value in fields.items())
