@@ -17,14 +17,15 @@ from sealwire.pickling.grants import (
     GETATTR,
     NEW,
     NEW_WITH,
+    PAIRED,
     PHRASE_ENCODE,
     REBUILDS,
     TAKES_FACTORY,
     TAKES_STATE,
     UNHASHABLE,
 )
-from sealwire.pickling.keys import MANY_KEYS, KeyTable, check_few_keys
-from sealwire.pickling.leaves import NUMBERS, Leaves, Rules, limit
+from sealwire.pickling.keys import MANY_KEYS, KeyTable, Pair, check_few_keys, check_pairs
+from sealwire.pickling.leaves import INTEGERS, NUMBERS, Leaves, Rules, limit
 from sealwire.pickling.opcodes import (
     EMPTY_TUPLE,
     NAMES,
@@ -105,6 +106,8 @@ class Nodes(Leaves):
         """Objects in large keys, counted each time that one is used: so often it is hashed, and perhaps compared."""
         self._distinct: set[tuple[int, ...]] = set()
         """Keys that were found to be short str and distinct: the pickler shares them between alike dicts."""
+        self._pairs: list[Pair] = []
+        """The arguments of calls that are PAIRED."""
         self._memory = 0
         self._found = 0
 
@@ -187,6 +190,8 @@ class Nodes(Leaves):
             raise TypeNotAllowed(f"a class is not a value (STOP at byte {at})")
         if self._weights[node] > self._rules.max_expanded_nodes:
             raise limit("max_expanded_nodes", STOP, at)
+        if self._pairs:
+            check_pairs(self._pairs, self._rules.max_probes)
 
     # Calls
 
@@ -223,6 +228,8 @@ class Nodes(Leaves):
             self._weights[~entry] = 2
             self._take([arguments], ~entry, REDUCE, at)
             self._charge_copies(number, self._parts[~arguments])
+            if powers & PAIRED:
+                self._add_pair(self._parts[~arguments])
             return entry
         if kind == NAMES_NODE:
             return self._phrase(number, self._parts[~arguments], at)
@@ -233,6 +240,11 @@ class Nodes(Leaves):
                 self._charge_copies(number, parts[:1])
                 return self._node(BYTES_NODE, parts[0], CALLED_MEMORY)
         raise self._wrong_arguments(number, at)
+
+    def _add_pair(self, parts: list[int]) -> None:
+        if len(parts) == 2 and all(entry >= 0 and self._data[entry] in INTEGERS for entry in parts):
+            first, second = self._leaf_key(parts[0]), self._leaf_key(parts[1])
+            self._pairs.append((hash((first, second)), first, second))
 
     def _phrase(self, number: int, parts: list[int], at: int) -> int:
         """The entry that a call leaves whose first argument is a name."""

@@ -37,6 +37,7 @@ from sealwire.pickling.grants import (
     FACTORY,
     GETATTR,
     NEW,
+    PAIRED,
     PHRASE_ENCODE,
     TAKES_FACTORY,
     TAKES_ITEMS,
@@ -99,7 +100,7 @@ def _all_grants(max_probes: int) -> Iterator[Grant]:
         yield _plain("datetime", name, load)
     # Time, too: for a greatest common divisor, and for counting digits.
     yield _plain("decimal", "Decimal", load_decimal, memory=128, stretch=64)
-    yield _plain("fractions", "Fraction", load_fraction, memory=128, stretch=64)
+    yield _plain("fractions", "Fraction", load_fraction, powers=CALL | PAIRED, memory=128, stretch=64)
     yield _plain("uuid", "UUID", load_uuid, powers=NEW, memory=256)
 
     for path in (pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())):
