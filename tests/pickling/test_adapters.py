@@ -6,6 +6,7 @@ import enum
 import itertools
 import pickle
 import types
+import uuid
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -428,3 +429,83 @@ def test_bytes_as_an_array() -> None:
     assert OWN.decode(OWN.encode(np.frombuffer(b"abc", "u1"))).tobytes() == b"abc"
     with pytest.raises(InvalidValue):
         OWN.decode(message(call("numpy._core.numeric", "_frombuffer", blob(b"abc"), NONE, NONE, NONE)))
+
+
+class Lax(pydantic.BaseModel):
+    """Defaults that are not of their annotated types, which pydantic does not mind."""
+
+    rate: float = 1
+    name: str = None  # type: ignore[assignment]  # as people write it
+    items: list[int] = pydantic.Field(default=[])
+    token: uuid.UUID = pydantic.Field(default_factory=uuid.uuid4)
+
+
+def test_defaults_that_a_model_does_not_validate() -> None:
+    codec = Codec(Allowlist(Lax))
+    shared: list[int] = []
+    value = Lax()
+    value.__dict__["items"] = shared
+    for protocol in range(2, 6):
+        got, other = codec.decode(pickle.dumps([value, shared], protocol))
+        assert (got, type(got.rate), got.name, got.model_fields_set) == (value, int, None, set())
+        assert got.items is other
+        assert got.items is not Lax.model_fields["items"].default
+    state = pickle.dumps(value, 3)
+    assert codec.decode(state) == value
+    for bad in (b"K\2", b"\x88"):
+        with pytest.raises(InvalidValue, match=r"these values|values of these"):
+            codec.decode(state.replace(b"K\1", bad))
+    with pytest.raises(InvalidValue, match="other values of these"):
+        codec.decode(pickle.dumps(Lax.model_construct(rate=1, name="a"), 3))
+
+
+def test_exceptions_with_the_attributes_of_their_kind() -> None:
+    codec = Codec(Allowlist(ImportError, ModuleNotFoundError, AttributeError))
+    values: list[Exception] = [ImportError("a", name="b", path="c"), ModuleNotFoundError("a", name="b"), ImportError()]
+    try:
+        None.missing  # type: ignore[attr-defined]  # noqa: B018
+    except AttributeError as error:
+        values.append(error)
+    for value in values:
+        for protocol in range(3, 6):
+            got = codec.decode(pickle.dumps(value, protocol))
+            assert type(got) is type(value)
+            assert got.__reduce__() == value.__reduce__()
+        assert repr(codec.decode(codec.encode(value))) == repr(value)
+    data = pickle.dumps(ImportError("a", name="b"), 3)
+    with pytest.raises(InvalidValue, match="its name must be str"):
+        codec.decode(data.replace(b"X\1\0\0\0b", b"]"))
+    with pytest.raises(InvalidValue, match="another exception"):
+        codec.decode(data.replace(b"name", b"mane"))
+
+
+@dataclass(init=False)
+class Handmade:
+    a: int
+
+    def __init__(self, a: int) -> None:
+        self.a = a
+
+
+class Further(Handmade):
+    def __init__(self, a: int) -> None:
+        self.a = a
+
+
+@attrs.define(init=False)
+class HandmadeAttrs:
+    a: int
+
+    def __init__(self, a: int) -> None:
+        self.a = a
+
+    def __attrs_pre_init__(self) -> None:
+        pass
+
+
+def test_notes_of_constructors_of_their_own() -> None:
+    said = {adapter.cls: list(adapter.notes()) for adapter in Allowlist(Handmade, Further, HandmadeAttrs).adapters}
+    own = "runs __init__ on values that a peer chose"
+    assert said[Handmade] == said[Further] == [own]
+    assert own in said[HandmadeAttrs]
+    assert list(Allowlist(shop.Derived).adapters[0].notes()) == []
