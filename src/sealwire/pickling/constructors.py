@@ -156,14 +156,14 @@ _PREFIX: Final = re.compile(r"/(?:0|[1-9][0-9]{0,2})\Z", re.ASCII)
 
 
 @functools.cache
-def _zones() -> frozenset[str]:
-    # Not when the module is imported: it walks the whole time zone database.
+def zones() -> frozenset[str]:
+    """The time zones of this host. Walks the whole database, and imports what that needs: not for a message."""
     return frozenset(zoneinfo.available_timezones())
 
 
 @_loads("zoneinfo.ZoneInfo")
 def load_zone(key: Any, from_cache: Any) -> zoneinfo.ZoneInfo:
-    if type(key) is not str or key not in _zones() or type(from_cache) not in (bool, int):
+    if type(key) is not str or key not in zones() or type(from_cache) not in (bool, int):
         _refuse("zoneinfo.ZoneInfo", "there is no such time zone on this host")
     return zoneinfo.ZoneInfo(key)
 

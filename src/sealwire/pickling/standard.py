@@ -30,6 +30,7 @@ from sealwire.pickling.constructors import (
     only_named,
     path_loader,
     set_loader,
+    zones,
 )
 from sealwire.pickling.grants import (
     CALL,
@@ -55,6 +56,8 @@ FACTORIES: Final[tuple[type, ...]] = (
 def standard_grants(max_probes: int, off: Collection[type] = ()) -> Iterator[Grant]:
     """The grants of the standard value types but those in ``off``; ``max_probes`` as in Limits."""
     names = {f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}" for cls in off}
+    if "zoneinfo.ZoneInfo" not in names:
+        zones()  # read now, rather than for a message
     return (grant for grant in _all_grants(max_probes) if grant.spelling not in names)
 
 
