@@ -15,6 +15,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -259,6 +260,14 @@ COLLISIONS = {
     "keys of a named tuple": message(
         dict_(*((victim("Point") + integer(n * (2**61 - 1)) + b"K\1\x86\x81", NONE) for n in range(1, 20_000)))
     ),
+    "Fractions that meet in the table of hashes": message(
+        list_(
+            *(
+                b"(" + call("fractions", "Fraction", integer(3 + (2**61 - 1) * 7 * n), integer(7)) + b"\x85\x91"
+                for n in range(10_000)
+            )
+        )
+    ),
     "many instances": message(list_(*[new("Order", ORDER)] * 100_000)),
     "one instance in many places": message(
         new("Order", ORDER), b"\x94", *[tuple_(*[GET + bytes([n])] * 8) + b"\x94" for n in range(20)]
@@ -288,6 +297,7 @@ BENIGN: dict[str, list[bytes]] = {
         date(2024, 1, 1), timedelta(-1, 2, 3), Decimal("1.50"), Fraction(1, 3), UUID(int=7), [Decimal(1)] * 2,
         {UUID(int=1): Decimal("NaN")}, {n * 7919: None for n in range(10_000)},
         [{"id": n, "name": f"n{n}"} for n in range(2000)],
+        {Fraction(-1, 3), Fraction(-2, 3)}, {(Decimal(-1), 0): 1, (Decimal(-2), 0): 2}, deque([1, 2, 3], 3),
     )
 }  # fmt: skip
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import pickle
 import types
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -19,8 +22,10 @@ import pytest
 from pickling import shop
 from pickling.assembler import blob, call, dict_, instance, integer, list_, message, name, text, tuple_
 from sealwire import Allowlist, Codec, ConfigurationError, DecodeError, EncodeError, InvalidValue, LimitExceeded, Limits
+from sealwire.errors import MalformedPickle
 from sealwire.pickling import opcodes as op
 from sealwire.pickling.adapters.exceptions import MAX_ARGUMENTS
+from sealwire.pickling.keys import check_built_keys, check_pairs
 
 CODEC = Codec(Allowlist(*shop.TYPES))
 SHOP = "pickling.shop"
@@ -299,23 +304,103 @@ def test_a_field_that_is_not_there() -> None:
         CODEC.encode(value)
 
 
-def test_fractions_that_collide_as_keys() -> None:
+def fraction(numerator: int, denominator: int) -> bytes:
+    return call("fractions", "Fraction", integer(numerator), integer(denominator))
+
+
+PRIME = 2**61 - 1
+ALIKE = [fraction(3 + PRIME * n * 7, 7) for n in (0, 1)]
+FRACTIONS = {
+    "in one set": bytes((op.EMPTY_SET, op.MARK)) + ALIKE[0] + ALIKE[1] + bytes((op.ADDITEMS,)),
+    "in two sets": list_(*(bytes((op.EMPTY_SET, op.MARK)) + each + bytes((op.ADDITEMS,)) for each in ALIKE)),
+    "in a set that is called": call("builtins", "set", list_(*ALIKE)),
+    "in two sets that are called": list_(*(call("builtins", "set", list_(each)) for each in ALIKE)),
+    "in tuples": dict_(*((tuple_(each), NONE) for each in ALIKE)),
+    "in tuples of two frozensets": list_(
+        *(bytes((op.MARK,)) + tuple_(each) + bytes((op.FROZENSET,)) for each in ALIKE)
+    ),
+    "in named tuples": dict_(
+        *((name(SHOP, "Pair") + tuple_(integer(1), each) + bytes((op.NEWOBJ,)), NONE) for each in ALIKE)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", FRACTIONS)
+def test_fractions_that_collide(where: str) -> None:
     """From CPython 3.12 on the hashes of all of them are kept in one table, found by a pair that a peer chooses."""
-    prime = 2**61 - 1
-    pair = [Fraction(3 + prime * n * 7, 7) for n in (0, 1)]
-    assert len({hash((each.numerator, each.denominator)) for each in pair}) == 1
+    assert hash((3, 7)) == hash((3 + PRIME * 7, 7))
+    with pytest.raises(MalformedPickle, match="fractions collide"):
+        CODEC.decode(message(FRACTIONS[where]))
 
-    def fraction(value: Fraction) -> bytes:
-        return call("fractions", "Fraction", integer(value.numerator), integer(value.denominator))
 
-    def one(value: Fraction) -> bytes:
-        return bytes((op.EMPTY_SET, op.MARK)) + fraction(value) + bytes((op.ADDITEMS,))
+def test_fractions_whose_pairs_follow_one_another() -> None:
+    """No two have the same hash, but they meet in the same slots."""
+    pairs = [(hash((n, 7)) & -(1 << 40) | 1, n, 7) for n in range(1, 3000)]
+    with pytest.raises(LimitExceeded, match="max_probes"):
+        check_pairs(pairs, 8)
 
-    both = bytes((op.EMPTY_SET, op.MARK)) + fraction(pair[0]) + fraction(pair[1]) + bytes((op.ADDITEMS,))
-    called = call("builtins", "set", list_(fraction(pair[0]), fraction(pair[1])))
-    for data in (message(both), message(list_(one(pair[0]), one(pair[1]))), message(called)):
-        with pytest.raises(DecodeError, match="fractions that are keys collide"):
-            Codec().decode(data)
+
+def test_numbers_of_equal_hashes_that_are_honest_keys() -> None:
+    """CPython gives -1 the hash of -2."""
+    for protocol in range(2, 6):
+        for value in (
+            {Fraction(-1, 3), Fraction(-2, 3)},
+            [{Fraction(-1, 3): 1}, {Fraction(-2, 3): 1}, {Fraction(-1, 3): 1}],
+            {Fraction(-1), Fraction(-2), Decimal("0.5")},
+            {(Decimal(-1), 1): 0, (Decimal(-2), 1): 1},
+            {(-1, Decimal(5)), (-2, Decimal(5))},
+            {(Fraction(x), Decimal(y), z) for x in range(-3, 3) for y in range(-3, 3) for z in range(-3, 3)},
+        ):
+            assert CODEC.decode(pickle.dumps(value, protocol)) == value
+            assert CODEC.decode(CODEC.encode(value)) == value
+
+
+def test_numbers_of_equal_hashes_that_take_long_to_compare() -> None:
+    long = Decimal("9" * 4000)
+    for pair in (
+        (long, Fraction(9 * (10**4000 - 1) // 9)),
+        ((long, Decimal(-1)), (long, Decimal(-2))),
+        ((Fraction(10**300, 7), -1), (Fraction(10**300, 7), -2)),
+        ((Decimal("1E+300"), -1), (Decimal("1E+300"), -2)),
+        tuple(Decimal(3 + PRIME * n) for n in range(2)),
+    ):
+        assert hash(pair[0]) == hash(pair[1])
+        with pytest.raises(MalformedPickle, match="the same hash"):
+            check_built_keys(list(pair), is_set=False, max_probes=32)
+    many = [(*map(Decimal, each), 7) for each in itertools.product((-1, -2), repeat=4)]
+    with pytest.raises(MalformedPickle, match="the same hash"):
+        check_built_keys(many, is_set=False, max_probes=32)
+
+
+class Moody:
+    """Its hash, or comparison, raises what it likes."""
+
+    def __init__(self, error: str) -> None:
+        self.error = error
+
+    def __hash__(self) -> int:
+        if self.error == "hash":
+            raise RuntimeError("secret")
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("secret")
+
+
+@pytest.mark.parametrize("errors", [["hash"], ["eq", "eq "]])
+def test_keys_whose_own_methods_raise(errors: list[str]) -> None:
+    codec = Codec(Allowlist().register(Moody, dump=lambda value: (value.error,), load=Moody))
+    keys = [call(HERE, "Moody", text(error)) for error in errors]
+    for data in (
+        dict_(*((key, NONE) for key in keys)),
+        bytes((op.MARK,)) + b"".join(keys) + bytes((op.FROZENSET,)),
+        dict_(*((tuple_(key), NONE) for key in keys)),
+        call("builtins", "set", list_(*keys)),
+        # Where an object is a key, all calls are made at the end.
+        tuple_(dict_((fraction(1, 3), NONE)), call("builtins", "frozenset", list_(*keys))),
+    ):
+        with pytest.raises(InvalidValue, match=r"a key that cannot be hashed or compared \(RuntimeError\)$"):
+            codec.decode(message(data))
 
 
 def test_large_keys_are_charged_each_time() -> None:
@@ -399,3 +484,83 @@ def test_bytes_as_an_array() -> None:
     assert OWN.decode(OWN.encode(np.frombuffer(b"abc", "u1"))).tobytes() == b"abc"
     with pytest.raises(InvalidValue):
         OWN.decode(message(call("numpy._core.numeric", "_frombuffer", blob(b"abc"), NONE, NONE, NONE)))
+
+
+class Lax(pydantic.BaseModel):
+    """Defaults that are not of their annotated types, which pydantic does not mind."""
+
+    rate: float = 1
+    name: str = None  # type: ignore[assignment]  # as people write it
+    items: list[int] = pydantic.Field(default=[])
+    token: uuid.UUID = pydantic.Field(default_factory=uuid.uuid4)
+
+
+def test_defaults_that_a_model_does_not_validate() -> None:
+    codec = Codec(Allowlist(Lax))
+    shared: list[int] = []
+    value = Lax()
+    value.__dict__["items"] = shared
+    for protocol in range(2, 6):
+        got, other = codec.decode(pickle.dumps([value, shared], protocol))
+        assert (got, type(got.rate), got.name, got.model_fields_set) == (value, int, None, set())
+        assert got.items is other
+        assert got.items is not Lax.model_fields["items"].default
+    state = pickle.dumps(value, 3)
+    assert codec.decode(state) == value
+    for bad in (b"K\2", b"\x88"):
+        with pytest.raises(InvalidValue, match=r"these values|values of these"):
+            codec.decode(state.replace(b"K\1", bad))
+    with pytest.raises(InvalidValue, match="other values of these"):
+        codec.decode(pickle.dumps(Lax.model_construct(rate=1, name="a"), 3))
+
+
+def test_exceptions_with_the_attributes_of_their_kind() -> None:
+    codec = Codec(Allowlist(ImportError, ModuleNotFoundError, AttributeError))
+    values: list[Exception] = [ImportError("a", name="b", path="c"), ModuleNotFoundError("a", name="b"), ImportError()]
+    try:
+        None.missing  # type: ignore[attr-defined]  # noqa: B018
+    except AttributeError as error:
+        values.append(error)
+    for value in values:
+        for protocol in range(3, 6):
+            got = codec.decode(pickle.dumps(value, protocol))
+            assert type(got) is type(value)
+            assert got.__reduce__() == value.__reduce__()
+        assert repr(codec.decode(codec.encode(value))) == repr(value)
+    data = pickle.dumps(ImportError("a", name="b"), 3)
+    with pytest.raises(InvalidValue, match="its name must be str"):
+        codec.decode(data.replace(b"X\1\0\0\0b", b"]"))
+    with pytest.raises(InvalidValue, match="another exception"):
+        codec.decode(data.replace(b"name", b"mane"))
+
+
+@dataclass(init=False)
+class Handmade:
+    a: int
+
+    def __init__(self, a: int) -> None:
+        self.a = a
+
+
+class Further(Handmade):
+    def __init__(self, a: int) -> None:
+        self.a = a
+
+
+@attrs.define(init=False)
+class HandmadeAttrs:
+    a: int
+
+    def __init__(self, a: int) -> None:
+        self.a = a
+
+    def __attrs_pre_init__(self) -> None:
+        pass
+
+
+def test_notes_of_constructors_of_their_own() -> None:
+    said = {adapter.cls: list(adapter.notes()) for adapter in Allowlist(Handmade, Further, HandmadeAttrs).adapters}
+    own = "runs __init__ on values that a peer chose"
+    assert said[Handmade] == said[Further] == [own]
+    assert own in said[HandmadeAttrs]
+    assert list(Allowlist(shop.Derived).adapters[0].notes()) == []

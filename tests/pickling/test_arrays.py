@@ -544,3 +544,21 @@ def test_numpy_is_not_imported() -> None:
     code = "import sys, sealwire; sealwire.Codec(sealwire.Allowlist(ValueError)); print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("kind", ["m8", "M8[2147483647as]", "M8[2147483647Y]"])
+def test_numpy_scalars_that_have_no_hash(kind: str) -> None:
+    """By NumPy's version some raise, and not a TypeError."""
+    codec = Codec(Allowlist(np.generic))
+    scalar = np.array([2**63 - 1]).view(kind)[0]
+    dumped = pickle.dumps(scalar, 4)
+    head, body = dumped[:2], dumped[11:-1]
+    data = head + b"}" + body + b"Ns."
+    assert codec.decode(head + b"]" + body + b"a.") == [scalar]
+    try:
+        hash(scalar)
+    except (ValueError, OverflowError):
+        with pytest.raises(InvalidValue, match="cannot be hashed"):
+            codec.decode(data)
+    else:
+        assert list(codec.decode(data)) == [scalar]

@@ -69,6 +69,7 @@ SPECIAL = {
     "alike dicts": [{"id": n, "name": f"n{n}", "price": n / 2} for n in range(300)],
     "many memo entries": [[str(n), (n, str(n))] for n in range(400)],
     "deque in batches": deque(range(2500), 3000),
+    "deque that is full": [deque(range(2500), 2500), deque([1], 1), deque(maxlen=0)],
     "OrderedDict in batches": OrderedDict((n, n) for n in range(2500)),
     "defaultdict": defaultdict(frozenset, {(1, 2): [3], uuid.UUID(int=4): 5}),
     "counter of objects": Counter({uuid.UUID(int=4): 5, (1, uuid.UUID(int=4)): 6, "x": 7}),

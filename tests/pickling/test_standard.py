@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import decimal
 import pathlib
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -113,6 +115,7 @@ REFUSED = {
     "set of NaN in a tuple": call("builtins", "set", list_(tuple_(bytes([op.BINFLOAT]) + b"\x7f\xf8" + bytes(6)))),
     "deque of a list": call("collections", "deque", list_(integer(1))),
     "deque with items": call("collections", "deque", tuple_(integer(1))),
+    "deque of an item and a long maxlen": call("collections", "deque", tuple_(), integer(2**2000)) + b"Na",
     "deque of a negative length": call("collections", "deque", tuple_(), integer(-1)),
     "deque of a long length": call("collections", "deque", tuple_(), integer(2**31)),
     "deque of a length that is bool": call("collections", "deque", tuple_(), TRUE),
@@ -204,3 +207,40 @@ def test_the_limits_of_values_are_met_exactly():
     assert DECODER.decode(message(uuid_((text("int"), integer(2**128 - 1))))) == uuid.UUID(int=2**128 - 1)
     days = call("datetime", "timedelta", integer(-999_999_999), integer(0), integer(0))
     assert DECODER.decode(message(days)) == datetime.timedelta.min
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("old", ["set", "long"])
+def test_names_of_python_2_are_those_of_protocol_2(protocol, old):
+    """As CPython has it, which otherwise looks for a module of that name."""
+    data = message(call("collections", "defaultdict", name("__builtin__", old)), protocol=protocol)
+    if protocol == 2:
+        assert DECODER.decode(data).default_factory is {"set": set, "long": int}[old]
+    else:
+        with pytest.raises(TypeNotAllowed):
+            DECODER.decode(data)
+
+
+_WATCHED = """
+import pickle, sys
+from sealwire import decode
+from zoneinfo import ZoneInfo
+data = pickle.dumps(ZoneInfo("Europe/Lisbon"))
+seen = []
+sys.addaudithook(lambda event, _: seen.append(event))
+assert decode(data) == ZoneInfo("Europe/Lisbon")
+print({"import", "os.listdir", "os.scandir", "os.walk"}.intersection(seen))
+"""
+
+
+def test_a_time_zone_imports_nothing():
+    """The database was walked when the codec was made."""
+    done = subprocess.run([sys.executable, "-c", _WATCHED], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("items", [b"(NNe", b"NaNa", b"Na(Ne", b"(Ne(Ne"])
+def test_a_deque_of_more_items_than_its_maxlen(items):
+    """CPython drops what is too much."""
+    with pytest.raises(MalformedPickle, match="more items than its maxlen"):
+        DECODER.decode(message(call("collections", "deque", tuple_(), integer(1)) + items))

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from sealwire.errors import InvalidValue, MalformedPickle
-from sealwire.pickling.keys import check_built_keys
+from sealwire.pickling.keys import by_hash, check_built_keys
 
 MAX_DECIMAL_DIGITS: Final = 4300
 """As many as CPython converts between int and str (PEP 670's ``int_max_str_digits``)."""
@@ -64,8 +64,8 @@ def set_loader(kind: type[set[Any]] | type[frozenset[Any]], max_probes: int) -> 
     def load(items: Any) -> Any:
         if type(items) is not list:
             _refuse(kind.__name__, "its items are not a list")
-        check_built_keys(items, is_set=True, max_probes=max_probes)
-        made = kind(items)
+        by_hash(check_built_keys, items, is_set=True, max_probes=max_probes)
+        made = by_hash(kind, items)
         if len(made) != len(items):
             raise MalformedPickle("a key occurs twice in a dict or set")
         return made
@@ -156,14 +156,14 @@ _PREFIX: Final = re.compile(r"/(?:0|[1-9][0-9]{0,2})\Z", re.ASCII)
 
 
 @functools.cache
-def _zones() -> frozenset[str]:
-    # Not when the module is imported: it walks the whole time zone database.
+def zones() -> frozenset[str]:
+    """The time zones of this host. Walks the whole database, and imports what that needs: not for a message."""
     return frozenset(zoneinfo.available_timezones())
 
 
 @_loads("zoneinfo.ZoneInfo")
 def load_zone(key: Any, from_cache: Any) -> zoneinfo.ZoneInfo:
-    if type(key) is not str or key not in _zones() or type(from_cache) not in (bool, int):
+    if type(key) is not str or key not in zones() or type(from_cache) not in (bool, int):
         _refuse("zoneinfo.ZoneInfo", "there is no such time zone on this host")
     return zoneinfo.ZoneInfo(key)
 

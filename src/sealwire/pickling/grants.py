@@ -39,7 +39,12 @@ DEFERRED: Final = 8192
 REBUILDS: Final = 4096
 """Only in ``f(X, …)``, a call of the entry that has f's and X's names among its ``rebuilt``, without X."""
 
+PAIRED: Final = 16384
+"""It is hashed by a table of the whole process that is searched by its two arguments, integers (``Fraction``)."""
+
 Name = tuple[str, str]
+PYTHON_2: Final = frozenset(("__builtin__", "exceptions"))
+"""Modules by whose old names protocol 2 names things, and CPython reads them at that protocol alone."""
 
 LEAVES: Final = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
 """Types whose values are themselves from the start: nothing in them is to be resolved."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
 
-from sealwire.errors import InvalidValue, MalformedPickle
+from sealwire.errors import DecodeError, InvalidValue, MalformedPickle
 from sealwire.pickling.probes import Probes, check_hashes, free_keys
 
 MANY_KEYS: Final = 8
 """The least that ``Limits.max_probes`` may be: so few keys cannot need more probes than that."""
 _TWICE: Final = "a key occurs twice in a dict or set"
-_SAME_HASH: Final = (-1, -2)
+_NUMBERS: Final = frozenset((int, float, complex, Decimal, Fraction))
+_MINUS_ONE: Final = 0x5EA1
+_MOST_ALIKE: Final = 8
+"""Keys of three parts that are -1 or -2, in all combinations."""
+_LONG_DIGITS: Final = 64
+_LONG_BITS: Final = 256
 _KEYED_HASH: Final = frozenset((str, bytes))
 
 
@@ -20,6 +26,29 @@ def check_few_keys(keys: list[Any]) -> None:
     """At most MANY_KEYS keys. Raises MalformedPickle for a duplicate."""
     if len(set(keys)) != len(keys):
         raise MalformedPickle(_TWICE)
+
+
+Pair = tuple[int, int, int]
+"""A hash, and the pair of integers that has it."""
+
+
+def check_pairs(pairs: list[Pair], max_probes: int) -> None:
+    """Pairs that CPython searches one table of the whole process by, as from 3.12 on it does for hashes of Fractions.
+
+    Different pairs of one hash are refused: no honest Fractions have them but those of -1 and -2, of equal hashes.
+    Raises MalformedPickle, or LimitExceeded (max_probes).
+    """
+    hashes: list[int] = []
+    before: Pair | None = None
+    for pair in sorted(pairs):
+        if pair == before:
+            continue
+        if before is None or pair[0] != before[0]:
+            hashes.append(pair[0])
+        elif (before[1], pair[1]) != (-2, -1):
+            raise MalformedPickle("two fractions collide: their hashes are equal")
+        before = pair
+    check_hashes(hashes, is_set=False, max_probes=max_probes)
 
 
 class KeyTable:
@@ -71,33 +100,38 @@ def check_built_keys(keys: list[Any], *, is_set: bool, max_probes: int) -> None:
 
     Raises LimitExceeded (max_probes), InvalidValue (NaN), or TypeError where a key is not hashable.
     """
-    _check_fractions(keys)
     if any(map(_has_nan, keys)):
         raise InvalidValue("NaN as a key")
     check_hashes(map(hash, keys), is_set=is_set, max_probes=max_probes)
     _check_numbers(keys)
 
 
-def _check_fractions(keys: list[Any]) -> None:
-    """Refuse Fractions whose pairs of numbers have equal hashes.
+def by_hash(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Call what asks keys for their hashes, or compares them: by methods of their own, which may raise what they like.
 
-    From 3.12 on the hashes of all Fractions are kept in one table for the whole process, which is searched by that pair
-    before there is a hash.
+    A TypeError is left to the caller: it says that a key is not hashable.
     """
-    pairs = [(key.numerator, key.denominator) for key in keys if type(key) is Fraction]
-    if len(set(map(hash, pairs))) != len(pairs):
-        raise MalformedPickle(f"{_TWICE}, or two fractions that are keys collide")
+    try:
+        return function(*arguments, **keywords)
+    except (DecodeError, TypeError, RecursionError, MemoryError):
+        raise
+    except Exception as error:
+        raise InvalidValue(f"a key that cannot be hashed or compared ({type(error).__name__})") from None
 
 
 def _check_numbers(keys: list[Any]) -> None:
-    """Refuse Decimals and Fractions of equal hashes, which no honest keys have but -1 and -2.
+    """Refuse Decimals and Fractions of equal hashes, which no honest keys have but for -1 and -2.
 
     To compare a long Decimal with a Fraction takes a millisecond.
     """
-    numbers = [key for key in keys if _has_number(key)]
-    if len(numbers) > 1:
-        hashes = [hash(key) for key in numbers if key not in _SAME_HASH]
-        if len(set(hashes)) != len(hashes):
+    alike: dict[int, list[Any]] = {}
+    for key in keys:
+        if _has_number(key):
+            alike.setdefault(hash(key), []).append(key)
+    for group in alike.values():
+        if len(group) > 1 and (
+            len(group) > _MOST_ALIKE or any(map(_is_long, group)) or len(set(map(_told_apart, group))) < len(group)
+        ):
             raise MalformedPickle(f"{_TWICE}, or two numbers that are keys have the same hash")
 
 
@@ -105,6 +139,22 @@ def _has_number(key: Any) -> bool:
     if type(key) is tuple or type(key) is frozenset:
         return any(map(_has_number, key))
     return type(key) is Decimal or type(key) is Fraction
+
+
+def _is_long(key: Any) -> bool:
+    """Whether there is a number in it that takes long to be compared with one of the other type."""
+    if type(key) is tuple or type(key) is frozenset:
+        return any(map(_is_long, key))
+    if type(key) is Decimal:
+        return abs(key.adjusted()) > _LONG_DIGITS or len(key.as_tuple().digits) > _LONG_DIGITS
+    return type(key) is Fraction and max(key.numerator.bit_length(), key.denominator.bit_length()) > _LONG_BITS
+
+
+def _told_apart(key: Any) -> int:
+    """Its hash, but of another -1, which in CPython has the hash of -2."""
+    if type(key) is tuple or type(key) is frozenset:
+        return hash(type(key)(map(_told_apart, key)))
+    return _MINUS_ONE if type(key) in _NUMBERS and key == -1 else hash(key)
 
 
 def _has_nan(key: Any) -> bool:

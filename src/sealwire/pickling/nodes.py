@@ -17,14 +17,16 @@ from sealwire.pickling.grants import (
     GETATTR,
     NEW,
     NEW_WITH,
+    PAIRED,
     PHRASE_ENCODE,
     REBUILDS,
     TAKES_FACTORY,
+    TAKES_ITEMS,
     TAKES_STATE,
     UNHASHABLE,
 )
-from sealwire.pickling.keys import MANY_KEYS, KeyTable, check_few_keys
-from sealwire.pickling.leaves import NUMBERS, Leaves, Rules, limit
+from sealwire.pickling.keys import MANY_KEYS, KeyTable, Pair, check_few_keys, check_pairs
+from sealwire.pickling.leaves import INTEGERS, NUMBERS, Leaves, Rules, limit
 from sealwire.pickling.opcodes import (
     EMPTY_TUPLE,
     NAMES,
@@ -105,6 +107,10 @@ class Nodes(Leaves):
         """Objects in large keys, counted each time that one is used: so often it is hashed, and perhaps compared."""
         self._distinct: set[tuple[int, ...]] = set()
         """Keys that were found to be short str and distinct: the pickler shares them between alike dicts."""
+        self._room: dict[int, int] = {}
+        """Of a new deque with a maxlen: how many items it still takes; what is beyond would be dropped in silence."""
+        self._pairs: list[Pair] = []
+        """The arguments of calls that are PAIRED."""
         self._memory = 0
         self._found = 0
 
@@ -125,6 +131,15 @@ class Nodes(Leaves):
     def _takes(self, node: int, power: int) -> bool:
         """Whether a node is the result of a call, not used yet, that takes items."""
         return self._kinds[node] == CALLED_NODE and self._rules.powers[self._numbers[node]] & power != 0
+
+    def _takes_items(self, node: int, length: int, opcode: int, at: int) -> bool:
+        if not self._takes(node, TAKES_ITEMS):
+            return False
+        if node in self._room:
+            self._room[node] -= length
+            if self._room[node] < 0:
+                raise MalformedPickle(f"a deque of more items than its maxlen ({NAMES[opcode]} at byte {at})")
+        return True
 
     def _no_change(self, node: int, opcode: int, at: int) -> DecodeError:
         """The reason why items or state cannot go where the message puts them."""
@@ -187,6 +202,8 @@ class Nodes(Leaves):
             raise TypeNotAllowed(f"a class is not a value (STOP at byte {at})")
         if self._weights[node] > self._rules.max_expanded_nodes:
             raise limit("max_expanded_nodes", STOP, at)
+        if self._pairs:
+            check_pairs(self._pairs, self._rules.max_probes)
 
     # Calls
 
@@ -223,6 +240,11 @@ class Nodes(Leaves):
             self._weights[~entry] = 2
             self._take([arguments], ~entry, REDUCE, at)
             self._charge_copies(number, self._parts[~arguments])
+            parts = self._parts[~arguments]
+            if powers & PAIRED:
+                self._add_pair(parts)
+            elif powers & TAKES_ITEMS and len(parts) == 2 and parts[1] >= 0 and self._data[parts[1]] in INTEGERS:
+                self._room[~entry] = self._leaf_key(parts[1])
             return entry
         if kind == NAMES_NODE:
             return self._phrase(number, self._parts[~arguments], at)
@@ -233,6 +255,11 @@ class Nodes(Leaves):
                 self._charge_copies(number, parts[:1])
                 return self._node(BYTES_NODE, parts[0], CALLED_MEMORY)
         raise self._wrong_arguments(number, at)
+
+    def _add_pair(self, parts: list[int]) -> None:
+        if len(parts) == 2 and all(entry >= 0 and self._data[entry] in INTEGERS for entry in parts):
+            first, second = self._leaf_key(parts[0]), self._leaf_key(parts[1])
+            self._pairs.append((hash((first, second)), first, second))
 
     def _phrase(self, number: int, parts: list[int], at: int) -> int:
         """The entry that a call leaves whose first argument is a name."""

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from fractions import Fraction
 from functools import partial
 from typing import Any, Final
 
 from sealwire.errors import InvalidValue, MalformedPickle
 from sealwire.pickling.grants import LEAVES, UNSETTLED
-from sealwire.pickling.keys import check_built_keys
+from sealwire.pickling.keys import by_hash, check_built_keys
 from sealwire.pickling.stand_ins import Instance
 
 Methods = Mapping[type, Callable[["Resolver", Any], Any]]
@@ -33,7 +32,6 @@ class Resolver:
         self._methods = methods
         self._names = names
         self._done: dict[int, Any] = {}
-        self._fractions: dict[int, tuple[int, int]] = {}
 
     def resolve(self, value: Any) -> Any:
         """The real value; lists, dicts and the like are changed in place."""
@@ -84,8 +82,7 @@ class Resolver:
         self._values(value)
         items = list(value.values())
         value.clear()
-        for key, item in zip(keys, items, strict=True):
-            value[key] = item
+        by_hash(_fill, value, keys, items)
         self._check_distinct(value, keys)
         return value
 
@@ -104,7 +101,7 @@ class Resolver:
         if all(type(key) in LEAVES for key in value):
             return value
         keys = self._resolved_keys(value, is_set=True)
-        made = type(value)(keys)
+        made = by_hash(type(value), keys)
         self._check_distinct(made, keys)
         return made
 
@@ -130,21 +127,17 @@ class Resolver:
 
     def _resolved_keys(self, old: Any, *, is_set: bool) -> list[Any]:
         keys = [self.resolve(key) for key in old]
-        self._check_fractions(keys)
-        check_built_keys(keys, is_set=is_set, max_probes=self._max_probes)
+        by_hash(check_built_keys, keys, is_set=is_set, max_probes=self._max_probes)
         return keys
-
-    def _check_fractions(self, keys: list[Any]) -> None:
-        """As check_built_keys does for those of one dict: from 3.12 on they meet in one table of the process."""
-        for key in keys:
-            if type(key) is Fraction:
-                pair = key.numerator, key.denominator
-                if self._fractions.setdefault(hash(pair), pair) != pair:
-                    raise MalformedPickle("two fractions that are keys collide")
 
     def _check_distinct(self, made: Any, keys: list[Any]) -> None:
         if len(made) != len(keys):
             raise MalformedPickle("a key occurs twice in a dict or set")
+
+
+def _fill(value: Any, keys: list[Any], items: list[Any]) -> None:
+    for key, item in zip(keys, items, strict=True):
+        value[key] = item
 
 
 _METHODS: Final[Methods] = {

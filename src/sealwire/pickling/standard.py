@@ -30,6 +30,7 @@ from sealwire.pickling.constructors import (
     only_named,
     path_loader,
     set_loader,
+    zones,
 )
 from sealwire.pickling.grants import (
     CALL,
@@ -37,6 +38,7 @@ from sealwire.pickling.grants import (
     FACTORY,
     GETATTR,
     NEW,
+    PAIRED,
     PHRASE_ENCODE,
     TAKES_FACTORY,
     TAKES_ITEMS,
@@ -54,6 +56,8 @@ FACTORIES: Final[tuple[type, ...]] = (
 def standard_grants(max_probes: int, off: Collection[type] = ()) -> Iterator[Grant]:
     """The grants of the standard value types but those in ``off``; ``max_probes`` as in Limits."""
     names = {f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}" for cls in off}
+    if "zoneinfo.ZoneInfo" not in names:
+        zones()  # read now, rather than for a message
     return (grant for grant in _all_grants(max_probes) if grant.spelling not in names)
 
 
@@ -99,7 +103,7 @@ def _all_grants(max_probes: int) -> Iterator[Grant]:
         yield _plain("datetime", name, load)
     # Time, too: for a greatest common divisor, and for counting digits.
     yield _plain("decimal", "Decimal", load_decimal, memory=128, stretch=64)
-    yield _plain("fractions", "Fraction", load_fraction, memory=128, stretch=64)
+    yield _plain("fractions", "Fraction", load_fraction, powers=CALL | PAIRED, memory=128, stretch=64)
     yield _plain("uuid", "UUID", load_uuid, powers=NEW, memory=256)
 
     for path in (pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())):

@@ -16,7 +16,7 @@ throughout and import nothing but their neighbours, so that they can be compiled
 from __future__ import annotations
 
 from sealwire.errors import LimitExceeded, MalformedPickle, TypeNotAllowed
-from sealwire.pickling.grants import NEW, TAKES_ITEMS, TAKES_PAIRS
+from sealwire.pickling.grants import NEW, PYTHON_2, TAKES_PAIRS
 from sealwire.pickling.leaves import integer, limit
 from sealwire.pickling.nodes import (
     BYTEARRAY_NODE,
@@ -219,7 +219,7 @@ class Vetting(Nodes):
                         name = self._text(stack.pop(), opcode, i)
                         module = self._text(stack.pop(), opcode, i)
                     number = rules.numbers.get((module, name), -1)
-                    if number < 0:
+                    if number < 0 or (data[1] > 2 and module in PYTHON_2):
                         raise TypeNotAllowed(
                             f"the message names a type that is not on the allowlist ({NAMES[opcode]} at byte {i})"
                         )
@@ -308,7 +308,7 @@ class Vetting(Nodes):
                 if len(stack) <= floor:
                     raise IndexError
                 node = ~stack[-1]
-                if node < 0 or (kinds[node] != LIST_NODE and not self._takes(node, TAKES_ITEMS)):
+                if node < 0 or (kinds[node] != LIST_NODE and not self._takes_items(node, length, opcode, i)):
                     raise self._no_change(node, opcode, i)
                 if not length:
                     raise MalformedPickle(f"an empty batch (APPENDS at byte {i})")
@@ -363,7 +363,7 @@ class Vetting(Nodes):
                 if opcode == SETITEM:
                     right = node >= 0 and (kinds[node] == DICT_NODE or self._takes(node, TAKES_PAIRS))
                 else:
-                    right = node >= 0 and (kinds[node] == LIST_NODE or self._takes(node, TAKES_ITEMS))
+                    right = node >= 0 and (kinds[node] == LIST_NODE or self._takes_items(node, 1, opcode, i))
                 if not right:
                     raise self._no_change(node, opcode, i)
                 weights[node] += len(items)

@@ -48,5 +48,8 @@ class AttrsAdapter(Adapter):
         """The user's own code that runs."""
         if any(each.validator or each.converter for each in self.cls.__attrs_attrs__):
             yield "runs validators and converters on values that a peer chose"
-        if hasattr(self.cls, "__attrs_post_init__"):
-            yield "runs __attrs_post_init__ on values that a peer chose"
+        if not self.cls.__init__.__code__.co_filename.startswith("<attrs generated"):
+            yield "runs __init__ on values that a peer chose"
+        for name in ("__attrs_pre_init__", "__attrs_post_init__"):
+            if hasattr(self.cls, name):
+                yield f"runs {name} on values that a peer chose"

@@ -92,6 +92,9 @@ class DataclassAdapter(Adapter):
 
     def notes(self) -> Iterator[str]:
         """The user's own code that runs."""
+        owner = next(base for base in self.cls.__mro__ if "__init__" in vars(base))
+        if "__dataclass_params__" not in vars(owner) or not owner.__dataclass_params__.init:
+            yield "runs __init__ on values that a peer chose"
         for name in ("__post_init__", "__setattr__", "__new__"):
             if getattr(self.cls, name, None) not in (None, getattr(object, name, None)):
                 if name == "__setattr__" and self.cls.__dataclass_params__.frozen:

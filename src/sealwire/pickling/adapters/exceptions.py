@@ -15,6 +15,8 @@ from sealwire.pickling.grants import CALL, CALL_EMPTY, TAKES_STATE, Grant
 
 MAX_ARGUMENTS: Final = 64
 """Of an exception whose constructor does not say how many it takes."""
+_KEYWORDS: Final[dict[type, tuple[str, ...]]] = {ImportError: ("name", "path"), AttributeError: ("name",)}
+"""Attributes that CPython's own exceptions are pickled with, and that their constructors take by keyword."""
 
 
 class ExceptionAdapter(Adapter):
@@ -54,10 +56,9 @@ class ExceptionAdapter(Adapter):
         """REDUCE with the arguments, and the attributes as state."""
         where, cls, signature = self.spelling, self.cls, self._signature
         checks = self.checks(types, shallow=self._shallow)
-        # What CPython's own keep beside their args, if it was given by keyword: an import that failed has a name.
-        keywords: tuple[str, ...] = ("name", "path") if issubclass(cls, ImportError) and signature is None else ()
-        if issubclass(cls, AttributeError | NameError) and signature is None:
-            keywords = ("name",)
+        keywords = frozenset(name for base, names in _KEYWORDS.items() if issubclass(cls, base) for name in names)
+        if signature is not None:
+            keywords = frozenset()
 
         def load(arguments: tuple[Any, ...] = (), state: Any = MISSING) -> Any:
             if len(arguments) > MAX_ARGUMENTS:
@@ -68,7 +69,9 @@ class ExceptionAdapter(Adapter):
             if type(attributes) is not dict:
                 raise InvalidValue(f"{where}: its attributes are not a dict")
             attributes = dict(attributes)
-            named = {name: attributes[name] for name in keywords if type(attributes.get(name)) is str}
+            named = {name: attributes[name] for name in keywords & attributes.keys()}
+            if not all(part is None or type(part) is str for part in named.values()):
+                raise InvalidValue(f"{where}: its {', '.join(sorted(named))} must be str")
             made = built(where, cls, *arguments, **named)
             notes = attributes.pop("__notes__", [])
             if type(notes) is not list or not all(type(note) is str for note in notes):

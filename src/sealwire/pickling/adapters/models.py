@@ -68,17 +68,16 @@ class ModelAdapter(Adapter):
 
 def _validated(cls: Any, fields: dict[str, Any], extra: dict[str, Any], private: Any, chosen: set[str]) -> Any:
     where = spelling(cls)
+    # pydantic does not validate a default, unless the model says so.
+    defaults = {name: value for name, value in fields.items() if name not in chosen and _is_default(cls, name, value)}
+    given = {name: value for name, value in fields.items() if name not in defaults}
     try:
-        made = cls.model_validate(fields | extra, strict=True, by_alias=False, by_name=True)
+        made = cls.model_validate(given | extra, strict=True, by_alias=False, by_name=True)
     except pydantic.ValidationError as error:
         failed = InvalidValue(f"{where}: pydantic does not accept these values ({error.error_count()} errors)")
         place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][:1]
         failed.inside(*(f".{name}" for name in place if name in fields))
         raise failed from None
-    for name, value in fields.items():
-        # Defaults are not validated, so that a float field of a model can have an int, as `price: float = 0` has.
-        if type(value) is int and type(made.__dict__.get(name)) is float and made.__dict__[name] == value:
-            made.__dict__[name] = value
     if (
         made.__dict__ != fields
         or any(type(made.__dict__[name]) is not type(value) for name, value in fields.items())
@@ -87,5 +86,11 @@ def _validated(cls: Any, fields: dict[str, Any], extra: dict[str, Any], private:
         raise InvalidValue(f"{where}: validation makes other values of these; register an adapter")
     if (made.__pydantic_private__ or None) != (private or None):
         raise InvalidValue(f"{where}: private attributes other than a new instance has; register an adapter")
+    made.__dict__.update(defaults)  # equal, and as shared as they were
     object.__setattr__(made, "__pydantic_fields_set__", set(chosen))
     return made
+
+
+def _is_default(cls: Any, name: str, value: Any) -> bool:
+    default = cls.model_fields[name].default
+    return type(default) is type(value) and bool(default == value)
