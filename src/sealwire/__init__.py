@@ -44,7 +44,16 @@ from sealwire.handler import RequestHandler
 from sealwire.keyring import Keyring
 from sealwire.limits import Limits
 from sealwire.security import Security
-from sealwire.send_rcv import BYTE_COUNT, add_msg_header, len_frombytes, len_inbytes, recv_msg, recvall, send_msg
+from sealwire.send_rcv import (
+    BYTE_COUNT,
+    add_msg_header,
+    len_frombytes,
+    len_inbytes,
+    recv_async,
+    recv_msg,
+    recvall,
+    send_msg,
+)
 from sealwire.server import ForkingTCPServer, TCPServer, ThreadingTCPServer, serve
 from sealwire.tls.credentials import Credentials
 from sealwire.tls.identity import PeerIdentity
@@ -53,11 +62,17 @@ from sealwire.unix import ForkingUnixStreamServer, ThreadingUnixStreamServer, Un
 from sealwire.wire.keys import Key
 
 if TYPE_CHECKING:
-    from sealwire.aio.client import AsyncTCPClient
+    from sealwire.aio.client import AsyncTCPClient, AsyncUnixClient
+    from sealwire.aio.server import AsyncTCPServer, AsyncUnixServer
 
 __version__ = "0.1.0"
 
-_LAZY = {"AsyncTCPClient": "sealwire.aio.client"}
+_LAZY = {
+    "AsyncTCPClient": "sealwire.aio.client",
+    "AsyncTCPServer": "sealwire.aio.server",
+    "AsyncUnixClient": "sealwire.aio.client",
+    "AsyncUnixServer": "sealwire.aio.server",
+}
 """Names that pull in asyncio, which not everybody needs."""
 
 
@@ -71,6 +86,9 @@ __all__ = [
     "BYTE_COUNT",
     "Allowlist",
     "AsyncTCPClient",
+    "AsyncTCPServer",
+    "AsyncUnixClient",
+    "AsyncUnixServer",
     "AuthenticationError",
     "BadSequence",
     "BadTag",
@@ -120,6 +138,7 @@ __all__ = [
     "encode",
     "len_frombytes",
     "len_inbytes",
+    "recv_async",
     "recv_msg",
     "recvall",
     "send_msg",

@@ -86,6 +86,8 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._places: dict[Place, None] = {}
+        self._pending: dict[Place, None] = {}
+        """Those that were pending when it was last looked: of many connections few are."""
         self._states = mmap.mmap(-1, limits.max_threads + 1)
         self.changed = threading.Condition()
 
@@ -95,7 +97,7 @@ class Admission:
             slot = self._states.find(bytes((_FREE,)), 0)
             self._states[slot] = _PENDING
             place = Place(self, slot, sock)
-            self._places[place] = None
+            self._places[place] = self._pending[place] = None
         return place
 
     def promote(self, place: Place) -> bool:
@@ -114,6 +116,7 @@ class Admission:
         with self.changed:
             if place in self._places:
                 del self._places[place]
+                self._pending.pop(place, None)
                 self._states[place.slot] = _FREE
                 self.changed.notify_all()
 
@@ -132,7 +135,10 @@ class Admission:
     def pending(self) -> list[Place]:
         """Those whose peers have proved nothing yet, the oldest first."""
         with self.changed:
-            return [place for place in self._places if self._states[place.slot] == _PENDING]
+            for place in list(self._pending):
+                if self._states[place.slot] != _PENDING:
+                    del self._pending[place]
+            return list(self._pending)
 
     def places(self) -> list[Place]:
         """All that are there now."""

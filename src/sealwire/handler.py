@@ -9,24 +9,45 @@ import socketserver
 import traceback
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Protocol
 
 from sealwire.channel import ServerChannel
 from sealwire.encoding import Codec, RawCodec
 from sealwire.errors import (
     ConfigurationError,
+    ConnectionClosed,
+    DeadlineExceeded,
     DecodeError,
     EncodeError,
     LimitExceeded,
     PayloadTooLarge,
+    RemoteProtocolError,
+    SealwireError,
     TypeNotAllowed,
 )
+from sealwire.listening import address_text
 from sealwire.security import Security
+from sealwire.standing import Lapse
 from sealwire.tls.identity import PeerIdentity
 from sealwire.wire.events import Request
-from sealwire.wire.frames import FaultCode
+from sealwire.wire.frames import CloseCode, FaultCode
 
 logger = logging.getLogger("sealwire.server")
+
+
+class Answering(Protocol):
+    """What of a channel reports a failure."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be sent."""
+
+    @property
+    def oldest_unanswered(self) -> int | None:
+        """The request that has waited longest for its answer."""
+
+    def send_fault(self, request: int, code: int, text: str | None = None) -> None:
+        """Answer a request with FAULT."""
 
 
 class RequestHandler(socketserver.BaseRequestHandler):
@@ -91,30 +112,42 @@ class RequestHandler(socketserver.BaseRequestHandler):
             logger.warning("%s: a reply was not sent: %s", address_text(self.client_address), error)
 
 
-def handler_class(handler: object) -> type[socketserver.BaseRequestHandler]:
+def handler_class(handler: object, *, coroutines: bool = False) -> type[RequestHandler]:
     """A handler class from what the user gave: a class derived from RequestHandler, or a function of the message.
 
-    Raises ConfigurationError.
+    coroutines: whether its methods may be coroutine functions. Raises ConfigurationError.
     """
     if isinstance(handler, type):
         if not issubclass(handler, RequestHandler):
             raise ConfigurationError(f"{handler.__qualname__} must be derived from sealwire.RequestHandler")
         if handler.respond is RequestHandler.respond and handler.handle is RequestHandler.handle:
             raise ConfigurationError(f"{handler.__qualname__} needs a method respond(message) or handle()")
-        if inspect.iscoroutinefunction(handler.respond) or inspect.iscoroutinefunction(handler.handle):
-            raise ConfigurationError(f"{handler.__qualname__}: this server runs no coroutines; take `async` away")
+        is_coroutine = inspect.iscoroutinefunction(handler.respond) or inspect.iscoroutinefunction(handler.handle)
+        if is_coroutine and not coroutines:
+            raise ConfigurationError(
+                f"{handler.__qualname__}: this server runs no coroutines; take `async` away, or use AsyncTCPServer"
+            )
         return handler
     if not callable(handler):
         raise ConfigurationError("a handler must be a class derived from sealwire.RequestHandler or a function")
-    if inspect.iscoroutinefunction(handler):
-        raise ConfigurationError("a handler must be an ordinary function; this server runs no coroutines")
     function: Callable[[Any], Any] = handler
+    if not inspect.iscoroutinefunction(handler):
 
-    class FunctionHandler(RequestHandler):
-        def respond(self, message: Any) -> Any:
-            return function(message)
+        class FunctionHandler(RequestHandler):
+            def respond(self, message: Any) -> Any:
+                return function(message)
 
-    return FunctionHandler
+        return FunctionHandler
+    if not coroutines:
+        raise ConfigurationError(
+            "a handler must be an ordinary function; this server runs no coroutines, and AsyncTCPServer does"
+        )
+
+    class CoroutineHandler(RequestHandler):
+        async def respond(self, message: Any) -> Any:
+            return await function(message)
+
+    return CoroutineHandler
 
 
 def fault_code(error: DecodeError) -> int:
@@ -124,7 +157,44 @@ def fault_code(error: DecodeError) -> int:
     return FaultCode.TOO_LARGE if isinstance(error, LimitExceeded) else FaultCode.MALFORMED_PAYLOAD
 
 
-def report_failure(channel: ServerChannel, request: int | None, client_address: Any, error: BaseException) -> None:
+def report_end(channel: Answering, client_address: Any, error: BaseException) -> None:
+    """Log what ended a connection, and tell the client if it still waits for a reply.
+
+    error: what came out of a handler, be it its own or the connection's.
+    """
+    where = address_text(client_address)
+    if isinstance(error, ConnectionClosed | DeadlineExceeded) and channel.ended:
+        logger.info("%s: %s", where, error)
+    elif isinstance(error, RemoteProtocolError) and channel.ended:
+        logger.warning("%s: ended: %s", where, error)
+    elif channel.ended:
+        logger.info("%s: has left; its handler ended with %s", where, place_of(error))
+    else:
+        request = channel.oldest_unanswered
+        try:
+            if isinstance(error, DecodeError) and request is not None:
+                logger.warning("%s: refused a message: %s", where, error)
+                channel.send_fault(request, fault_code(error))
+            else:
+                report_failure(channel, request, client_address, error)
+        except SealwireError as broken:
+            logger.info("%s: %s", where, broken)
+
+
+def log_refusal(client_address: Any, peer: PeerIdentity | None, error: SealwireError, *, dropped: bool) -> None:
+    """Log why a client was not served."""
+    why = "it made room for newer connections" if dropped else str(error)
+    who = f" ({peer})" if peer is not None else ""
+    logger.warning("%s%s: refused: %s", address_text(client_address), who, why)
+
+
+def log_lapse(client_address: Any, peer: PeerIdentity | None, lapse: Lapse) -> None:
+    """Log that a connection ended since what it was made by does not hold any more."""
+    level = logging.WARNING if lapse.code == CloseCode.CREDENTIAL else logging.DEBUG
+    logger.log(level, "%s (%s): ended: %s", address_text(client_address), peer, lapse.reason)
+
+
+def report_failure(channel: Answering, request: int | None, client_address: Any, error: BaseException) -> None:
     """Log what a handler raised, under an id; tell the client the id, if a request of its is unanswered.
 
     An exception's text is often made of what the client sent, so the log has its type and place; at level DEBUG all.
@@ -145,11 +215,3 @@ def place_of(error: BaseException) -> str:
     if not frames:
         return name
     return f"{name} at {PurePath(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}"
-
-
-def address_text(client_address: Any) -> str:
-    """host:port, for a log."""
-    if isinstance(client_address, tuple) and len(client_address) >= 2:
-        host, port = client_address[:2]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    return "a local peer"

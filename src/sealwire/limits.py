@@ -55,6 +55,15 @@ class Limits:
     max_handshakes: int = _count(
         256, "connections", "connections that have proved nothing; over it the oldest makes room", most=1_000_000
     )
+    max_in_flight: int = _count(
+        64,
+        "requests",
+        "requests of one connection in the hands of handlers, where a server has several at a time",
+        most=1024,
+    )
+    max_in_flight_total: int = _count(
+        1024, "requests", "the same of all connections of an asyncio server", most=1_000_000
+    )
     handshake_timeout: float = _seconds(10.0, "TLS and HELLO to WELCOME together, however slowly bytes drip")
     idle_timeout: float = _seconds(300.0, "an authenticated connection without a request")
     frame_timeout: float = _seconds(60.0, "one frame from its first byte to its last, in or out")

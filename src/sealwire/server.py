@@ -22,18 +22,11 @@ from typing import Any
 
 from sealwire.admission import GRACE, Admission, Place
 from sealwire.channel import accept
-from sealwire.errors import (
-    ConfigurationError,
-    ConnectionClosed,
-    DeadlineExceeded,
-    DecodeError,
-    RemoteProtocolError,
-    SealwireError,
-    TransportError,
-)
-from sealwire.handler import address_text, fault_code, handler_class, place_of, report_failure
+from sealwire.errors import ConfigurationError, SealwireError
+from sealwire.handler import handler_class, log_lapse, log_refusal, place_of, report_end
+from sealwire.listening import BACKLOG, address_text, cannot_listen, family_of
 from sealwire.security import Security
-from sealwire.wire.frames import CloseCode, RejectCode
+from sealwire.wire.frames import RejectCode
 
 logger = logging.getLogger("sealwire.server")
 
@@ -58,7 +51,7 @@ class TCPServer(socketserver.TCPServer):
     """
 
     allow_reuse_address = True
-    request_queue_size = 128
+    request_queue_size = BACKLOG
 
     def __init__(
         self,
@@ -89,16 +82,14 @@ class TCPServer(socketserver.TCPServer):
             raise
 
     def _prepare(self, server_address: Any) -> None:
-        if ":" in str(server_address[0]):
-            self.address_family = socket.AF_INET6
+        self.address_family = family_of(server_address)
 
     def server_bind(self) -> None:
         """Bind. Raises TransportError, naming the address."""
         try:
             super().server_bind()
         except OSError as error:
-            where = address_text(self.server_address)
-            raise TransportError(error.errno, f"cannot listen on {where}: {error.strerror or error}") from None
+            raise cannot_listen(address_text(self.server_address), error) from None
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until shutdown or an exception, then drain."""
@@ -182,26 +173,15 @@ class TCPServer(socketserver.TCPServer):
         try:
             channel = accept(request, self.security, lease=place, leaving=self._leaving.fileno(), busy=self._busy)
         except SealwireError as error:
-            why = "it made room for newer connections" if place.dropped else str(error)
-            who = f" ({place.peer})" if place.peer is not None else ""
-            logger.warning("%s%s: refused: %s", address_text(client_address), who, why)
+            log_refusal(client_address, place.peer, error, dropped=place.dropped)
             return
         with channel:
             try:
                 self.RequestHandlerClass(channel, client_address, self)  # type: ignore[arg-type]  # typeshed's Self
                 if channel.lapse is not None:
-                    _log_lapse(channel, client_address)
+                    log_lapse(client_address, channel.peer, channel.lapse)
             except (Exception, GeneratorExit, SystemExit) as error:
-                if not channel.ended:
-                    _report(channel, client_address, error)
-                elif isinstance(error, ConnectionClosed | DeadlineExceeded):
-                    logger.info("%s: %s", address_text(client_address), error)
-                elif isinstance(error, RemoteProtocolError):
-                    logger.warning("%s: ended: %s", address_text(client_address), error)
-                else:
-                    logger.info(
-                        "%s: has left; its handler ended with %s", address_text(client_address), place_of(error)
-                    )
+                report_end(channel, client_address, error)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
         """Called by socketserver for an error outside of any handler: a bug of ours, or no more threads."""
@@ -354,20 +334,3 @@ def serve(
     """Answer every message with ``function(message)``, until ^C. Raises ConfigurationError, TransportError."""
     with server_class((host, port), function, security) as server, suppress(KeyboardInterrupt):
         server.serve_forever()
-
-
-def _log_lapse(channel: Any, client_address: Any) -> None:
-    level = logging.WARNING if channel.lapse.code == CloseCode.CREDENTIAL else logging.DEBUG
-    logger.log(level, "%s (%s): ended: %s", address_text(client_address), channel.peer, channel.lapse.reason)
-
-
-def _report(channel: Any, client_address: Any, error: BaseException) -> None:
-    request = channel.oldest_unanswered
-    try:
-        if isinstance(error, DecodeError) and request is not None:
-            logger.warning("%s: refused a message: %s", address_text(client_address), error)
-            channel.send_fault(request, fault_code(error))
-        else:
-            report_failure(channel, request, client_address, error)
-    except SealwireError as broken:
-        logger.info("%s: %s", address_text(client_address), broken)

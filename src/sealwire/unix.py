@@ -6,14 +6,11 @@ in addition which process is at the other end: ``peer.uid``, ``peer.gid``, ``pee
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import stat
-from contextlib import suppress
 from typing import Any
 
-from sealwire.errors import ConfigurationError, TransportError
+from sealwire.listening import SocketFile
 from sealwire.security import Security
 from sealwire.server import Forking, TCPServer, Threading
 
@@ -42,10 +39,7 @@ class UnixStreamServer(TCPServer):
     ) -> None:
         if isinstance(security, Security):
             security.check_local()
-        if type(mode) is not int or not 0 <= mode <= 0o777:
-            raise ConfigurationError(f"mode must be the permissions of a file, like 0o660, not {mode!r}")
-        self._mode = mode
-        self._file: os.stat_result | None = None
+        self._file = SocketFile(server_address, mode)
         super().__init__(os.fspath(server_address), RequestHandlerClass, security, bind_and_activate)
 
     def _prepare(self, server_address: Any) -> None:
@@ -53,30 +47,12 @@ class UnixStreamServer(TCPServer):
 
     def server_bind(self) -> None:
         """Bind. Raises TransportError, naming the path."""
-        path = str(self.server_address)
-        # The mode that the file is made with (unix(7)): at no moment does it let others in.
-        os.fchmod(self.socket.fileno(), self._mode)
-        try:
-            try:
-                self.socket.bind(path)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or not _is_stale(path):
-                    raise
-                os.unlink(path)
-                self.socket.bind(path)
-            os.chmod(path, self._mode)  # what the umask has taken
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise TransportError(error.errno, f"cannot listen on {path}: {why}") from None
-        self._file = os.stat(path)
+        self._file.bind(self.socket)
 
     def server_close(self) -> None:
         """As on TCP; the socket's file goes, too, if it is still ours."""
         super().server_close()
-        file, self._file = self._file, None
-        with suppress(OSError):
-            if file is not None and os.path.samestat(file, os.lstat(str(self.server_address))):
-                os.unlink(str(self.server_address))
+        self._file.remove()
 
 
 class ThreadingUnixStreamServer(Threading, UnixStreamServer):
@@ -85,15 +61,3 @@ class ThreadingUnixStreamServer(Threading, UnixStreamServer):
 
 class ForkingUnixStreamServer(Forking, UnixStreamServer):
     """Serves each connection in a child process; at most Limits.max_threads of them."""
-
-
-def _is_stale(path: str) -> bool:
-    """Whether there is a socket on which nobody listens."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return False
-    except FileNotFoundError:
-        return False
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        return probe.connect_ex(path) == errno.ECONNREFUSED

@@ -1,28 +1,28 @@
-"""The client on asyncio."""
+"""The clients on asyncio."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
+import os
+import socket
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from random import SystemRandom
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from sealwire.aio.channel import AsyncChannel, Lost
+from sealwire.aio.channel.client import AsyncClientChannel, Lost
 from sealwire.channel.client import where_text
-from sealwire.channel.pump import LINGER, reason
+from sealwire.channel.pump import reason
 from sealwire.client import BACK_OFF, RESENDABLE, seconds_of, unknown
 from sealwire.errors import (
     ConfigurationError,
     DeadlineExceeded,
-    HandshakeFailed,
     HandshakeRejected,
     TransportError,
 )
 from sealwire.security import Security
-from sealwire.tls.contexts import verification_problem
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.wire.frames import Payload, RejectCode, VerifiedPayload
 
@@ -32,31 +32,30 @@ _random = SystemRandom()
 _T = TypeVar("_T")
 
 
-class AsyncTCPClient:
-    """A client for one server, on asyncio; many requests are under way at a time, on one connection.
+class _AsyncClient(ABC):
+    """What the clients share: one connection, made when it is first used, and again when the server has gone away."""
 
-    host, port, timeout, wait, security: as for SynchronousTCPClient. It belongs to one event loop. It connects when
-    first used and again when the server has gone away. An asynchronous context manager: at the end the connection is
-    closed, and whoever still waits gets ConnectionClosed. Raises ConfigurationError.
-    """
-
-    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
+    def __init__(self, timeout: float, wait: float, security: Security) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError(
                 "a client needs security=Security(…); see Security.from_files and Security.from_toml"
             )
-        if type(port) is not int or not 0 < port < 65536:
-            raise ConfigurationError("port must be a whole number from 1 to 65535")
-        canonical_host(host)
-        self.host = host
-        self.port = port
         self.timeout = seconds_of("timeout", timeout)
         self.wait = seconds_of("wait", wait)
         self.security = security
-        self._channel: AsyncChannel | None = None
-        self._leaving: set[AsyncChannel] = set()
+        self._channel: AsyncClientChannel | None = None
+        self._leaving: dict[AsyncClientChannel, asyncio.Task[None]] = {}
         self._connecting = asyncio.Lock()
         self._turns = asyncio.Semaphore(MAX_UNDER_WAY)
+
+    @property
+    @abstractmethod
+    def _where(self) -> str:
+        """The server, for people."""
+
+    @abstractmethod
+    async def _connect(self, deadline: float) -> AsyncClientChannel:
+        """A new connection, until that moment of ``time.monotonic()``."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,8 +66,7 @@ class AsyncTCPClient:
         await self.close()
 
     def __repr__(self) -> str:
-        where = where_text(self.host, self.port)
-        return f"<{type(self).__name__} {where}, {'open' if self._channel else 'not connected'}>"
+        return f"<{type(self).__name__} {self._where}, {'open' if self._channel else 'not connected'}>"
 
     @property
     def peer(self) -> PeerIdentity | None:
@@ -96,9 +94,11 @@ class AsyncTCPClient:
         channel, self._channel = self._channel, None
         if channel is not None:
             self._let_go(channel)
-        # Nothing of ours outlives this: the transports are gone then.
+        # Nothing of ours outlives this.
         for left in list(self._leaving):
-            await asyncio.wait([left.ended], timeout=LINGER)
+            left.give_up()
+        if self._leaving:
+            await asyncio.wait(self._leaving.values())
 
     async def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
         channel = await self._usable()
@@ -115,31 +115,28 @@ class AsyncTCPClient:
         except Lost as lost:
             raise unknown(lost) from None
 
-    async def _usable(self) -> AsyncChannel:
+    async def _usable(self) -> AsyncClientChannel:
         async with self._connecting:
             channel = self._channel
             if channel is not None:
                 if channel.usable():
                     return channel
                 self._channel = None
-                if channel.unanswered:  # of others, who still get their replies
-                    self._leaving.add(channel)
-                    channel.ended.add_done_callback(lambda _: self._leaving.discard(channel))
-                else:
-                    self._let_go(channel)
+                self._let_go(channel)
             self._channel = await self._open(monotonic() + self.timeout)
             return self._channel
 
-    def _let_go(self, channel: AsyncChannel) -> None:
-        self._leaving.add(channel)
-        channel.ended.add_done_callback(lambda _: self._leaving.discard(channel))
-        channel.close()
+    def _let_go(self, channel: AsyncClientChannel) -> None:
+        """Those who wait for replies of it still get them."""
+        task = asyncio.get_running_loop().create_task(channel.end())
+        self._leaving[channel] = task
+        task.add_done_callback(lambda _: self._leaving.pop(channel, None))
 
-    async def _open(self, deadline: float) -> AsyncChannel:
+    async def _open(self, deadline: float) -> AsyncClientChannel:
         pause = BACK_OFF
         while True:
             try:
-                return await _within(self._connect(), deadline - monotonic())
+                return await _within(self._connect(deadline), deadline - monotonic())
             except HandshakeRejected as rejected:
                 left = deadline - monotonic()
                 if rejected.code not in (RejectCode.OVERLOADED, RejectCode.SHUTTING_DOWN) or left < BACK_OFF:
@@ -147,45 +144,101 @@ class AsyncTCPClient:
                 await asyncio.sleep(min(pause, left) * _random.uniform(0.5, 1.0))
                 pause = min(1.0, pause * 2)
 
-    async def _connect(self) -> AsyncChannel:
-        where = where_text(self.host, self.port)
-        name = canonical_host(self.host)
-        credentials = self.security.present()
-        context = self.security.client_context(credentials)
-        try:
-            _, channel = await asyncio.get_running_loop().create_connection(
-                lambda: AsyncChannel(self.security, credentials, host=name, where=where),
-                self.host,
-                self.port,
-                ssl=context,
-                server_hostname=name,
-                ssl_shutdown_timeout=LINGER,
-            )
-        except ssl.SSLCertVerificationError as error:
-            problem = verification_problem(error, credentials)
-            raise HandshakeFailed(
-                f"the certificate of {where} is not acceptable: {problem}; it must come from a CA in this client's ca "
-                "file, be valid now, and have the host name among its subject alternative names"
-            ) from None
-        except ssl.SSLError as error:
-            raise HandshakeFailed(f"TLS with {where} failed: {reason(error)}; is a Sealwire server there?") from None
-        except OSError as error:
-            raise TransportError(
-                f"cannot connect to {where}: {reason(error)}; see whether the server runs and listens there"
-            ) from None
-        try:
-            await asyncio.shield(channel.established)
-        except BaseException:
-            self._let_go(channel)
-            raise
-        return channel
+
+class AsyncTCPClient(_AsyncClient):
+    """A client for one server, on asyncio; many requests are under way at a time, on one connection.
+
+    host, port, timeout, wait, security: as for SynchronousTCPClient. It belongs to one event loop. It connects when
+    first used and again when the server has gone away. An asynchronous context manager: at the end the connection is
+    closed, and whoever still waits gets ConnectionClosed. Raises ConfigurationError.
+    """
+
+    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
+        super().__init__(timeout, wait, security)
+        if type(port) is not int or not 0 < port < 65536:
+            raise ConfigurationError("port must be a whole number from 1 to 65535")
+        canonical_host(host)
+        self.host = host
+        self.port = port
+
+    @property
+    def _where(self) -> str:
+        return where_text(self.host, self.port)
+
+    async def _connect(self, deadline: float) -> AsyncClientChannel:
+        return await connect(self.host, self.port, self.security, timeout=deadline - monotonic())
 
 
-async def _within(step: Awaitable[_T], seconds: float) -> _T:
+class AsyncUnixClient(_AsyncClient):
+    """The same for a server that listens on the Unix socket ``path``; ``security`` needs a service and peers."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], timeout: float = 10.0, wait: float = 10.0, *, security: Security
+    ) -> None:
+        super().__init__(timeout, wait, security)
+        self.security.check_local()
+        self.path = os.fspath(path)
+
+    @property
+    def _where(self) -> str:
+        return self.path
+
+    async def _connect(self, deadline: float) -> AsyncClientChannel:
+        return await connect_unix(self.path, self.security, timeout=deadline - monotonic())
+
+
+async def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) -> AsyncClientChannel:
+    """A sealed connection to a server, for the article's functions: ``send_msg(channel, …)``, ``await
+    recv_async(channel)``, and at last ``await channel.end()``. Arguments and errors as of sealwire.channel.connect.
+    """
+    where = where_text(host, port)
+    name = canonical_host(host)
+    credentials = security.present()
+    deadline = monotonic() + timeout
+    channel = AsyncClientChannel(security, credentials, host=name, where=where)
+    try:
+        await _within(asyncio.get_running_loop().create_connection(lambda: channel, host, port), timeout, where)
+    except DeadlineExceeded:
+        raise
+    except OSError as error:
+        failed = "the host's address cannot be found" if isinstance(error, socket.gaierror) else reason(error)
+        raise TransportError(
+            f"cannot connect to {where}: {failed}; see whether the server runs and listens there"
+        ) from None
+    return await _established(channel, deadline)
+
+
+async def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> AsyncClientChannel:
+    """The same to a server that listens on a Unix socket."""
+    deadline = monotonic() + timeout
+    channel = AsyncClientChannel(security, security.present(), host=None, where=path)
+    try:
+        await _within(asyncio.get_running_loop().create_unix_connection(lambda: channel, path), timeout, path)
+    except DeadlineExceeded:
+        raise
+    except OSError as error:
+        raise TransportError(
+            f"cannot connect to {path}: {reason(error)}; see whether the server runs and listens there, and whether "
+            "the socket's mode lets this user in"
+        ) from None
+    return await _established(channel, deadline)
+
+
+async def _established(channel: AsyncClientChannel, deadline: float) -> AsyncClientChannel:
+    try:
+        await channel.establish(deadline)
+    except BaseException:
+        # What explains it was read; nothing of ours is under way that could be destroyed.
+        await channel.close(linger=0)
+        raise
+    return channel
+
+
+async def _within(step: Awaitable[_T], seconds: float, where: str = "the server") -> _T:
     try:
         async with asyncio.timeout(seconds):
             return await step
     except TimeoutError as error:
         if isinstance(error, DeadlineExceeded):
             raise
-        raise DeadlineExceeded("nothing came from the server in time") from None
+        raise DeadlineExceeded(f"nothing came from {where} in time") from None

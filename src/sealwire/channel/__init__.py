@@ -6,7 +6,17 @@ server   accept, requests in, replies out
 """
 
 from sealwire.channel.client import ClientChannel, connect, connect_unix
-from sealwire.channel.pump import LINGER, Channel
+from sealwire.channel.pump import LINGER, Channel, Sealed
 from sealwire.channel.server import Lease, ServerChannel, accept
 
-__all__ = ["LINGER", "Channel", "ClientChannel", "Lease", "ServerChannel", "accept", "connect", "connect_unix"]
+__all__ = [
+    "LINGER",
+    "Channel",
+    "ClientChannel",
+    "Lease",
+    "Sealed",
+    "ServerChannel",
+    "accept",
+    "connect",
+    "connect_unix",
+]

@@ -18,7 +18,6 @@ from sealwire.errors import (
     HandshakeRejected,
     InvalidState,
     RemoteError,
-    RemoteProtocolError,
     SealwireError,
     TransportError,
     TruncatedFrame,
@@ -214,9 +213,7 @@ class ClientChannel(Channel):
         if event is None:
             raise ConnectionClosed("the connection was closed by this side")
         if isinstance(event, Closed):
-            raise ConnectionClosed(
-                f"the server closed the connection (code {event.code}) with the request unanswered", **event._asdict()
-            )
+            raise unanswered(event)
         return event
 
 
@@ -301,45 +298,81 @@ def _handshake(
     try:
         sock.settimeout(left(deadline))
         sock.do_handshake()
-    except ssl.SSLCertVerificationError as error:
-        problem = verification_problem(error, credentials)
-        raise HandshakeFailed(
-            f"the certificate of {where} is not acceptable: {problem}; it must come from a CA in this "
-            "client's ca file, be valid now, and have the host name among its subject alternative names"
-        ) from None
     except TimeoutError:
         raise DeadlineExceeded(f"{where} did not complete TLS in time") from None
     except OSError as error:
-        raise HandshakeFailed(f"TLS with {where} failed: {reason(error)}; is a Sealwire server there?") from None
-    leaf = sock.getpeercert(binary_form=True)
-    if sock.selected_alpn_protocol() != ALPN or leaf is None:
-        raise HandshakeFailed(f"{where} did not agree to the protocol {ALPN}; something else listens there")
-    peer = with_process(PeerIdentity.from_der(leaf), sock)
-    protocol = security.client_protocol(credentials, host=name, server=leaf, peer=peer)
-    standing = Standing(security, credentials, peer, leaf, is_client=True)
+        raise tls_failure(error, where, credentials) from None
+    peer, protocol, standing = secured(sock, sock, name, where, security, credentials)
     channel = ClientChannel(sock, protocol, security.limits, peer, standing=standing)
     with suppress(ConnectionClosed):  # what explains it may be there to read
         channel.flush(deadline)
     try:
         event = channel.next_event(deadline)
-    except DeadlineExceeded:
-        raise DeadlineExceeded(f"{where} did not complete the handshake in time") from None
-    except ConnectionClosed:
-        anonymous = credentials.leaf is None
-        raise HandshakeFailed(unwelcome(where, channel.failure, anonymous=anonymous)) from None
-    except TruncatedFrame:
-        raise HandshakeFailed(f"{where} ended the connection inside its answer to the handshake") from None
-    except RemoteProtocolError as error:
-        raise HandshakeFailed(
-            f"{where} did not prove that it holds this client's key: {error}; "
-            "compare the keyrings, and see whether a proxy ends TLS between the two"
-        ) from error
+    except (SealwireError, TimeoutError) as error:
+        failed = no_welcome(error, where, channel.failure, anonymous=credentials.leaf is None)
+        raise failed from failed.__cause__
+    standing.agree(established(event, where))
+    return channel
+
+
+def tls_failure(error: OSError, where: str, credentials: CredentialSet) -> HandshakeFailed:
+    """Why TLS with a server came to nothing."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        problem = verification_problem(error, credentials)
+        return HandshakeFailed(
+            f"the certificate of {where} is not acceptable: {problem}; it must come from a CA in this "
+            "client's ca file, be valid now, and have the host name among its subject alternative names"
+        )
+    return HandshakeFailed(f"TLS with {where} failed: {reason(error)}; is a Sealwire server there?")
+
+
+def secured(
+    tls: ssl.SSLSocket | ssl.SSLObject,
+    sock: socket.socket,
+    name: str,
+    where: str,
+    security: Security,
+    credentials: CredentialSet,
+) -> tuple[PeerIdentity, ClientProtocol, Standing]:
+    """What follows TLS with a server. Raises HandshakeFailed, PeerNotAllowed, ConfigurationError."""
+    leaf = tls.getpeercert(binary_form=True)
+    if tls.selected_alpn_protocol() != ALPN or leaf is None:
+        raise HandshakeFailed(f"{where} did not agree to the protocol {ALPN}; something else listens there")
+    peer = with_process(PeerIdentity.from_der(leaf), sock)
+    protocol = security.client_protocol(credentials, host=name, server=leaf, peer=peer)
+    return peer, protocol, Standing(security, credentials, peer, leaf, is_client=True)
+
+
+def no_welcome(error: Exception, where: str, failure: OSError | None, *, anonymous: bool) -> SealwireError:
+    """Why WELCOME did not come, or was none."""
+    if isinstance(error, DeadlineExceeded):
+        return DeadlineExceeded(f"{where} did not complete the handshake in time")
+    if isinstance(error, ConnectionClosed):
+        return HandshakeFailed(unwelcome(where, failure, anonymous=anonymous))
+    if isinstance(error, TruncatedFrame):
+        return HandshakeFailed(f"{where} ended the connection inside its answer to the handshake")
+    failed = HandshakeFailed(
+        f"{where} did not prove that it holds this client's key: {error}; "
+        "compare the keyrings, and see whether a proxy ends TLS between the two"
+    )
+    failed.__cause__ = error
+    return failed
+
+
+def established(event: Event | None, where: str) -> str:
+    """The id of the key that was agreed on. Raises HandshakeRejected, HandshakeFailed."""
     if isinstance(event, Rejected):
         raise HandshakeRejected(f"{where} refused: {REJECTIONS[RejectCode(event.code)]}", code=event.code)
     if not isinstance(event, Established):
         raise HandshakeFailed(f"{where} ended the handshake")
-    standing.agree(event.key_id)
-    return channel
+    return event.key_id
+
+
+def unanswered(event: Closed) -> ConnectionClosed:
+    """The server's CLOSE, to whoever waits for a reply."""
+    return ConnectionClosed(
+        f"the server closed the connection (code {event.code}) with the request unanswered", **event._asdict()
+    )
 
 
 def where_text(host: str, port: int) -> str:

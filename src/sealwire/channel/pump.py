@@ -31,7 +31,11 @@ LINGER = 2.0
 _DISCARD = 65_536
 
 
-class Channel:
+class Sealed:
+    """What sealwire.send_msg and its like take: a connection on which nothing is in the clear."""
+
+
+class Channel(Sealed):
     """A sealed connection. ``peer``: who is at the other end; None for a client without a certificate.
 
     A context manager: it is closed at the end.

@@ -107,10 +107,7 @@ class ServerChannel(Channel):
         finally:
             with suppress(SealwireError):
                 self.flush(deadline)
-        if not isinstance(event, Established):
-            raise HandshakeFailed(_REJECTED.get(self._protocol.rejected, "the client has ended the handshake"))
-        self.key_id = event.key_id
-        self._standing.agree(event.key_id)
+        self.key_id = established(event, self._protocol, self._standing)
 
     def next_request(self) -> Request | None:
         """The next request, which counts as handed to a handler from now on; None at the connection's clean end,
@@ -256,11 +253,10 @@ def accept(
     lease.hold(tls)
     try:
         _tls_handshake(tls, deadline, credentials)
-        leaf = tls.getpeercert(binary_form=True)
-        lease.peer = client = None if leaf is None else with_process(PeerIdentity.from_der(leaf), tls)
-        protocol = security.server_protocol(credentials, client=client, leaf=leaf, busy=busy)
-        standing = Standing(security, credentials, client, leaf, is_client=False)
-        channel = ServerChannel(tls, protocol, security.limits, client, lease=lease, leaving=leaving, standing=standing)
+        protocol, standing = secured(tls, tls, security, credentials, lease=lease, busy=busy)
+        channel = ServerChannel(
+            tls, protocol, security.limits, lease.peer, lease=lease, leaving=leaving, standing=standing
+        )
     except BaseException:
         lease.hold(None)
         tls.close()
@@ -282,15 +278,44 @@ def _tls_handshake(tls: ssl.SSLSocket, deadline: float, credentials: CredentialS
         tls.do_handshake()
     except TimeoutError:
         raise DeadlineExceeded("TLS was not complete in time") from None
-    except ssl.SSLCertVerificationError as error:
-        discard_until_end(tls, monotonic() + LINGER)
-        problem = verification_problem(error, credentials)
-        raise HandshakeFailed(f"the client's certificate is not acceptable: {problem}") from None
-    except ssl.SSLError as error:
-        # Linger, so that the alert which explains it to the client is not destroyed by what it has sent meanwhile.
-        discard_until_end(tls, monotonic() + LINGER)
-        raise HandshakeFailed(f"TLS failed: {reason(error)}") from None
     except OSError as error:
-        raise HandshakeFailed(f"the connection ended during TLS: {reason(error)}") from None
+        if isinstance(error, ssl.SSLError):
+            # Linger, so that the alert which explains it to the client is not destroyed by what it has sent meanwhile.
+            discard_until_end(tls, monotonic() + LINGER)
+        raise tls_failure(error, credentials) from None
+
+
+def tls_failure(error: OSError, credentials: CredentialSet) -> HandshakeFailed:
+    """Why TLS with a client came to nothing."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        problem = verification_problem(error, credentials)
+        return HandshakeFailed(f"the client's certificate is not acceptable: {problem}")
+    if isinstance(error, ssl.SSLError):
+        return HandshakeFailed(f"TLS failed: {reason(error)}")
+    return HandshakeFailed(f"the connection ended during TLS: {reason(error)}")
+
+
+def secured(
+    tls: ssl.SSLSocket | ssl.SSLObject,
+    sock: socket.socket,
+    security: Security,
+    credentials: CredentialSet,
+    *,
+    lease: Lease,
+    busy: Callable[[], int | None],
+) -> tuple[ServerProtocol, Standing]:
+    """What follows TLS with a client; who it is is in ``lease.peer`` from now on. Raises HandshakeFailed."""
     if tls.selected_alpn_protocol() != ALPN:
         raise HandshakeFailed(f"the client did not offer the protocol {ALPN}")
+    leaf = tls.getpeercert(binary_form=True)
+    lease.peer = client = None if leaf is None else with_process(PeerIdentity.from_der(leaf), sock)
+    protocol = security.server_protocol(credentials, client=client, leaf=leaf, busy=busy)
+    return protocol, Standing(security, credentials, client, leaf, is_client=False)
+
+
+def established(event: Event | None, protocol: ServerProtocol, standing: Standing) -> str:
+    """The id of the key that was agreed on. Raises HandshakeFailed."""
+    if not isinstance(event, Established):
+        raise HandshakeFailed(_REJECTED.get(protocol.rejected, "the client has ended the handshake"))
+    standing.agree(event.key_id)
+    return event.key_id

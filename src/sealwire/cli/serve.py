@@ -21,7 +21,8 @@ import click
 from sealwire.cli.configured import find_modules_here
 from sealwire.cli.console import printable
 from sealwire.errors import ConfigurationError
-from sealwire.handler import address_text, handler_class
+from sealwire.handler import handler_class
+from sealwire.listening import address_text
 from sealwire.security import Security
 from sealwire.server import ForkingTCPServer, TCPServer, ThreadingTCPServer
 

@@ -77,8 +77,13 @@ class Protocol(ABC):
 
     def data_to_send(self) -> Iterable[bytes | memoryview]:
         """The bytes to write now, in pieces. Take all of them: each is handed out once."""
-        out, self._out = self._out, []
+        out = self.frames_to_send()
         return out[0] if len(out) == 1 else chain.from_iterable(out)
+
+    def frames_to_send(self) -> list[Iterable[bytes | memoryview]]:
+        """The same, frame by frame."""
+        out, self._out = self._out, []
+        return out
 
     @property
     def inside_frame(self) -> bool:

@@ -1,0 +1,269 @@
+"""Servers on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Collection
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, Self
+
+from sealwire.admission import GRACE, Admission, Place
+from sealwire.aio.channel.server import AsyncServerChannel
+from sealwire.aio.service import Service, in_hand
+from sealwire.aio.workers import Workers
+from sealwire.channel.pump import LINGER
+from sealwire.errors import ConfigurationError, ConnectionClosed, DeadlineExceeded, InvalidState, SealwireError
+from sealwire.handler import handler_class, log_lapse, log_refusal, place_of, report_end
+from sealwire.listening import BACKLOG, SocketFile, address_text, listen
+from sealwire.security import Security
+from sealwire.wire.frames import RejectCode
+
+logger = logging.getLogger("sealwire.server")
+
+_PAUSE: Final = 0.05
+"""Seconds until it is looked again whether a connection can be accepted."""
+_TERMINATION: Final = 1.0
+"""Seconds for those whose connections were ended under them."""
+_LOOKS: Final = 64
+"""Connections that are looked at before others have their turn."""
+
+
+class AsyncTCPServer:
+    """Serves any number of connections on one event loop, and several requests of each at a time.
+
+    server_address: host and port; port 0 picks a free one (see the attribute of that name). RequestHandlerClass: as for
+    TCPServer; its respond or handle, or the function, may also be a coroutine function, which runs on the loop. Others
+    run in threads: ``workers`` of them for respond and functions. security: a Security with ``peers``. listener: a
+    socket that listens already, instead of server_address; it is closed with the server.
+
+    It serves from the beginning of an ``async with`` block to its end, and nothing of it outlives that::
+
+        async with AsyncTCPServer((host, port), respond, security) as server:
+            await server.serve_forever()
+
+    At the end, requests in hand are finished, at most for Limits.drain_timeout seconds. Raises ConfigurationError,
+    TransportError.
+    """
+
+    def __init__(
+        self,
+        server_address: Any,
+        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        security: Security,
+        *,
+        workers: int = 32,
+        listener: socket.socket | None = None,
+    ) -> None:
+        if not isinstance(security, Security):
+            raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
+        security.check_server()
+        if type(workers) is not int or not 1 <= workers <= 1024:
+            raise ConfigurationError("workers must be a whole number of threads from 1 to 1024")
+        self.security = security
+        self.RequestHandlerClass = handler_class(RequestHandlerClass, coroutines=True)
+        self._most = workers
+        self.socket = self._listen(server_address) if listener is None else listener
+        self.socket.setblocking(False)
+        self.server_address: Any = self.socket.getsockname()
+        self._admission = Admission(security.limits)
+        self._channels: dict[AsyncServerChannel, None] = {}
+        self._connections: dict[asyncio.Task[None], Place] = {}
+        self._duties: list[asyncio.Task[None]] = []
+        self._going = False
+        self._starved = False
+        self._over: asyncio.Event | None = None
+        self._draining: asyncio.Task[None] | None = None
+
+    def _listen(self, server_address: Any) -> socket.socket:
+        return listen(server_address)
+
+    async def __aenter__(self) -> Self:
+        if self._over is not None:
+            raise InvalidState("this server has served already, or does; make another one")
+        self._over = asyncio.Event()
+        self._workers = Workers(self._most)
+        self._service = Service(self.RequestHandlerClass, self, self._workers)
+        loop = asyncio.get_running_loop()
+        self._duties = [loop.create_task(duty()) for duty in (self._accept_all, self._look_after)]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.shutdown()
+
+    async def serve_forever(self) -> None:
+        """Serve until :meth:`shutdown`, or until this is cancelled."""
+        if self._over is None:
+            async with self:
+                await self.serve_forever()
+        else:
+            await self._over.wait()
+
+    def reload(self) -> bool:
+        """Look at the files of certificates and keys now; see TCPServer.reload."""
+        return self.security.reload()
+
+    async def shutdown(self) -> None:
+        """Stop listening, drain, and release everything; returns when that is done.
+
+        Called by a handler it does not wait for that, since the handler's own request is among those in hand.
+        """
+        if self._over is None:
+            self.server_close()
+            return
+        if self._draining is None:
+            self._going = True
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+        if not in_hand.get():
+            await asyncio.shield(self._draining)
+
+    def server_close(self) -> None:
+        """Stop listening, at once; for a server that has not served."""
+        self.socket.close()
+
+    async def _drain(self) -> None:
+        start = monotonic()
+        deadline = start + self.security.limits.drain_timeout
+        awaited = set(self._connections)
+        for channel in self._channels:
+            channel.leave()
+        # Those that have proved nothing have nothing in hand that would be lost.
+        await _ended(awaited, min(deadline, start + GRACE))
+        self._admission.drop(self._admission.pending())
+        await _ended(awaited, deadline)
+        for duty in self._duties:
+            duty.cancel()
+        await asyncio.wait(self._duties)
+        await _ended(self._connections, min(deadline, monotonic() + GRACE))
+        for task in self._connections:
+            task.cancel()
+        await _ended(self._connections, monotonic() + _TERMINATION)
+        stuck = await self._workers.close(0.0 if self._connections else _TERMINATION)
+        if stuck:
+            logger.error("%d handlers have not returned, and are left behind in their threads", stuck)
+        self.server_close()
+        assert self._over is not None  # noqa: S101 - it has served
+        self._over.set()
+
+    async def _accept_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._admission.room(0.0):
+                await asyncio.sleep(_PAUSE)
+                continue
+            try:
+                sock, client_address = await loop.sock_accept(self.socket)
+            except OSError as error:
+                await self._cannot_accept(error)
+                continue
+            self._starved = False
+            place = self._admission.enter(sock)
+            task = loop.create_task(self._connection(sock, client_address, place), name=address_text(client_address))
+            self._connections[task] = place
+            task.add_done_callback(self._left)
+
+    async def _cannot_accept(self, error: OSError) -> None:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            if not self._starved:
+                logger.error("cannot accept: %s; raise the descriptor limit or lower Limits", error.strerror)
+            self._starved = True
+            self._admission.drop_oldest()
+            # The connection stays in the queue, so without a pause the loop would spin.
+            await asyncio.sleep(_PAUSE)
+
+    async def _connection(self, sock: socket.socket, client_address: Any, place: Place) -> None:
+        try:
+            channel = AsyncServerChannel(self.security, lease=place, busy=self._busy)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: channel, sock)
+        except BaseException:
+            sock.close()
+            raise
+        self._channels[channel] = None
+        try:
+            await channel.accept()
+            if self._going:
+                channel.leave()
+            await self._serve(channel, client_address)
+        except SealwireError as error:
+            log_refusal(client_address, place.peer, error, dropped=place.dropped)
+            await channel.close(linger=0 if isinstance(error, DeadlineExceeded | ConnectionClosed) else LINGER)
+        finally:
+            del self._channels[channel]
+            await channel.close(linger=0)
+
+    async def _serve(self, channel: AsyncServerChannel, client_address: Any) -> None:
+        try:
+            await self._service.converse(channel, client_address)
+            if channel.lapse is not None:
+                log_lapse(client_address, channel.peer, channel.lapse)
+        except (Exception, GeneratorExit, SystemExit) as error:
+            report_end(channel, client_address, error)
+        await channel.end()
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        place = self._connections.pop(task)
+        place.hold(None)
+        place.leave()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s: not served: %s", task.get_name(), place_of(error))
+            logger.debug("not served", exc_info=error)
+
+    async def _look_after(self) -> None:
+        """Look whether what connections were made by still holds."""
+        while True:
+            await asyncio.sleep(self.security.limits.reload_interval)
+            for number, channel in enumerate(list(self._channels), 1):
+                channel.look()
+                if number % _LOOKS == 0:
+                    await asyncio.sleep(0)
+
+    def _busy(self) -> int | None:
+        if self._going:
+            return RejectCode.SHUTTING_DOWN
+        return RejectCode.OVERLOADED if self._admission.overloaded() else None
+
+
+async def _ended(tasks: Collection[asyncio.Task[None]], deadline: float) -> None:
+    """Wait until those have ended, or the deadline."""
+    if tasks:
+        await asyncio.wait(list(tasks), timeout=max(0.0, deadline - monotonic()))
+
+
+class AsyncUnixServer(AsyncTCPServer):
+    """The same on a Unix socket. server_address, mode: as for UnixStreamServer; security needs a ``service``, too."""
+
+    def __init__(
+        self,
+        server_address: str | os.PathLike[str],
+        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        security: Security,
+        *,
+        workers: int = 32,
+        listener: socket.socket | None = None,
+        mode: int = 0o600,
+    ) -> None:
+        if isinstance(security, Security):
+            security.check_local()
+        self._file = SocketFile(server_address, mode)
+        super().__init__(server_address, RequestHandlerClass, security, workers=workers, listener=listener)
+
+    def _listen(self, server_address: Any) -> socket.socket:  # noqa: ARG002 - as the file has it
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            self._file.bind(sock)
+            sock.listen(BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def server_close(self) -> None:
+        """Stop listening, at once, and remove the socket's file; for a server that has not served."""
+        super().server_close()
+        self._file.remove()
