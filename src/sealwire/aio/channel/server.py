@@ -127,7 +127,7 @@ class AsyncServerChannel(Stream):
         Raises ConnectionClosed, InvalidState, PayloadTooLarge.
         """
         self.look()
-        if self.ended or self.lost.done():
+        if self.ended:
             raise ConnectionClosed("the connection was ended before the reply, which was dropped")
         try:
             self._protocol.send_reply(request, payload)
@@ -139,7 +139,7 @@ class AsyncServerChannel(Stream):
 
     def send_fault(self, request: int, code: int, text: str | None = None) -> None:
         """Answer a request with FAULT; ``text``: by default the fixed one for the code. Raises like send_reply."""
-        if self.ended or self.lost.done():
+        if self.ended:
             raise ConnectionClosed("the connection was ended before the reply, which was dropped")
         self._protocol.send_fault(request, code, FAULT_TEXTS[FaultCode(code)] if text is None else text)
         self._active = monotonic()

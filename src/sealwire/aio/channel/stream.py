@@ -171,7 +171,7 @@ class Stream(asyncio.BufferedProtocol, Sealed):
     @property
     def ended(self) -> bool:
         """Whether nothing more can be sent."""
-        return self._protocol.state is State.ENDED
+        return self._protocol.state is State.ENDED or self._discarding or self.lost.done()
 
     def abort(self) -> None:
         """End the connection without a word."""
@@ -220,7 +220,14 @@ class Stream(asyncio.BufferedProtocol, Sealed):
     def _event(self) -> Event | None:
         """What is there already."""
         while True:
-            event = self._protocol.next_event()
+            if self._discarding:
+                raise self.failure or ConnectionClosed("the connection was ended by this side")
+            try:
+                event = self._protocol.next_event()
+            except ConnectionClosed:
+                if isinstance(self.failure, DeadlineExceeded):
+                    raise self.failure from None
+                raise
             self.flush_soon()
             if event is not None or self.ended or not self._read():
                 return event
@@ -334,7 +341,8 @@ class Stream(asyncio.BufferedProtocol, Sealed):
         if self._peer_ended or self._transport.is_closing():
             self._transport.close()
         else:
-            self._transport.write_eof()
+            with suppress(OSError):  # not connected any more
+                self._transport.write_eof()
             self._resume()
         await asyncio.wait([self.lost], timeout=linger)
 

@@ -1,0 +1,535 @@
+"""Servers on asyncio: every kind of handler, bounds in both directions, the end of connections and of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+import threading
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+import uvloop
+
+from reference import protocol as p
+from reference.peer import Closed, Ended, RefClient, Rejected
+from sealwire import (
+    AsyncTCPClient,
+    AsyncTCPServer,
+    AsyncUnixClient,
+    AsyncUnixServer,
+    ConfigurationError,
+    HandshakeRejected,
+    InvalidState,
+    Key,
+    Keyring,
+    RemoteError,
+    RequestHandler,
+    SynchronousUnixClient,
+    TransportError,
+    decode,
+    encode,
+    recv_async,
+    recv_msg,
+    send_msg,
+)
+from sealwire.aio import connect
+from support.aio import serving
+from support.service import KEY_ID, Deployment, descriptors, eventually
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+ADDRESS = ("127.0.0.1", 0)
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+uvloop.new_event_loop().close()  # the first one makes what all of them share
+
+
+def served(deployment: Deployment, handler: Any, *, workers: int = 8, loop: Any = LOOPS[0], **options: Any) -> Any:
+    security = deployment.server_security(**options)
+    return serving(lambda: AsyncTCPServer(ADDRESS, handler, security, workers=workers), loop)
+
+
+def pickling(deployment: Deployment, port: int) -> RefClient:
+    """The reference client, with our codec."""
+    return deployment.ref_client(port, codec="pickle-5")
+
+
+def echo(message: Any) -> Any:
+    return message
+
+
+async def async_echo(message: Any) -> Any:
+    await asyncio.sleep(0)
+    return message
+
+
+class Respond(RequestHandler):
+    def respond(self, message: Any) -> Any:
+        return message
+
+
+class AsyncRespond(RequestHandler):
+    async def respond(self, message: Any) -> Any:
+        await asyncio.sleep(0)
+        return message
+
+
+class Handle(RequestHandler):
+    def handle(self) -> None:
+        while (message := recv_msg(self.request)) is not None:
+            send_msg(self.request, message)
+
+
+class AsyncHandle(RequestHandler):
+    async def handle(self) -> None:  # type: ignore[override]
+        while (message := await recv_async(self.request)) is not None:
+            send_msg(self.request, message)
+
+
+class OwnInit(RequestHandler):
+    """With a constructor of its own, as some have."""
+
+    def __init__(self, request: Any, client_address: Any, server: Any) -> None:
+        self.given = server.security
+        super().__init__(request, client_address, server)
+
+    def respond(self, message: Any) -> Any:
+        assert self.given is self.server.security
+        return message
+
+
+HANDLERS = [echo, async_echo, Respond, AsyncRespond, Handle, AsyncHandle, OwnInit]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_reference_client(deployment: Deployment, handler: Any, loop: Any) -> None:
+    with served(deployment, handler, loop=loop, raw=True) as one:
+        for _ in range(2):
+            with deployment.ref_client(one.port) as client:
+                for size in (0, 1, 1000, 20_000, 70_000, 300_000):
+                    number = client.send_message(b"x" * size, wait=5)
+                    got = client.receive(number)
+                    assert (got.kind, got.payload) == (p.MESSAGE, b"x" * size)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("handler", [echo, async_echo, AsyncRespond, Handle])
+def test_a_thousand_at_once(deployment: Deployment, handler: Any, loop: Any) -> None:
+    async def main(port: int) -> None:
+        async with AsyncTCPClient("localhost", port, security=deployment.security("client", raw=raw)) as client:
+            values = [f"{n}".encode() for n in range(1000)]
+            assert await asyncio.gather(*map(client.send_request, values)) == values
+
+    raw = handler is Handle
+    with served(deployment, handler, loop=loop, raw=raw) as one, asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main(one.port))
+
+
+def test_who_asks(deployment: Deployment) -> None:
+    class Who(RequestHandler):
+        async def respond(self, message: Any) -> Any:
+            assert self.peer is not None
+            assert isinstance(self.server, AsyncTCPServer)
+            return [self.peer.dns, self.key_id, self.deadline - monotonic() if self.deadline else None]
+
+    with served(deployment, Who) as one, deployment.client(one.port, wait=5) as client:
+        names, key_id, left = client.send_request(None)
+        assert (names, key_id) == (("client.example",), KEY_ID)
+        assert 4 < left <= 5.02
+
+
+def test_the_article_by_hand(deployment: Deployment) -> None:
+    class Goods(RequestHandler):
+        async def handle(self) -> None:  # type: ignore[override]
+            while (message := await recv_async(self.request)) is not None:
+                send_msg(self.request, encode({"got": decode(message)}))
+
+    async def main(port: int) -> None:
+        channel = await connect("localhost", port, deployment.security("client"))
+        for number in range(3):
+            send_msg(channel, encode(number))
+        for number in range(3):
+            message = await recv_async(channel)
+            assert message is not None
+            assert decode(message) == {"got": number}
+        with pytest.raises(InvalidState, match="send_msg first"):
+            await recv_async(channel)
+        with pytest.raises(InvalidState, match="use `await recv_async"):
+            recv_msg(channel)
+        await channel.end()
+
+    with served(deployment, Goods) as one:
+        asyncio.run(main(one.port))
+
+
+class Gate:
+    """Messages are held until the gate opens for them."""
+
+    def __init__(self) -> None:
+        self.entered: list[Any] = []
+        self.open: dict[Any, threading.Event] = {}
+        self.lock = threading.Lock()
+
+    def of(self, message: Any) -> threading.Event:
+        with self.lock:
+            return self.open.setdefault(message, threading.Event())
+
+    def __call__(self, message: Any) -> Any:
+        self.entered.append(message)
+        assert self.of(message).wait(20)
+        return message
+
+    async def on_loop(self, message: Any) -> Any:
+        self.entered.append(message)
+        while not self.of(message).is_set():
+            await asyncio.sleep(0.001)
+        return message
+
+
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_replies_in_another_order(deployment: Deployment, on_loop: bool) -> None:
+    gate = Gate()
+    with (
+        served(deployment, gate.on_loop if on_loop else gate) as one,
+        pickling(deployment, one.port) as client,
+    ):
+        first, second = (client.send_message(encode(text), wait=5) for text in ("slow", "quick"))
+        gate.of("quick").set()
+        assert client.receive(second).payload == encode("quick")
+        gate.of("slow").set()
+        assert client.receive(first).payload == encode("slow")
+
+
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_bounded_for_each_connection(deployment: Deployment, on_loop: bool) -> None:
+    gate = Gate()
+    handler = gate.on_loop if on_loop else gate
+    with (
+        served(deployment, handler, limits={"max_in_flight": 2}) as one,
+        pickling(deployment, one.port) as client,
+        deployment.client(one.port) as other,
+    ):
+        numbers = [client.send_message(encode(n), wait=5) for n in range(5)]
+        eventually(lambda: len(gate.entered) == 2)
+        gate.of("other").set()
+        assert other.send_request("other") == "other"  # the third one of this had its chance
+        assert gate.entered == [0, 1, "other"]
+        for n, number in enumerate(numbers):
+            gate.of(n).set()
+            assert client.receive(number).payload == encode(n)
+        assert gate.entered == [0, 1, "other", 2, 3, 4]
+
+
+def test_bounded_for_all_connections(deployment: Deployment) -> None:
+    gate = Gate()
+    with (
+        served(deployment, gate.on_loop, limits={"max_in_flight_total": 2}) as one,
+        pickling(deployment, one.port) as client,
+        pickling(deployment, one.port) as other,
+    ):
+        numbers = [client.send_message(encode(n), wait=5) for n in range(2)]
+        eventually(lambda: len(gate.entered) == 2)
+        late = other.send_message(encode("late"), wait=0.05)
+        number = other.send_message(encode("other"), wait=5)
+        threading.Event().wait(0.1)  # the time of the first is over
+        assert gate.entered == [0, 1]
+        gate.of("other").set()
+        gate.of(0).set()
+        fault = other.receive(late)
+        assert (fault.kind, fault.payload[:2]) == (p.FAULT, b"\0\x14")
+        assert other.receive(number).payload == encode("other")
+        gate.of(1).set()
+        assert [client.receive(each).payload for each in numbers] == [encode(0), encode(1)]
+    assert "late" not in gate.entered
+
+
+def test_no_object_has_two_messages(deployment: Deployment) -> None:
+    busy: list[int] = []
+    made: list[Any] = []
+    finished: list[Any] = []
+    both = threading.Barrier(2)
+
+    class Alone(RequestHandler):
+        def setup(self) -> None:
+            super().setup()
+            made.append(self)
+            self.in_hand = 0
+
+        def respond(self, message: Any) -> Any:
+            self.in_hand += 1
+            busy.append(self.in_hand)
+            if message == "both":
+                both.wait(20)
+            self.in_hand -= 1
+            return message
+
+        def finish(self) -> None:
+            finished.append(self)
+
+    with served(deployment, Alone) as one, deployment.client(one.port) as client:
+        assert [client.send_request(n) for n in range(5)] == [0, 1, 2, 3, 4]
+        assert len(made) == 1
+        assert list(client.send_requests(["both", "both"])) == ["both", "both"]
+        assert len(made) == 2
+    assert set(busy) == {1}
+    assert set(finished) == set(made)
+
+
+def test_a_client_that_takes_nothing(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    """It is asked for no more, gets its time and is dropped; the others are served."""
+    asked = []
+
+    async def large(message: Any) -> Any:
+        if message == "small":
+            return message
+        asked.append(message)
+        return bytes(1_000_000)
+
+    caplog.set_level(logging.INFO, "sealwire.server")
+    with (
+        served(deployment, large, limits={"frame_timeout": 0.5, "max_in_flight": 4}) as one,
+        pickling(deployment, one.port) as client,
+        deployment.client(one.port) as other,
+    ):
+        numbers = [client.send_message(encode(n), wait=5) for n in range(50)]
+        eventually(lambda: len(asked) >= 4)
+        assert other.send_request("small") == "small"
+        eventually(lambda: "did not take what was sent" in caplog.text)
+        with pytest.raises((Ended, OSError, Closed)):
+            client.receive(numbers[-1])
+        # The kernel and the transport hold some of what is not taken, never all of it.
+        assert len(asked) <= 16
+
+
+def test_refused_and_gone(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    keys = Keyring([Key("k1", b"another secret of the same name, of an attacker")])
+    with served(deployment, echo, limits={"handshake_timeout": 1.0}) as one:
+        before = len(descriptors())
+        with (
+            socket.create_connection(("127.0.0.1", one.port)),
+            deployment.client(one.port, keys=keys) as stranger,
+            pytest.raises(HandshakeRejected),
+        ):
+            stranger.send_request(1)
+        with socket.create_connection(("127.0.0.1", one.port)) as nonsense:
+            nonsense.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while nonsense.recv(1000):
+                pass
+        for _ in range(20):
+            socket.create_connection(("127.0.0.1", one.port)).close()
+        with deployment.client(one.port) as client:
+            assert client.send_request(1) == 1
+        eventually(lambda: len(descriptors()) <= before + 1)
+    assert "refused: HELLO with a wrong tag" in caplog.text
+    assert "refused: TLS failed" in caplog.text
+
+
+def test_what_a_handler_raises(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    for handler in (fail, async_fail, AsyncFails, Fails):
+        caplog.clear()
+        with served(deployment, handler) as one, deployment.client(one.port) as client:
+            with pytest.raises(RemoteError, match="the handler failed") as caught:
+                client.send_request("secret")
+            assert caught.value.code == 19
+            assert client.send_request("good") == "good"
+            with pytest.raises(RemoteError):
+                client.send_request("object")
+            assert client.send_request("good") == "good"
+        assert "secret" not in caplog.text
+        assert "handler failed (id" in caplog.text
+
+
+def fail(message: Any) -> Any:
+    if message == "secret":
+        raise StopIteration(message)
+    return object() if message == "object" else message
+
+
+async def async_fail(message: Any) -> Any:
+    if message == "secret":
+        raise ValueError(message)
+    return object() if message == "object" else message
+
+
+class AsyncFails(RequestHandler):
+    async def respond(self, message: Any) -> Any:
+        return await async_fail(message)
+
+
+class Fails(RequestHandler):
+    def respond(self, message: Any) -> Any:
+        if message == "secret":
+            raise SystemExit(message)
+        return fail(message)
+
+
+def test_bounds_of_connections(deployment: Deployment) -> None:
+    with served(deployment, echo, limits={"max_connections": 1, "idle_timeout": 0.3}) as one:
+        with pickling(deployment, one.port) as client:
+            assert client.request(encode(1))[1] == encode(1)
+            with pytest.raises(Rejected, match="4"):
+                pickling(deployment, one.port)
+            with pytest.raises(Closed) as closed:
+                client.receive(2)
+            assert (closed.value.frame.code, closed.value.frame.last) == (1, 1)
+        with deployment.client(one.port) as other:
+            assert other.send_request(3) == 3
+
+
+def test_pending_connections_make_room(deployment: Deployment) -> None:
+    with served(deployment, echo, limits={"max_handshakes": 2}) as one:
+        silent = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(4)]
+        with deployment.client(one.port, timeout=20) as client:
+            assert client.send_request(1) == 1
+        for each in silent:
+            each.close()
+
+
+@pytest.mark.parametrize("on_loop", [False, True])
+def test_drain(deployment: Deployment, on_loop: bool) -> None:
+    gate = Gate()
+    with served(deployment, gate.on_loop if on_loop else gate) as one:
+        with pickling(deployment, one.port) as client, deployment.client(one.port) as idle:
+            gate.of("idle").set()
+            assert idle.send_request("idle") == "idle"
+            number = client.send_message(encode("held"), wait=5)
+            eventually(lambda: "held" in gate.entered)
+            leaving = asyncio.run_coroutine_threadsafe(one.server.shutdown(), one.loop)
+            with pytest.raises(Rejected, match="5"):
+                eventually(lambda: pickling(deployment, one.port).link.sock.close())
+            late = client.send_message(encode("late"), wait=5)
+            assert not leaving.done()
+            gate.of("held").set()
+            assert client.receive(number).payload == encode("held")
+            with pytest.raises(Closed) as closed:
+                client.receive(late)
+            assert (closed.value.frame.code, closed.value.frame.last) == (2, number)
+        leaving.result(20)
+    assert gate.entered == ["idle", "held"]
+
+
+def test_shutdown_by_a_handler(deployment: Deployment) -> None:
+    async def stop(message: Any) -> Any:
+        await one.server.shutdown()
+        return message
+
+    with served(deployment, stop) as one:
+        with deployment.client(one.port) as client:
+            assert client.send_request("stop") == "stop"
+        one.join()
+
+
+def test_a_handler_that_never_returns(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    with served(deployment, gate, limits={"drain_timeout": 0.2}) as one, pickling(deployment, one.port) as client:
+        client.send_message(encode("held"), wait=5)
+        eventually(lambda: gate.entered)
+        one.call(one.server.shutdown())
+        assert "1 handlers have not returned" in caplog.text
+        gate.of("held").set()
+
+
+def test_cancelled_coroutines_at_the_end(deployment: Deployment) -> None:
+    ended = []
+
+    async def forever(_: Any) -> Any:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(True)
+
+    with (
+        served(deployment, forever, limits={"drain_timeout": 0.2}) as one,
+        pickling(deployment, one.port) as client,
+    ):
+        client.send_message(encode("held"), wait=5)
+        one.call(asyncio.sleep(0.05))
+        one.call(one.server.shutdown())
+    assert ended == [True]
+
+
+def test_the_age_of_a_connection(deployment: Deployment) -> None:
+    limits = {"max_connection_age": 0.1, "reload_interval": 0.05}
+    with served(deployment, echo, limits=limits) as one, pickling(deployment, one.port) as client:
+        number = client.send_message(encode(1), wait=5)
+        assert client.receive(number).payload == encode(1)
+        with pytest.raises(Closed) as closed:
+            client.receive(number + 1)
+        assert (closed.value.frame.code, closed.value.frame.last) == (0, number)
+
+
+def test_serves_once(deployment: Deployment) -> None:
+    async def main() -> None:
+        server = AsyncTCPServer(ADDRESS, echo, deployment.server_security())
+        serving = asyncio.create_task(server.serve_forever())
+        while server._over is None:
+            await asyncio.sleep(0)
+        await server.shutdown()
+        await serving
+        with pytest.raises(InvalidState, match="make another one"):
+            async with server:
+                pass
+        unused = AsyncTCPServer(ADDRESS, echo, deployment.server_security())
+        await unused.shutdown()
+
+    asyncio.run(main())
+
+
+def test_cancelled_server(deployment: Deployment) -> None:
+    async def main() -> None:
+        server = AsyncTCPServer(ADDRESS, echo, deployment.server_security())
+        serving = asyncio.create_task(server.serve_forever())
+        port = server.server_address[1]
+        client = AsyncTCPClient("localhost", port, security=deployment.security("client"))
+        assert await client.send_request(1) == 1
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        await client.close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+    asyncio.run(main())
+
+
+def test_wrong_arguments(deployment: Deployment) -> None:
+    security = deployment.server_security()
+    with pytest.raises(ConfigurationError, match="needs a Security"):
+        AsyncTCPServer(ADDRESS, echo, None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="workers"):
+        AsyncTCPServer(ADDRESS, echo, security, workers=0)
+    with socket.create_server(ADDRESS) as taken, pytest.raises(TransportError, match="cannot listen on 127"):
+        AsyncTCPServer(taken.getsockname(), echo, security)
+    with pytest.raises(ConfigurationError, match="service"):
+        AsyncUnixServer("socket", echo, security)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_unix(deployment: Deployment, tmp_path: Path, loop: Any) -> None:
+    class Who(RequestHandler):
+        async def respond(self, message: Any) -> Any:
+            assert self.peer is not None
+            return self.peer.uid, self.peer.pid
+
+    path = tmp_path / "socket"
+    security = deployment.server_security(peers=[f"uid:{os.getuid()}"], service="orders")
+    mine = deployment.security("client", peers=["dns:localhost"], service="orders")
+
+    async def main() -> None:
+        async with AsyncUnixClient(path, security=mine) as client:
+            assert await client.send_request(1) == (os.getuid(), os.getpid())
+            assert repr(client) == f"<AsyncUnixClient {path}, open>"
+
+    with serving(lambda: AsyncUnixServer(path, Who, security, mode=0o660), loop):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        asyncio.run(main())
+        with SynchronousUnixClient(path, security=mine) as client:
+            assert client.send_request(1) == (os.getuid(), os.getpid())
+    assert not path.exists()
+    with pytest.raises(TransportError, match="cannot connect"):
+        asyncio.run(main())
