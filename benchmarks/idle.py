@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
-import ssl
 import statistics
 import sys
 from multiprocessing.connection import Connection
@@ -73,7 +72,9 @@ def hold(directory: Path, connections: int, port: int, link: Connection) -> None
 
     async def main() -> None:
         security = security_of(directory, "client", connections, 3600)
-        clients = [AsyncTCPClient("localhost", port, timeout=60, wait=60, security=security) for _ in range(connections)]
+        clients = [
+            AsyncTCPClient("localhost", port, timeout=60, wait=60, security=security) for _ in range(connections)
+        ]
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def request(client: AsyncTCPClient) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import socket
 import stat
 import threading
@@ -356,6 +357,35 @@ async def async_fail(message: Any) -> Any:
     return object() if message == "object" else message
 
 
+class Article(RequestHandler):
+    def handle(self) -> None:
+        while (message := recv_msg(self.request)) is not None:
+            send_msg(self.request, encode(fail(decode(message))))
+
+
+class AsyncArticle(RequestHandler):
+    async def handle(self) -> None:  # type: ignore[override]
+        while (message := await recv_async(self.request)) is not None:
+            send_msg(self.request, encode(fail(decode(message))))
+
+
+@pytest.mark.parametrize("handler", [Article, AsyncArticle])
+def test_what_ends_a_handler_of_a_connection(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture, handler: Any
+) -> None:
+    with served(deployment, handler) as one, deployment.client(one.port) as client:
+        for _ in range(2):
+            assert client.send_request("good") == "good"
+            with pytest.raises(RemoteError, match="the handler failed") as caught:
+                client.send_request("secret")
+            assert caught.value.code == 19
+        with pickling(deployment, one.port) as other:
+            number = other.send_message(b"nonsense", wait=5)
+            assert other.receive(number).payload[:2] == b"\0\x10"
+    assert "secret" not in caplog.text
+    assert caplog.text.count("handler failed (id") == 2
+
+
 class AsyncFails(RequestHandler):
     async def respond(self, message: Any) -> Any:
         return await async_fail(message)
@@ -495,6 +525,43 @@ def test_cancelled_server(deployment: Deployment) -> None:
             socket.create_connection(("127.0.0.1", port))
 
     asyncio.run(main())
+
+
+def test_a_listener_that_is_closed_under_it(deployment: Deployment) -> None:
+    async def main() -> None:
+        server = AsyncTCPServer(ADDRESS, echo, deployment.server_security())
+        async with server:
+            server.socket.close()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await server.serve_forever()
+
+    asyncio.run(main())
+
+
+def test_a_socket_that_listens_already(deployment: Deployment) -> None:
+    security = deployment.server_security()
+    listener = socket.create_server(ADDRESS)
+    with serving(lambda: AsyncTCPServer(None, echo, security, listener=listener)) as one:
+        assert listener.getsockname() == one.server.server_address
+        with deployment.client(one.port) as client:
+            assert client.send_request(1) == 1
+    assert listener.fileno() == -1
+
+
+def test_no_descriptors(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    with served(deployment, echo) as one, deployment.client(one.port) as good:
+        assert good.send_request(1) == 1
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as waiting:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+            try:
+                waiting.connect(("127.0.0.1", one.port))
+                eventually(lambda: "cannot accept: Too many open files" in caplog.text)
+                assert good.send_request(2) == 2
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with deployment.client(one.port) as client:
+            assert client.send_request(3) == 3
 
 
 def test_wrong_arguments(deployment: Deployment) -> None:

@@ -90,6 +90,8 @@ class AsyncTCPServer:
         self._service = Service(self.RequestHandlerClass, self, self._workers)
         loop = asyncio.get_running_loop()
         self._duties = [loop.create_task(duty()) for duty in (self._accept_all, self._look_after)]
+        for duty in self._duties:
+            duty.add_done_callback(self._duty_ended)
         return self
 
     async def __aexit__(
@@ -104,6 +106,9 @@ class AsyncTCPServer:
                 await self.serve_forever()
         else:
             await self._over.wait()
+            for duty in self._duties:
+                if not duty.cancelled():
+                    duty.result()
 
     def reload(self) -> bool:
         """Look at the files of certificates and keys now; see TCPServer.reload."""
@@ -117,15 +122,19 @@ class AsyncTCPServer:
         if self._over is None:
             self.server_close()
             return
-        if self._draining is None:
-            self._going = True
-            self._draining = asyncio.get_running_loop().create_task(self._drain())
+        draining = self._leave()
         if not in_hand.get():
-            await asyncio.shield(self._draining)
+            await asyncio.shield(draining)
 
     def server_close(self) -> None:
         """Stop listening, at once; for a server that has not served."""
         self.socket.close()
+
+    def _leave(self) -> asyncio.Task[None]:
+        if self._draining is None:
+            self._going = True
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+        return self._draining
 
     async def _drain(self) -> None:
         start = monotonic()
@@ -169,13 +178,15 @@ class AsyncTCPServer:
             task.add_done_callback(self._left)
 
     async def _cannot_accept(self, error: OSError) -> None:
+        if error.errno in (errno.EBADF, errno.ENOTSOCK, errno.EINVAL):
+            raise error  # somebody has closed it under us
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
             if not self._starved:
                 logger.error("cannot accept: %s; raise the descriptor limit or lower Limits", error.strerror)
             self._starved = True
             self._admission.drop_oldest()
-            # The connection stays in the queue, so without a pause the loop would spin.
-            await asyncio.sleep(_PAUSE)
+        # The connection may stay in the queue, and without a pause the loop would spin.
+        await asyncio.sleep(_PAUSE)
 
     async def _connection(self, sock: socket.socket, client_address: Any, place: Place) -> None:
         try:
@@ -222,6 +233,11 @@ class AsyncTCPServer:
                 channel.look()
                 if number % _LOOKS == 0:
                     await asyncio.sleep(0)
+
+    def _duty_ended(self, duty: asyncio.Task[None]) -> None:
+        """Without it there is no server; serve_forever raises what ended it."""
+        if not duty.cancelled():
+            self._leave()
 
     def _busy(self) -> int | None:
         if self._going:
