@@ -43,6 +43,7 @@ from sealwire.errors import (
 from sealwire.handler import RequestHandler
 from sealwire.keyring import Keyring
 from sealwire.limits import Limits
+from sealwire.prefork import PreforkTCPServer
 from sealwire.security import Security
 from sealwire.send_rcv import (
     BYTE_COUNT,
@@ -117,6 +118,7 @@ __all__ = [
     "PeerIdentity",
     "PeerNotAllowed",
     "PeerPolicy",
+    "PreforkTCPServer",
     "ProtocolError",
     "RemoteError",
     "RemoteProtocolError",

@@ -19,6 +19,7 @@ from typing import Final
 
 from sealwire.limits import Limits
 from sealwire.tls.identity import PeerIdentity
+from sealwire.worker import Recycling
 
 GRACE = 1.0
 """Seconds that a pending connection has before it can be dropped to make room."""
@@ -41,8 +42,14 @@ class Place:
         self.peer: PeerIdentity | None = None
         """Who it is by the verified certificate, for the log."""
         self.thread: threading.Thread | None = None
+        self.recycling: Recycling | None = None
         self.pid: int | None = None
         """The child process that serves it; None where this one does."""
+
+    def count(self) -> None:
+        """One more request of that connection goes to a handler."""
+        if self.recycling is not None:
+            self.recycling.count()
 
     def hold(self, sock: socket.socket | None) -> None:
         """This is the connection's socket from now on; None just before it is closed."""

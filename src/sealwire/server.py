@@ -27,6 +27,7 @@ from sealwire.handler import handler_class, log_lapse, log_refusal, place_of, re
 from sealwire.listening import BACKLOG, address_text, cannot_listen, family_of
 from sealwire.security import Security
 from sealwire.wire.frames import RejectCode
+from sealwire.worker import Recycling
 
 logger = logging.getLogger("sealwire.server")
 
@@ -45,6 +46,7 @@ class TCPServer(socketserver.TCPServer):
 
     server_address: host and port; port 0 picks a free one (see the attribute of that name). RequestHandlerClass: a
     class derived from RequestHandler, or a function from message to reply. security: a Security with ``peers``.
+    listener: a socket that listens already, instead of server_address; it is closed with the server.
 
     ``shutdown`` and the end of ``serve_forever`` let the requests in hand finish, at most for Limits.drain_timeout
     seconds, and tell the clients that the server is going away. Raises ConfigurationError.
@@ -59,10 +61,15 @@ class TCPServer(socketserver.TCPServer):
         RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
         security: Security,
         bind_and_activate: bool = True,
+        *,
+        listener: socket.socket | None = None,
     ) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
         security.check_server()
+        self.recycling: Recycling | None = None
+        self.turns_away = True
+        """Whether clients that come while it drains are told so; if not, they are left to others that listen."""
         self.security = security
         self._admission = Admission(security.limits)
         self._places: dict[Any, Place] = {}
@@ -74,8 +81,14 @@ class TCPServer(socketserver.TCPServer):
         self._drained = threading.Event()
         self._drained.set()
         try:
-            self._prepare(server_address)
-            super().__init__(server_address, handler_class(RequestHandlerClass), bind_and_activate)
+            if listener is not None:
+                server_address, self.address_family = listener.getsockname(), listener.family
+                super().__init__(server_address, handler_class(RequestHandlerClass), bind_and_activate=False)
+                self.socket.close()
+                self.socket = listener
+            else:
+                self._prepare(server_address)
+                super().__init__(server_address, handler_class(RequestHandlerClass), bind_and_activate)
         except BaseException:
             self._leaving.close()
             self._leave.close()
@@ -156,7 +169,8 @@ class TCPServer(socketserver.TCPServer):
                     self._admission.changed.wait(_ROOM_WAIT)
             raise
         self._starved = False
-        self._places[request] = self._admission.enter(request)
+        self._places[request] = place = self._admission.enter(request)
+        place.recycling = self.recycling
         return request, client_address
 
     def close_request(self, request: Any) -> None:
@@ -219,7 +233,7 @@ class TCPServer(socketserver.TCPServer):
                 self._admission.drop(pending.intersection(self._admission.pending()))
                 pending.clear()
             self._join(min(deadline, monotonic() + _TURN), awaited)
-            if listening:
+            if listening and self.turns_away:
                 self._turn_away()
         self._join(min(deadline, monotonic() + GRACE), self._admission.places())
         if self._admission.places():

@@ -36,11 +36,12 @@ class UnixStreamServer(TCPServer):
         bind_and_activate: bool = True,
         *,
         mode: int = 0o600,
+        listener: socket.socket | None = None,
     ) -> None:
         if isinstance(security, Security):
             security.check_local()
         self._file = SocketFile(server_address, mode)
-        super().__init__(os.fspath(server_address), RequestHandlerClass, security, bind_and_activate)
+        super().__init__(os.fspath(server_address), RequestHandlerClass, security, bind_and_activate, listener=listener)
 
     def _prepare(self, server_address: Any) -> None:
         pass

@@ -9,6 +9,7 @@ import resource
 import socket
 import stat
 import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -552,14 +553,16 @@ def test_no_descriptors(deployment: Deployment, caplog: pytest.LogCaptureFixture
     with served(deployment, echo) as one, deployment.client(one.port) as good:
         assert good.send_request(1) == 1
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with socket.socket() as waiting:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
-            try:
-                waiting.connect(("127.0.0.1", one.port))
-                eventually(lambda: "cannot accept: Too many open files" in caplog.text)
-                assert good.send_request(2) == 2
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with socket.socket() as waiting, ExitStack() as stack:
+            highest = max(map(int, os.listdir("/proc/self/fd")))
+            stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+            with suppress(OSError):
+                while True:
+                    stack.enter_context(open(os.devnull))
+            waiting.connect(("127.0.0.1", one.port))
+            eventually(lambda: "cannot accept: Too many open files" in caplog.text)
+            assert good.send_request(2) == 2
         with deployment.client(one.port) as client:
             assert client.send_request(3) == 3
 

@@ -96,5 +96,5 @@ def test_the_attack_works_without_it_alone(name: str, attack: Attack) -> None:
 
 def test_none_is_left_out() -> None:
     """But for those that are no message's: of connections and of time."""
-    others = {"max_connections", "max_handshakes"}
+    others = {"max_connections", "max_handshakes", "max_in_flight", "max_in_flight_total"}
     assert ATTACKS.keys() == {name for name in WIDE if name not in others}

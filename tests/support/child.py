@@ -47,7 +47,7 @@ def main(settings: dict[str, Any]) -> None:
         return message.upper()
 
     server_class = getattr(sealwire, settings.get("server", "ForkingTCPServer"))
-    with server_class(("127.0.0.1", 0), respond, security) as server:
+    with server_class(("127.0.0.1", 0), respond, security, **settings.get("options", {})) as server:
         print(server.server_address[1], flush=True)
         if "descriptors" in settings:
             resource.setrlimit(resource.RLIMIT_NOFILE, (settings["descriptors"], settings["descriptors"]))

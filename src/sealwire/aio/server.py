@@ -22,6 +22,7 @@ from sealwire.handler import handler_class, log_lapse, log_refusal, place_of, re
 from sealwire.listening import BACKLOG, SocketFile, address_text, listen
 from sealwire.security import Security
 from sealwire.wire.frames import RejectCode
+from sealwire.worker import Recycling
 
 logger = logging.getLogger("sealwire.server")
 
@@ -66,6 +67,9 @@ class AsyncTCPServer:
             raise ConfigurationError("workers must be a whole number of threads from 1 to 1024")
         self.security = security
         self.RequestHandlerClass = handler_class(RequestHandlerClass, coroutines=True)
+        self.recycling: Recycling | None = None
+        self.turns_away = True
+        """Whether clients that come while it drains are told so; if not, they are left to others that listen."""
         self._most = workers
         self.socket = self._listen(server_address) if listener is None else listener
         self.socket.setblocking(False)
@@ -130,6 +134,10 @@ class AsyncTCPServer:
         """Stop listening, at once; for a server that has not served."""
         self.socket.close()
 
+    def leave(self) -> None:
+        """Begin to shut down; serve_forever returns when that is done."""
+        self._leave()
+
     def _leave(self) -> asyncio.Task[None]:
         if self._draining is None:
             self._going = True
@@ -139,6 +147,8 @@ class AsyncTCPServer:
     async def _drain(self) -> None:
         start = monotonic()
         deadline = start + self.security.limits.drain_timeout
+        if not self.turns_away:
+            await self._stop_duties()
         awaited = set(self._connections)
         for channel in self._channels:
             channel.leave()
@@ -146,9 +156,7 @@ class AsyncTCPServer:
         await _ended(awaited, min(deadline, start + GRACE))
         self._admission.drop(self._admission.pending())
         await _ended(awaited, deadline)
-        for duty in self._duties:
-            duty.cancel()
-        await asyncio.wait(self._duties)
+        await self._stop_duties()
         await _ended(self._connections, min(deadline, monotonic() + GRACE))
         for task in self._connections:
             task.cancel()
@@ -160,22 +168,45 @@ class AsyncTCPServer:
         assert self._over is not None  # noqa: S101 - it has served
         self._over.set()
 
+    async def _stop_duties(self) -> None:
+        for duty in self._duties:
+            duty.cancel()
+        await asyncio.wait(self._duties)
+
     async def _accept_all(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             if not self._admission.room(0.0):
                 await asyncio.sleep(_PAUSE)
                 continue
+            # Not sock_accept, which loses a connection where it is cancelled just then.
+            await self._acceptable()
             try:
-                sock, client_address = await loop.sock_accept(self.socket)
+                sock, client_address = self.socket.accept()
+            except BlockingIOError:
+                continue  # another process has taken it
             except OSError as error:
                 await self._cannot_accept(error)
                 continue
+            sock.setblocking(False)
             self._starved = False
             place = self._admission.enter(sock)
+            place.recycling = self.recycling
             task = loop.create_task(self._connection(sock, client_address, place), name=address_text(client_address))
             self._connections[task] = place
             task.add_done_callback(self._left)
+
+    async def _acceptable(self) -> None:
+        loop = asyncio.get_running_loop()
+        descriptor = self.socket.fileno()
+        if descriptor < 0:
+            return
+        waiting: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(descriptor, _settle, waiting)
+        try:
+            await waiting
+        finally:
+            loop.remove_reader(descriptor)
 
     async def _cannot_accept(self, error: OSError) -> None:
         if error.errno in (errno.EBADF, errno.ENOTSOCK, errno.EINVAL):
@@ -243,6 +274,11 @@ class AsyncTCPServer:
         if self._going:
             return RejectCode.SHUTTING_DOWN
         return RejectCode.OVERLOADED if self._admission.overloaded() else None
+
+
+def _settle(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 async def _ended(tasks: Collection[asyncio.Task[None]], deadline: float) -> None:

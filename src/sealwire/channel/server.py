@@ -59,6 +59,9 @@ class Lease(TypingProtocol):
     def promote(self) -> bool:
         """The peer has proved who it is. False where there is no room for it."""
 
+    def count(self) -> None:
+        """One more request goes to a handler."""
+
 
 class ServerChannel(Channel):
     """The server's end of a sealed connection, as :func:`accept` makes it.
@@ -133,6 +136,7 @@ class ServerChannel(Channel):
                 self.deadline = None if event.wait is None else self._received_at + event.wait
                 if self.deadline is None or monotonic() < self.deadline:
                     self._protocol.hand_over(event.sequence)
+                    self._lease.count()
                     return event
                 self.send_fault(event.sequence, FaultCode.DEADLINE_EXCEEDED)
             else:

@@ -8,29 +8,34 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, ModuleType
 
 import click
 
+from sealwire.cli import systemd
 from sealwire.cli.configured import find_modules_here
 from sealwire.cli.console import printable
 from sealwire.errors import ConfigurationError
 from sealwire.handler import handler_class
 from sealwire.listening import address_text
+from sealwire.prefork import PreforkTCPServer
 from sealwire.security import Security
 from sealwire.server import ForkingTCPServer, TCPServer, ThreadingTCPServer
+from sealwire.unix import ForkingUnixStreamServer, ThreadingUnixStreamServer, UnixStreamServer
 
-_SERVERS: dict[str, type[TCPServer]] = {
-    "threading": ThreadingTCPServer,
-    "forking": ForkingTCPServer,
-    "single": TCPServer,
+_SERVERS: dict[str, tuple[type[TCPServer], type[UnixStreamServer]]] = {
+    "threading": (ThreadingTCPServer, ThreadingUnixStreamServer),
+    "forking": (ForkingTCPServer, ForkingUnixStreamServer),
+    "single": (TCPServer, UnixStreamServer),
 }
+_MIB = 1024 * 1024
 _REMEDIES = {
     errno.EADDRINUSE: "something else listens there; take another --port, or 0 for a free one",
     errno.EACCES: "a port below 1024 needs privileges; take another --port, or 0 for a free one",
@@ -60,8 +65,32 @@ logger = logging.getLogger("sealwire.server")
     show_default=True,
     help="A thread or a process for each connection, or one connection at a time.",
 )
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Serve in N processes that are replaced when they end."
+)
+@click.option(
+    "--loop",
+    type=click.Choice(["threads", "asyncio"]),
+    default="threads",
+    show_default=True,
+    help="What each worker has in it; asyncio also takes coroutines, and is uvloop where that is installed.",
+)
+@click.option("--max-requests", type=click.IntRange(1), metavar="N", help="Replace a worker after N requests.")
+@click.option("--max-memory", type=click.IntRange(1), metavar="MIB", help="Replace a worker that has grown so large.")
 @click.option("--verbose", is_flag=True, help="Log tracebacks of handlers; they can hold parts of messages.")
-def serve(*, name: str, config: Path, host: str, port: int, kind: str, verbose: bool) -> None:
+def serve(
+    *,
+    name: str,
+    config: Path,
+    host: str,
+    port: int,
+    kind: str,
+    workers: int | None,
+    loop: str,
+    max_requests: int | None,
+    max_memory: int | None,
+    verbose: bool,
+) -> None:
     """Serve a handler until SIGINT or SIGTERM.
 
     HANDLER is a class derived from sealwire.RequestHandler, or a function from message to reply; MODULE is found in the
@@ -69,28 +98,60 @@ def serve(*, name: str, config: Path, host: str, port: int, kind: str, verbose: 
 
     The first line of the output says where it serves, and the log goes to stderr. On SIGINT or SIGTERM the requests in
     hand are finished, and the exit status is 0; a second one ends it at once. Certificates and keys that are replaced
-    are noticed; SIGHUP makes it look now.
+    are noticed; SIGHUP makes it look now. A socket that systemd listens on takes the place of --host and --port, and
+    systemd is told when the service is ready, reloads and stops.
 
     \b
     sealwire serve orders:respond --config sealwire.toml --port 7443
+    sealwire serve orders:respond --config sealwire.toml --port 7443 --workers 4 --loop asyncio
     """
-    handler = load_handler(name)
+    prefork = workers is not None or loop != "threads"
+    if prefork and kind != "threading":
+        raise click.UsageError("--server is for one process; take it or --workers and --loop away")
+    if not prefork and (max_requests or max_memory):
+        raise click.UsageError("--max-requests and --max-memory are for workers; give --workers, too")
+    handler = load_handler(name, coroutines=loop == "asyncio")
     security = Security.from_toml(config)
+    listener = systemd.listener()
     try:
         security.check_server()
+        if listener is not None and listener.family == socket.AF_UNIX:
+            security.check_local()
     except ConfigurationError as error:
         raise ConfigurationError(f"{config}: {error}") from None
     _log_to_stderr(verbose=verbose)
-    with _listening(_SERVERS[kind], host, port, handler, security) as server:
+
+    def started() -> TCPServer | PreforkTCPServer:
+        if prefork:
+            memory = None if max_memory is None else max_memory * _MIB
+            return PreforkTCPServer(
+                (host, port), handler, security, listener=listener, workers=workers or 1,
+                loop="asyncio" if loop == "asyncio" else "threads", max_requests=max_requests, max_memory=memory,
+            )  # fmt: skip
+        on_tcp, on_unix = _SERVERS[kind]
+        if listener is not None and listener.family == socket.AF_UNIX:
+            return on_unix(listener.getsockname(), handler, security, listener=listener)
+        return on_tcp((host, port), handler, security, listener=listener)
+
+    with _listening(started) as server:
         _stop_on_signals(server)
         _reload_on_signal(server)
-        click.echo(f"serving {printable(name)} on {address_text(server.server_address)}")
-        sys.stdout.flush()  # whoever started us waits for this line
+        where = address_text(server.server_address)
+
+        def ready() -> None:
+            click.echo(f"serving {printable(name)} on {where}")
+            sys.stdout.flush()  # whoever started us waits for this line
+            systemd.notify("READY=1", f"STATUS=serving on {where}")
+
+        if isinstance(server, PreforkTCPServer):
+            server.on_ready = ready
+        else:
+            ready()
         server.serve_forever()
     logger.info("stopped")
 
 
-def load_handler(name: str) -> type:
+def load_handler(name: str, *, coroutines: bool = False) -> type:
     """The handler class for ``MODULE:HANDLER``. Raises ConfigurationError, click.BadParameter."""
     match = re.fullmatch(r"((?:\w+\.)*\w+):(\w+)", name)
     if match is None or name.startswith("."):
@@ -103,7 +164,7 @@ def load_handler(name: str) -> type:
     except AttributeError:
         raise ConfigurationError(f"{name}: the module has no {match[2]!r}; {_candidates(module)}") from None
     try:
-        return handler_class(handler)
+        return handler_class(handler, coroutines=coroutines)
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from None
 
@@ -160,11 +221,9 @@ def _log_to_stderr(*, verbose: bool) -> None:
 
 
 @contextmanager
-def _listening(
-    server_class: type[TCPServer], host: str, port: int, handler: type, security: Security
-) -> Iterator[TCPServer]:
+def _listening(started: Callable[[], TCPServer | PreforkTCPServer]) -> Iterator[TCPServer | PreforkTCPServer]:
     try:
-        server = server_class((host, port), handler, security)
+        server = started()
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "--host must be an address of this machine, or its name")
         raise ConfigurationError(f"{error.strerror or error}; {remedy}") from None
@@ -172,25 +231,32 @@ def _listening(
         yield server
 
 
-def _reload_on_signal(server: TCPServer) -> None:
+def _reload_on_signal(server: TCPServer | PreforkTCPServer) -> None:
     """Look at certificates and keys at SIGHUP, rather than within Limits.reload_interval."""
 
-    def look() -> None:
-        logger.info("SIGHUP: %s", "what the files hold is in service" if server.reload() else "see above")
+    def looked(good: bool) -> None:
+        logger.info("SIGHUP: %s", "what the files hold is in service" if good else "see above")
+        systemd.notify("READY=1")
 
     def reload(_: int, __: FrameType | None) -> None:
-        # In a thread of its own: this one may be looking just now, and holds the lock.
-        threading.Thread(target=look, daemon=True).start()
+        systemd.notify("RELOADING=1")
+        if isinstance(server, PreforkTCPServer):
+            server.on_reload = looked
+            server.reload()
+        else:
+            # In a thread of its own: this one may be looking just now, and holds the lock.
+            threading.Thread(target=lambda: looked(server.reload()), daemon=True).start()
 
     signal.signal(signal.SIGHUP, reload)
 
 
-def _stop_on_signals(server: TCPServer) -> None:
+def _stop_on_signals(server: TCPServer | PreforkTCPServer) -> None:
     """Drain at the first SIGINT or SIGTERM, and die of the second."""
     stopping = False
 
     def shut_down(name: str) -> None:
         logger.info("%s: finishing the requests in hand; once more ends it at once", name)
+        systemd.notify("STOPPING=1")
         server.shutdown()
 
     def stop(number: int, _: FrameType | None) -> None:

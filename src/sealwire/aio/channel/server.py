@@ -119,6 +119,7 @@ class AsyncServerChannel(Stream):
             self.send_fault(request.sequence, FaultCode.DEADLINE_EXCEEDED)
             return False
         self._protocol.hand_over(request.sequence)
+        self._lease.count()
         return True
 
     def send_reply(self, request: int, payload: Payload) -> None:

@@ -1,0 +1,238 @@
+"""The server of several processes: supervision, recycling, draining, and what happens where a process is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from reference.peer import Closed
+from sealwire import ConfigurationError, ConnectionClosed, PreforkTCPServer, TransportError
+from sealwire.worker import Recycling, resident
+from support.service import ChildServer, Deployment, children, eventually
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+Start = Callable[..., ChildServer]
+LOOPS = ["threads", "asyncio"]
+
+
+@pytest.fixture
+def start(deployment: Deployment, tmp_path: Path) -> Start:
+    def start(**options: object) -> ChildServer:
+        limits = options.pop("limits", {})
+        return ChildServer(
+            deployment, tmp_path, server="PreforkTCPServer", options={"workers": 2} | options, limits=limits
+        )
+
+    return start
+
+
+def pids(deployment: Deployment, server: ChildServer, most: int = 40) -> set[int]:
+    """Of the workers that a number of connections get."""
+    found = set()
+    with ExitStack() as stack:
+        for _ in range(most):
+            client = stack.enter_context(deployment.ref_client(server.port))
+            found.add(int(client.request(b"pid")[1]))
+    return found
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_all_workers_serve(deployment: Deployment, start: Start, loop: str) -> None:
+    with start(loop=loop) as server:
+        eventually(lambda: len(children(server.pid)) == 2)
+        workers = set(children(server.pid))
+        assert eventually(lambda: pids(deployment, server) == workers)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_worker_that_dies_is_replaced(deployment: Deployment, start: Start, loop: str) -> None:
+    with start(loop=loop, workers=2) as server, ExitStack() as stack:
+        clients = [stack.enter_context(deployment.ref_client(server.port)) for _ in range(12)]
+        owners = {client: int(client.request(b"pid")[1]) for client in clients}
+        victim = owners[clients[0]]
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: victim not in children(server.pid) and len(children(server.pid)) == 2)
+        # The others' connections go on, and new ones are served.
+        for client, owner in owners.items():
+            if owner != victim:
+                assert int(client.request(b"pid")[1]) == owner
+        assert victim not in pids(deployment, server, 5)
+        stack.close()
+    assert "ended (signal SIGKILL)" in server.log.read_text()
+
+
+def test_who_dies_at_once_is_replaced_with_pauses(deployment: Deployment, start: Start) -> None:
+    with start(workers=1) as server:
+        for _ in range(3):
+            with pytest.raises(ConnectionClosed), deployment.client(server.port, raw=True) as client:
+                client.send_request(b"die")
+        with deployment.client(server.port, raw=True) as client:
+            assert client.send_request(b"x") == b"X"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_drain(deployment: Deployment, start: Start, loop: str) -> None:
+    with start(loop=loop) as server, deployment.ref_client(server.port) as client:
+        number = client.send_message(b"hold", wait=10)
+        eventually(server.seen)
+        server.interrupt()
+        server.release()
+        assert client.receive(number).payload == b"HOLD"
+        client.send_close()
+        client.expect_end()
+
+
+def test_a_worker_that_does_not_end_is_killed(deployment: Deployment, start: Start) -> None:
+    with start(limits={"drain_timeout": 0.1}) as server, deployment.ref_client(server.port) as client:
+        client.send_message(b"hold", wait=10)
+        eventually(server.seen)
+        server.interrupt()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_terminated_worker_drains_and_is_replaced(deployment: Deployment, start: Start, loop: str) -> None:
+    with start(loop=loop, workers=1) as server, deployment.ref_client(server.port) as client:
+        worker = int(client.request(b"pid")[1])
+        number = client.send_message(b"hold", wait=10)
+        eventually(lambda: "hold" in server.seen())
+        os.kill(worker, signal.SIGTERM)
+        server.release()
+        assert client.receive(number).payload == b"HOLD"
+        with pytest.raises(Closed) as closed:
+            client.receive(number + 1)
+        assert (closed.value.frame.code, closed.value.frame.last) == (2, number)
+        eventually(lambda: children(server.pid) and children(server.pid) != [worker])
+        with deployment.ref_client(server.port) as other:
+            assert other.request(b"x")[1] == b"X"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_recycling_under_load(deployment: Deployment, start: Start, loop: str) -> None:
+    """Workers come and go, and no request is lost or refused."""
+    with start(loop=loop, workers=2, max_requests=60) as server:
+        failures: list[Exception] = []
+        done = [0] * 4
+
+        def work(number: int) -> None:
+            try:
+                with deployment.client(server.port, raw=True, wait=20, timeout=20) as client:
+                    for _ in range(150):
+                        assert client.send_request(b"x") == b"X"
+                        done[number] += 1
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert done == [150] * 4
+        assert len(server.seen()) == 600
+        assert server.log.read_text().count("another one takes its place") >= 2
+
+
+def test_memory(deployment: Deployment, start: Start) -> None:
+    with start(workers=1, max_memory=1) as server:
+        first = eventually(lambda: children(server.pid))
+        eventually(lambda: first[0] not in children(server.pid), timeout=10)
+        with deployment.client(server.port, raw=True) as client:
+            assert client.send_request(b"x") == b"X"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_without_its_parent(deployment: Deployment, start: Start, loop: str) -> None:
+    with ExitStack() as stack:
+        server = start(loop=loop)
+        client = stack.enter_context(deployment.ref_client(server.port))
+        number = client.send_message(b"hold", wait=10)
+        eventually(server.seen)
+        workers = children(server.pid)
+        server.process.kill()
+        server.process.wait()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        server.release()
+        assert client.receive(number).payload == b"HOLD"
+        with pytest.raises(Closed) as closed:
+            client.receive(number + 1)
+        assert (closed.value.frame.code, closed.value.frame.last) == (2, number)
+        stack.close()
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), timeout=10)
+
+
+def test_what_a_worker_holds(deployment: Deployment, start: Start) -> None:
+    """The listening socket, its link to the parent, and its own connections: nothing of another worker."""
+    with start(workers=3) as server:
+        workers = eventually(lambda: len(children(server.pid)) == 3 and children(server.pid))
+        parents = sockets(server.pid)
+
+        def nothing_is_shared() -> bool:
+            """Once they serve; a process that was just forked has all that its parent has."""
+            held = [sockets(pid) for pid in workers]
+            listener = set.intersection(*held)
+            own = [each - listener for each in held]
+            return len(listener) == 1 and sum(map(len, own)) == len(set[str]().union(*own) - parents)
+
+        eventually(nothing_is_shared)
+
+
+def sockets(pid: int) -> set[str]:
+    names = (os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd"))
+    return {name for name in names if name.startswith("socket:")}
+
+
+def test_nonces_differ(deployment: Deployment, start: Start) -> None:
+    """Two workers, both fresh: their WELCOMEs have nothing in common."""
+    with start(workers=2) as server, ExitStack() as stack:
+        clients = [stack.enter_context(deployment.ref_client(server.port, until="hello")) for _ in range(8)]
+        nonces = {client.read_welcome().payload[1:33] for client in clients}
+        assert len(nonces) == 8
+        stack.close()
+
+
+def test_wrong_arguments(deployment: Deployment) -> None:
+    security = deployment.server_security()
+
+    async def coroutine(message: object) -> object:
+        return message
+
+    for options, text in (
+        ({"workers": 0}, "workers must be"),
+        ({"max_requests": True}, "max_requests must be"),
+        ({"max_memory": 1.5}, "max_memory must be"),
+        ({"loop": "trio"}, "loop must be"),
+    ):
+        with pytest.raises(ConfigurationError, match=text):
+            PreforkTCPServer(("127.0.0.1", 0), coroutine, security, **({"loop": "asyncio"} | options))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="runs no coroutines"):
+        PreforkTCPServer(("127.0.0.1", 0), coroutine, security)
+    with pytest.raises(ConfigurationError, match="needs a Security"):
+        PreforkTCPServer(("127.0.0.1", 0), coroutine, None)  # type: ignore[arg-type]
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(TransportError, match="cannot listen"):
+        PreforkTCPServer(taken.getsockname(), len, security)
+    with PreforkTCPServer(("127.0.0.1", 0), coroutine, security, loop="asyncio") as unused:
+        assert unused.active_children == set()
+        unused.shutdown()
+
+
+def test_recycling_counts_once() -> None:
+    called: list[int] = []
+    recycling = Recycling(3, None, lambda: called.append(1))
+    for expected in (0, 0, 1, 1):
+        recycling.count()
+        assert len(called) == expected
+    recycling.look()
+    Recycling(None, 1, lambda: called.append(2)).look()
+    Recycling(None, 2**50, lambda: called.append(3)).look()
+    assert called == [1, 2]
+    assert 10_000_000 < resident() < 10_000_000_000
