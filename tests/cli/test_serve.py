@@ -22,7 +22,13 @@ from support.commands import Served
 from support.service import Deployment
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
-KINDS = ["threading", "forking", "single"]
+KINDS = [
+    "--server threading",
+    "--server forking",
+    "--server single",
+    "--workers 2",
+    "--workers 2 --loop asyncio",
+]
 Refused = Callable[..., str]
 
 
@@ -65,7 +71,7 @@ def refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refuse
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_serves_a_function_and_says_where(python: list[str], directory: Path, kind: str) -> None:
-    with Served(python, directory, "--server", kind) as served:
+    with Served(python, directory, *kind.split()) as served:
         assert served.line == f"serving orders:respond on 127.0.0.1:{served.port}"
         with client(served) as caller:
             assert caller.send_request([1, "two"]) == {"got": [1, "two"]}
@@ -97,7 +103,7 @@ def test_serves_on_ipv6(python: list[str], directory: Path) -> None:
 def test_a_request_in_hand_is_finished(
     python: list[str], directory: Path, background: ThreadPoolExecutor, kind: str, number: signal.Signals
 ) -> None:
-    with Served(python, directory, "--server", kind) as served:
+    with Served(python, directory, *kind.split()) as served:
         with client(served) as caller:
             reply = background.submit(caller.send_request, "hold")
             assert served.printed() == "in hand"
@@ -113,7 +119,7 @@ def test_a_request_in_hand_is_finished(
 def test_a_second_signal_ends_it_at_once(
     python: list[str], directory: Path, background: ThreadPoolExecutor, kind: str
 ) -> None:
-    with Served(python, directory, "--server", kind) as served, client(served) as caller:
+    with Served(python, directory, *kind.split()) as served, client(served) as caller:
         reply = background.submit(caller.send_request, "hold")
         assert served.printed() == "in hand"
         served.signal(signal.SIGTERM)
@@ -239,7 +245,7 @@ def test_sighup_looks_at_the_files(python: list[str], directory: Path, deploymen
     """At once, though the interval is an hour; and what is bad leaves it running."""
     config = directory / "server.toml"
     config.write_text(config.read_text() + "[limits]\nreload_interval = 3600\n")
-    with Served(python, directory, "--server", kind) as served:
+    with Served(python, directory, *kind.split()) as served:
 
         def shown() -> str:
             with client(served) as one:
@@ -261,3 +267,28 @@ def test_sighup_looks_at_the_files(python: list[str], directory: Path, deploymen
         served.signal(signal.SIGTERM)
         assert served.status() == 0
     deployment.place.leaf("server", "localhost", "127.0.0.1")
+
+
+def test_options_that_do_not_go_together(refused: Refused) -> None:
+    for arguments, text in (
+        (["--workers", "2", "--server", "forking"], "--server is for one process"),
+        (["--loop", "asyncio", "--server", "single"], "--server is for one process"),
+        (["--max-requests", "5"], "--max-requests and --max-memory are for workers"),
+        (["--workers", "0"], "0 is not in the range"),
+    ):
+        assert text in refused("orders:respond", *arguments, status=2)
+
+
+def test_a_coroutine_needs_asyncio(python: list[str], directory: Path, refused: Refused) -> None:
+    (directory / "orders.py").write_text("async def respond(message):\n    return {'got': message}\n")
+    assert "runs no coroutines" in refused("orders:respond")
+    with Served(python, directory, "--loop", "asyncio") as served, client(served) as caller:
+        assert caller.send_request(1) == {"got": 1}
+
+
+def test_workers_are_recycled(python: list[str], directory: Path) -> None:
+    with Served(python, directory, "--workers", "1", "--max-requests", "3", "--max-memory", "4000") as served:
+        with client(served) as caller:
+            for number in range(10):
+                assert caller.send_request(number) == {"got": number}
+        assert served.logged("another one takes its place")

@@ -1,0 +1,139 @@
+"""`sealwire serve` under systemd: the sockets that it is handed, and what it says of itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sealwire import Security, SynchronousTCPClient, SynchronousUnixClient
+from sealwire.cli import systemd
+from sealwire.errors import ConfigurationError
+from support.commands import Served
+
+ACTIVATE = shutil.which("systemd-socket-activate")
+HOW = ["", "--server forking", "--workers 2", "--workers 2 --loop asyncio"]
+
+
+@contextmanager
+def activated(directory: Path, listen: str, *arguments: str) -> Iterator[None]:
+    """systemd-socket-activate, which starts the service when somebody connects."""
+    assert ACTIVATE is not None
+    variables = [f"--setenv=PYTHONPATH={os.pathsep.join(filter(None, sys.path))}"]
+    command = [sys.executable, "-W", "error", "-m", "sealwire", "serve", "orders:respond", "--config", "server.toml"]
+    process = subprocess.Popen(
+        [ACTIVATE, "--listen", listen, *variables, *command, *arguments],
+        cwd=directory,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    with process:
+        assert b"Listening on" in process.stderr.readline()
+        try:
+            yield
+            process.send_signal(signal.SIGTERM)
+            log_text = process.stderr.read()
+            assert process.wait(20) == 0, log_text
+            assert b"Traceback" not in log_text
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(ACTIVATE is None, reason="systemd-socket-activate is not installed")
+@pytest.mark.parametrize("how", HOW)
+def test_tcp_socket_of_systemd(directory: Path, how: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    security = Security.from_toml(directory / "client.toml")
+    with (
+        activated(directory, f"127.0.0.1:{port}", *how.split()),
+        SynchronousTCPClient("localhost", port, 20, 20, security=security) as client,
+    ):
+        assert client.send_request(1) == {"got": 1}
+
+
+@pytest.mark.skipif(ACTIVATE is None, reason="systemd-socket-activate is not installed")
+@pytest.mark.parametrize("how", HOW)
+def test_unix_socket_of_systemd(directory: Path, how: str) -> None:
+    for role, more in (("server", ""), ("client", 'peers = ["dns:localhost"]\n')):
+        config = directory / f"{role}.toml"
+        config.write_text(config.read_text() + 'service = "orders"\n' + more)
+    path = directory / "orders.sock"
+    security = Security.from_toml(directory / "client.toml")
+    with (
+        activated(directory, str(path), *how.split()),
+        SynchronousUnixClient(path, 20, 20, security=security) as client,
+    ):
+        assert client.send_request(1) == {"got": 1}
+
+
+@pytest.mark.parametrize("how", ["", "--workers 2", "--loop asyncio"])
+@pytest.mark.parametrize("abstract", [False, True])
+def test_says_what_it_does(
+    python: list[str], directory: Path, monkeypatch: pytest.MonkeyPatch, how: str, abstract: bool
+) -> None:
+    name = f"sealwire-test-{os.getpid()}" if abstract else str(directory / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}" if abstract else name)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd_socket:
+        systemd_socket.bind(f"\0{name}" if abstract else name)
+        systemd_socket.settimeout(20)
+        with Served(python, directory, *how.split()) as served:
+            ready = systemd_socket.recv(1000).split(b"\n")
+            assert ready == [b"READY=1", f"STATUS=serving on 127.0.0.1:{served.port}".encode()]
+            served.signal(signal.SIGHUP)
+            reloading, since = systemd_socket.recv(1000).split(b"\n")
+            assert reloading == b"RELOADING=1"
+            assert since.startswith(b"MONOTONIC_USEC=")
+            assert systemd_socket.recv(1000) == b"READY=1"
+            served.signal(signal.SIGTERM)
+            assert systemd_socket.recv(1000) == b"STOPPING=1"
+            assert served.status() == 0
+
+
+def test_sockets_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptor 3 is for others here, so that nothing but its number is looked at."""
+
+    def given(pid: int, count: str) -> None:
+        for name, value in (("LISTEN_PID", str(pid)), ("LISTEN_FDS", count), ("LISTEN_FDNAMES", "x")):
+            monkeypatch.setenv(name, value)
+
+    assert systemd.listener() is None
+    given(os.getpid() + 1, "1")
+    assert systemd.listener() is None
+    assert not {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} & os.environ.keys()
+    for count in ("0", "2", "many"):
+        given(os.getpid(), count)
+        with pytest.raises(ConfigurationError, match="one is wanted"):
+            systemd.listener()
+
+
+@pytest.mark.parametrize("kind", ["datagram", "not listening", "file"])
+def test_what_is_no_listening_socket(directory: Path, kind: str) -> None:
+    """In a process of its own, whose descriptor 3 is ours to give."""
+    made = {
+        "datagram": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()",
+        "not listening": "socket.socket().detach()",
+        "file": "os.open(os.devnull, os.O_RDONLY)",
+    }[kind]
+    script = (
+        f"import os, socket, sys; os.dup2({made}, 3); os.environ |= dict(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
+        "sys.argv[1:] = ['serve', 'orders:respond', '--config', 'server.toml']; "
+        "from sealwire.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=directory, capture_output=True, text=True, timeout=30, check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert ("is no socket" if kind == "file" else "does not listen") in done.stderr
+    assert done.stderr.count("\n") == 1
