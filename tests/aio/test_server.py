@@ -47,7 +47,6 @@ pytestmark = pytest.mark.usefixtures("clean")
 
 ADDRESS = ("127.0.0.1", 0)
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
-uvloop.new_event_loop().close()  # the first one makes what all of them share
 
 
 def served(deployment: Deployment, handler: Any, *, workers: int = 8, loop: Any = LOOPS[0], **options: Any) -> Any:

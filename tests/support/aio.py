@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import uvloop
+
 from sealwire.aio.server import AsyncTCPServer
+
+uvloop.new_event_loop().close()  # the first one makes what all of them share
 
 
 class Serving:

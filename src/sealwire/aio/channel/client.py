@@ -11,6 +11,7 @@ from time import monotonic
 
 from sealwire.aio.channel.stream import Stream
 from sealwire.channel.client import established, no_welcome, secured, tls_failure, unanswered
+from sealwire.channel.pump import LINGER
 from sealwire.client import was_unprocessed
 from sealwire.errors import (
     ConnectionClosed,
@@ -154,7 +155,8 @@ class AsyncClientChannel(Stream):
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader])
-        await self.close()
+        # Of requests that were given up the replies may take long, and nobody wants them.
+        await self.close(linger=0 if self._protocol.unanswered else LINGER)
 
     def _send(self, payload: Payload, wait: float) -> tuple[int, asyncio.Future[VerifiedPayload]]:
         sequence = self._protocol.send_request(payload, wait=wait or None)
