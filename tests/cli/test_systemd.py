@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,8 +17,10 @@ import pytest
 
 from sealwire import Security, SynchronousTCPClient, SynchronousUnixClient
 from sealwire.cli import systemd
+from sealwire.cli.serve import serve
 from sealwire.errors import ConfigurationError
 from support.commands import Served
+from support.documents import ROOT, blocks
 
 ACTIVATE = shutil.which("systemd-socket-activate")
 HOW = ["", "--server forking", "--workers 2", "--workers 2 --loop asyncio"]
@@ -137,3 +140,28 @@ def test_what_is_no_listening_socket(directory: Path, kind: str) -> None:
     assert done.stderr.startswith("Error: ")
     assert ("is no socket" if kind == "file" else "does not listen") in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+UNITS = ROOT / "docs/how-to/run-as-a-service.md"
+
+
+def test_units_of_the_guide(tmp_path: Path) -> None:
+    units = {options["unit"]: text for language, options, text in blocks(UNITS) if language == "ini"}
+    assert list(units) == ["orders.service", "orders.socket"]
+    start = re.search("^ExecStart=(.*)$", units["orders.service"], re.MULTILINE)
+    assert start is not None
+    program, command, *arguments = start[1].split()
+    assert (Path(program).name, command) == ("sealwire", "serve")
+    # click knows every option, and takes its value.
+    with serve.make_context("serve", arguments) as context:
+        assert (context.params["workers"], context.params["name"]) == (4, "orders:respond")
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    for name, text in units.items():
+        (tmp_path / name).write_text(text.replace(program, sys.executable).replace("User=orders", "User=root"))
+    done = subprocess.run(
+        [analyze, "verify", *(tmp_path / name for name in units)],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
