@@ -214,16 +214,16 @@ class Security:
                 "on a Unix socket there is no host name: give the service a name, service='orders', the same at both "
                 "ends"
             )
-        if self.peers is None:
+        if self.peers is None or not self.peers.names_processes:
             raise ConfigurationError(
-                "on a Unix socket there is no host name to verify: give peers=[…], who may be at the other end"
+                "on a Unix socket there are no certificates, and the kernel says which process is at the other end: "
+                f"give peers=['uid:{os.geteuid()}', …], whose processes may be there"
             )
 
-    def client_context(self, credentials: CredentialSet, *, local: bool = False) -> ssl.SSLContext:
-        """The TLS context of a client; ``local``: for a Unix socket, where there is no host name."""
-        check = not (local or self._replaces_host_name)
-        side = "local client" if local else "client"
-        return self._context(credentials, side, lambda: client_context(credentials, check_hostname=check))
+    def client_context(self, credentials: CredentialSet) -> ssl.SSLContext:
+        """The TLS context of a client."""
+        check = not self._replaces_host_name
+        return self._context(credentials, "client", lambda: client_context(credentials, check_hostname=check))
 
     def _context(self, credentials: CredentialSet, side: str, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         of, contexts = self._contexts
@@ -242,27 +242,34 @@ class Security:
         """The value that a verified payload stands for; unverified bytes do not type-check here. Raises DecodeError."""
         return self.codec.decode(payload)
 
-    def client_protocol(
-        self, credentials: CredentialSet, *, host: str, server: bytes, peer: PeerIdentity | None = None
-    ) -> ClientProtocol:
-        """A client's protocol towards ``host`` (canonical; empty on a Unix socket), whose verified leaf certificate is
-        ``server`` (DER). peer: what is known of it; by default what is in the certificate.
+    def client_protocol(self, credentials: CredentialSet, *, host: str, server: bytes) -> ClientProtocol:
+        """A client's protocol towards ``host`` (canonical), whose verified leaf certificate is ``server`` (DER).
 
         Raises PeerNotAllowed, ConfigurationError.
         """
-        identity = peer or PeerIdentity.from_der(server)
-        if self.peers is not None and not self.peers.allows(identity):
+        self._check_peer(PeerIdentity.from_der(server), host)
+        binding = Binding.of(server=server, client=credentials.leaf)
+        return self._client_protocol(credentials.identity, "" if self._replaces_host_name else host, binding)
+
+    def local_client_protocol(self, own: PeerIdentity, peer: PeerIdentity) -> ClientProtocol:
+        """The same on a Unix socket, between two processes. Raises PeerNotAllowed, ConfigurationError."""
+        self._check_peer(peer, "the socket")
+        return self._client_protocol(own, "", Binding())
+
+    def _check_peer(self, peer: PeerIdentity, where: str) -> None:
+        if self.peers is not None and not self.peers.allows(peer):
             raise PeerNotAllowed(
-                f"the server at {host or 'the socket'} showed {identity}, which is not on this client's list of peers; "
+                f"the server at {where} showed {peer}, which is not on this client's list of peers; "
                 "add one of its names to peers if it is the right one"
             )
-        verified = "" if self._replaces_host_name else host
-        name = f"{verified}/{self.service}" if self.service else verified
+
+    def _client_protocol(self, own: PeerIdentity | None, host: str, binding: Binding) -> ClientProtocol:
+        name = f"{host}/{self.service}" if self.service else host
         if len(name) > _MAX_SERVER_NAME:
             raise ConfigurationError(f"host and service have {len(name)} characters; the most is {_MAX_SERVER_NAME}")
         return ClientProtocol(
-            key=self.signing_key(credentials.identity),
-            binding=Binding.of(server=server, client=credentials.leaf),
+            key=self.signing_key(own),
+            binding=binding,
             codec=self.codec.name,
             server_name=name,
             max_frame=self.limits.max_frame,
@@ -274,13 +281,16 @@ class Security:
 
     def server_protocol(
         self,
-        credentials: CredentialSet,
+        credentials: CredentialSet | None,
         *,
         client: PeerIdentity | None,
         leaf: bytes | None,
         busy: Callable[[], int | None],
     ) -> ServerProtocol:
-        """A server's protocol on a connection from ``client``, whose verified leaf certificate is ``leaf`` (DER)."""
+        """A server's protocol on a connection from ``client``, whose verified leaf certificate is ``leaf`` (DER).
+
+        credentials: what the server has shown; None on a Unix socket.
+        """
 
         def lookup(key_id: str) -> Key | None:
             return self.present_keys().verifying_key(key_id, datetime.now(UTC), client)
@@ -288,8 +298,8 @@ class Security:
         return ServerProtocol(
             Terms(
                 lookup=lookup,
-                accepts_name=partial(self._accepts_name, credentials.identity),
-                binding=Binding.of(server=credentials.leaf, client=leaf),
+                accepts_name=self._is_service if credentials is None else partial(self._accepts, credentials.identity),
+                binding=Binding() if credentials is None else Binding.of(server=credentials.leaf, client=leaf),
                 codec=self.codec.name,
                 max_frame=self.limits.max_frame,
                 allowed=self.peers is not None and self.peers.allows(client),
@@ -303,7 +313,10 @@ class Security:
         own = self.credentials.identity
         return name in self.names or (own is not None and own.is_named(name))
 
-    def _accepts_name(self, own: PeerIdentity | None, name: str) -> bool:
+    def _is_service(self, name: str) -> bool:
+        return name == f"/{self.service}"
+
+    def _accepts(self, own: PeerIdentity | None, name: str) -> bool:
         host, slash, service = name.partition("/")
         if service != self.service or bool(slash) is not bool(self.service):
             return False

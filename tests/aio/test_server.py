@@ -587,7 +587,7 @@ def test_unix(deployment: Deployment, tmp_path: Path, loop: Any) -> None:
 
     path = tmp_path / "socket"
     security = deployment.server_security(peers=[f"uid:{os.getuid()}"], service="orders")
-    mine = deployment.security("client", peers=["dns:localhost"], service="orders")
+    mine = deployment.security("client", peers=[f"uid:{os.getuid()}"], service="orders")
 
     async def main() -> None:
         async with AsyncUnixClient(path, security=mine) as client:

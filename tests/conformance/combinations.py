@@ -38,7 +38,7 @@ SERVICE: Final = "orders"
 
 @dataclass(frozen=True)
 class Transport:
-    """name. local: whether there are no host names, and the kernel says who is there. stream: whether a connection is
+    """name. local: whether there are no certificates, and the kernel says who is there. stream: whether a connection is
     one, so that frames may be as large as the limits say, and a side always learns of its end."""
 
     name: str
@@ -68,7 +68,7 @@ class Given:
                 cert=path("cert"), key=path("key"), ca=path("ca"), crl=path("crl") if self.crl else None
             ),
             keys=sealwire.Keyring.from_file(path("keyring")),
-            peers=["dns:client.example"],
+            peers=["dns:client.example", f"uid:{os.getuid()}"],
             service=SERVICE,
             codec=sealwire.encoding.RawCodec() if self.raw else sealwire.Codec(sealwire.Allowlist(Order)),
             limits=Limits(**(QUICK | {"reload_interval": 0.05} | (self.limits or {}))),

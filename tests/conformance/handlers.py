@@ -57,7 +57,7 @@ class Respond(RequestHandler):
         if message == ["who"]:
             assert self.peer is not None
             left = None if self.deadline is None else self.deadline - monotonic()
-            return [*self.peer.dns, self.key_id, self.peer.uid, left]
+            return [self.peer.dns, self.key_id, self.peer.uid, left]
         return answer(message)
 
 

@@ -10,6 +10,7 @@ from sealwire.tls.issue import create_ca
 from support.service import eventually
 
 
+@pytest.mark.certificates
 def test_leaves_and_authorities(case: Case) -> None:
     """Both ends get certificates of a new CA, in the order of the guide, and no request fails."""
     new = create_ca("second")
@@ -38,6 +39,7 @@ def test_leaves_and_authorities(case: Case) -> None:
         assert client.request(3) == 3
 
 
+@pytest.mark.certificates
 def test_revoked(case: Case) -> None:
     ends = case.ends
     ends.server.revoke(ends.ca)
@@ -98,6 +100,7 @@ def test_keys(case: Case) -> None:
         assert client.request(2) == 2
 
 
+@pytest.mark.certificates
 def test_torn_files(case: Case) -> None:
     """What does not go together is not taken, and what was in service goes on."""
     ends = case.ends

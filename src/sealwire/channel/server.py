@@ -10,7 +10,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Protocol as TypingProtocol
 
-from sealwire.channel.pump import LINGER, Channel, discard_until_end, left, reason, with_process
+from sealwire.channel.plain import PlainSocket, process_at
+from sealwire.channel.pump import LINGER, Carrier, Channel, discard_until_end, left, reason
 from sealwire.errors import (
     ConnectionClosed,
     DeadlineExceeded,
@@ -18,6 +19,7 @@ from sealwire.errors import (
     InvalidState,
     PayloadTooLarge,
     SealwireError,
+    TransportError,
 )
 from sealwire.limits import Limits
 from sealwire.security import Security
@@ -74,7 +76,7 @@ class ServerChannel(Channel):
 
     def __init__(
         self,
-        sock: ssl.SSLSocket,
+        sock: Carrier,
         protocol: ServerProtocol,
         limits: Limits,
         peer: PeerIdentity | None,
@@ -243,21 +245,27 @@ def accept(
     """
     deadline = monotonic() + security.limits.handshake_timeout
     try:
-        if sock.family != socket.AF_UNIX:
+        credentials = security.present()
+        tls: Carrier
+        if sock.family == socket.AF_UNIX:
+            tls = PlainSocket(fileno=sock.detach())
+        else:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        credentials = security.present()
-        tls = security.server_context(credentials).wrap_socket(
-            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
-        )
+            tls = security.server_context(credentials).wrap_socket(
+                sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
     except OSError as error:
         lease.hold(None)
         sock.close()
         raise HandshakeFailed(f"the connection ended before TLS: {reason(error)}") from None
     lease.hold(tls)
     try:
-        _tls_handshake(tls, deadline, credentials)
-        protocol, standing = secured(tls, tls, security, credentials, lease=lease, busy=busy)
+        if isinstance(tls, PlainSocket):
+            protocol, standing = local(tls, security, credentials, lease=lease, busy=busy)
+        else:
+            _tls_handshake(tls, deadline, credentials)
+            protocol, standing = secured(tls, security, credentials, lease=lease, busy=busy)
         channel = ServerChannel(
             tls, protocol, security.limits, lease.peer, lease=lease, leaving=leaving, standing=standing
         )
@@ -301,7 +309,6 @@ def tls_failure(error: OSError, credentials: CredentialSet) -> HandshakeFailed:
 
 def secured(
     tls: ssl.SSLSocket | ssl.SSLObject,
-    sock: socket.socket,
     security: Security,
     credentials: CredentialSet,
     *,
@@ -312,9 +319,28 @@ def secured(
     if tls.selected_alpn_protocol() != ALPN:
         raise HandshakeFailed(f"the client did not offer the protocol {ALPN}")
     leaf = tls.getpeercert(binary_form=True)
-    lease.peer = client = None if leaf is None else with_process(PeerIdentity.from_der(leaf), sock)
+    lease.peer = client = None if leaf is None else PeerIdentity.from_der(leaf)
     protocol = security.server_protocol(credentials, client=client, leaf=leaf, busy=busy)
-    return protocol, Standing(security, credentials, client, leaf, is_client=False)
+    return protocol, Standing(security, credentials, client, leaf, client=client)
+
+
+def local(
+    sock: socket.socket,
+    security: Security,
+    credentials: CredentialSet,
+    *,
+    lease: Lease,
+    busy: Callable[[], int | None],
+) -> tuple[ServerProtocol, Standing]:
+    """The same on a Unix socket, where there is no TLS. Raises HandshakeFailed, TransportError."""
+    try:
+        lease.peer = client = process_at(sock)
+    except TransportError:
+        raise
+    except OSError as error:
+        raise HandshakeFailed(f"the connection ended at its beginning: {reason(error)}") from None
+    protocol = security.server_protocol(None, client=client, leaf=None, busy=busy)
+    return protocol, Standing(security, credentials, client, None, client=client)
 
 
 def established(event: Event | None, protocol: ServerProtocol, standing: Standing) -> str:

@@ -21,6 +21,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final, cast
 
+from sealwire.channel.plain import PlainObject
 from sealwire.channel.pump import LINGER, Sealed, reason
 from sealwire.errors import ConnectionClosed, DeadlineExceeded
 from sealwire.wire.events import Event
@@ -50,17 +51,22 @@ _scratch = _Scratch()
 class Stream(asyncio.BufferedProtocol, Sealed):
     """One connection; AsyncClientChannel and AsyncServerChannel are the two ends.
 
-    To be made by a loop's create_connection or connect_accepted_socket, without TLS. One task takes what comes;
+    To be made by a loop's create_connection or connect_accepted_socket, without TLS. context: of TLS here; None for a
+    Unix socket, which goes without. One task takes what comes;
     any number of them may send. Deadlines are moments of ``time.monotonic()``.
     """
 
     _protocol: Protocol
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool, host: str | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext | None, *, server_side: bool, host: str | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=host)
+        self._tls: ssl.SSLObject | PlainObject
+        if context is None:
+            self._tls = PlainObject(self._incoming, self._outgoing)
+        else:
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=host)
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[bool] | None = None
         self._reading = True
