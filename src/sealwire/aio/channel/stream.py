@@ -198,7 +198,7 @@ class Stream(asyncio.BufferedProtocol, Sealed):
                 self._protocol.close(code)
                 with suppress(ConnectionClosed, DeadlineExceeded):
                     await self.drained()
-            if linger and not self.lost.done():
+            if not self.lost.done():
                 await self._discard_until_end(linger)
         finally:
             self.abort()
@@ -344,7 +344,7 @@ class Stream(asyncio.BufferedProtocol, Sealed):
             self._tls.unwrap()
         self._write_out()
         self._discarding = True
-        if self._peer_ended or self._transport.is_closing():
+        if not linger or self._peer_ended:
             self._transport.close()
         else:
             with suppress(OSError):  # not connected any more
