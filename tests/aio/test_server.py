@@ -307,6 +307,36 @@ def test_a_client_that_takes_nothing(deployment: Deployment, caplog: pytest.LogC
         assert len(asked) <= 16
 
 
+FLOODS = {
+    "pings": lambda client: client.send(p.PING, b"x" * 125),
+    "expired": lambda client: client.send_message(encode("x"), wait=0.01),
+    "malformed": lambda client: client.send_message(b"x", wait=5),
+    "good ones": lambda client: client.send_message(encode("x" * 100), wait=5),
+}
+
+
+@pytest.mark.parametrize("handler", [async_echo, Handle, AsyncHandle])
+@pytest.mark.parametrize("flood", FLOODS)
+def test_floods_whose_answers_are_not_taken(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture, handler: Any, flood: str
+) -> None:
+    """The server reads no more when it has too much to say, and lets go of who does not listen."""
+    caplog.set_level(logging.INFO, "sealwire.server")
+    with served(deployment, handler, limits={"frame_timeout": 0.5}, raw=handler is not async_echo) as one:
+        # So little that the kernel soon takes no more.
+        one.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
+        codec = "pickle-5" if handler is async_echo else "raw"
+        with deployment.ref_client(one.port, codec=codec) as client:
+            client.link.timeout = 20
+            sent = 0
+            with suppress(ConnectionError):
+                while sent < 100_000:
+                    FLOODS[flood](client)
+                    sent += 1
+            assert sent < 100_000
+            eventually(lambda: "did not take what was sent" in caplog.text)
+
+
 def test_refused_and_gone(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
     keys = Keyring([Key("k1", b"another secret of the same name, of an attacker")])
     with served(deployment, echo, limits={"handshake_timeout": 1.0}) as one:

@@ -117,6 +117,7 @@ class AsyncServerChannel(Stream):
                 self.deadline = None if event.wait is None else monotonic() + event.wait
                 return event
             frame = None
+            await self.drained()  # who pings must take the answers
         return None
 
     def take(self, request: Request, deadline: float | None) -> bool:
@@ -168,6 +169,7 @@ class AsyncServerChannel(Stream):
         while (request := await self.next_request()) is not None:
             if self.take(request, self.deadline):
                 return bytes(request.payload)
+            await self.drained()
         return None
 
     def send_msg(self, payload: Payload) -> None:
