@@ -128,6 +128,8 @@ class PreforkTCPServer:
         """Called once, when all workers serve."""
         self.on_reload: Callable[[bool], None] = lambda _: None
         """Called when all have looked at their files: whether what these hold is in service everywhere."""
+        self.on_leave: Callable[[], None] = lambda: None
+        """Called when it is to leave, before it drains."""
         self.socket = listen(server_address) if listener is None else listener
         if self.socket.family == socket.AF_UNIX:
             security.check_local()
@@ -162,6 +164,7 @@ class PreforkTCPServer:
                 self._listen_to_workers(self._pause_until_birth(poll_interval))
                 self._reap()
                 self._look_whether_all_have_looked()
+            self.on_leave()
         finally:
             try:
                 self._drain()
