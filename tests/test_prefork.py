@@ -16,7 +16,7 @@ from reference.client import STAGES
 from reference.peer import Closed
 from sealwire import ConfigurationError, ConnectionClosed, PreforkTCPServer, TransportError
 from sealwire.worker import Recycling, resident
-from support.service import ChildServer, Deployment, children, eventually
+from support.service import ChildServer, Deployment, children, eventually, sockets
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -208,7 +208,7 @@ def test_parent_killed_before_it_has_heard_all(deployment: Deployment, start: St
         with deployment.ref_client(server.port) as client:
             os.kill(server.pid, signal.SIGSTOP)
             worker = int(client.request(b"pid")[1])
-        kill(server)
+        server.kill()
         eventually(lambda: not Path(f"/proc/{worker}").exists())
 
 
@@ -230,7 +230,7 @@ def test_worker_that_hangs(deployment: Deployment, start: Start) -> None:
         assert eventually(lambda: set(children(server.pid)) - stuck) == pids(deployment, server, 3)
         workers = children(server.pid)
         assert retired in workers
-        kill(server)
+        server.kill()
         stack.close()
         eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), timeout=15)
 
@@ -243,14 +243,6 @@ def test_worker_that_does_nothing_more(deployment: Deployment, start: Start) -> 
         server.interrupt()
         server.process.wait(20)
     assert f"worker {worker} did not end in time, and is killed" in server.log.read_text()
-
-
-def kill(server: ChildServer) -> None:
-    server.process.kill()
-    server.process.wait()
-    assert server.process.stdout is not None
-    server.process.stdout.close()
-    server.process.returncode = 0  # as the test wants it
 
 
 def test_memory(deployment: Deployment, start: Start) -> None:
@@ -269,10 +261,7 @@ def test_without_its_parent(deployment: Deployment, start: Start, loop: str) -> 
         number = client.send_message(b"hold", wait=10)
         eventually(server.seen)
         workers = children(server.pid)
-        server.process.kill()
-        server.process.wait()
-        assert server.process.stdout is not None
-        server.process.stdout.close()
+        server.kill()
         server.release()
         assert client.receive(number).payload == b"HOLD"
         with pytest.raises(Closed) as closed:
@@ -296,11 +285,6 @@ def test_what_a_worker_holds(deployment: Deployment, start: Start) -> None:
             return len(listener) == 1 and sum(map(len, own)) == len(set[str]().union(*own) - parents)
 
         eventually(nothing_is_shared)
-
-
-def sockets(pid: int) -> set[str]:
-    names = (os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd"))
-    return {name for name in names if name.startswith("socket:")}
 
 
 def test_nonces_differ(deployment: Deployment, start: Start) -> None:

@@ -61,7 +61,7 @@ def main(settings: dict[str, Any]) -> None:
         if settings.get("interrupted_at_fork"):
             os.register_at_fork(before=lambda: os.kill(os.getpid(), signal.SIGINT))
         if settings.get("mode") == "thread":
-            serve_in_a_thread(server)
+            serve_in_a_thread(server, contended=settings.get("contended", False))
         else:
             with suppress(KeyboardInterrupt):
                 server.serve_forever(poll_interval=0.01)
@@ -70,8 +70,16 @@ def main(settings: dict[str, Any]) -> None:
         sys.exit("a child process is left")
 
 
-def serve_in_a_thread(server: Any) -> None:
+def contend(server: Any) -> None:
+    """Have the lock that a child needs, as often as may be."""
+    while True:
+        server._admission.places()
+
+
+def serve_in_a_thread(server: Any, *, contended: bool) -> None:
     thread = threading.Thread(target=server.serve_forever, args=[0.01])
+    if contended:
+        threading.Thread(target=contend, args=[server], daemon=True).start()
     # Since CPython 3.12 there is a warning where a process with threads forks; this one means to.
     warnings.simplefilter("ignore", DeprecationWarning)
     thread.start()
