@@ -12,23 +12,26 @@ from pathlib import Path
 
 import pytest
 
+from reference.client import STAGES
 from reference.peer import Closed
 from sealwire import ConfigurationError, ConnectionClosed, PreforkTCPServer, TransportError
 from sealwire.worker import Recycling, resident
-from support.service import ChildServer, Deployment, children, eventually
+from support.service import ChildServer, Deployment, children, eventually, sockets
 
 pytestmark = pytest.mark.usefixtures("clean")
 
 Start = Callable[..., ChildServer]
 LOOPS = ["threads", "asyncio"]
+SETTINGS = ("limits", "coroutines", "descriptors", "interrupted_at_fork")
+"""The rest are options of the server."""
 
 
 @pytest.fixture
 def start(deployment: Deployment, tmp_path: Path) -> Start:
     def start(**options: object) -> ChildServer:
-        limits = options.pop("limits", {})
+        settings = {name: options.pop(name) for name in SETTINGS if name in options}
         return ChildServer(
-            deployment, tmp_path, server="PreforkTCPServer", options={"workers": 2} | options, limits=limits
+            deployment, tmp_path, server="PreforkTCPServer", options={"workers": 2} | options, **settings
         )
 
     return start
@@ -115,6 +118,39 @@ def test_terminated_worker_drains_and_is_replaced(deployment: Deployment, start:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
+def test_recycling_refuses_nobody(deployment: Deployment, start: Start, loop: str) -> None:
+    """Who is connecting, as far as that may be, asks the worker that leaves, and is told afterwards."""
+    with start(loop=loop, workers=1) as server, ExitStack() as stack:
+        worker = eventually(lambda: children(server.pid))[0]
+        slow = [stack.enter_context(deployment.ref_client(server.port, until=stage)) for stage in STAGES]
+        os.kill(worker, signal.SIGTERM)
+        eventually(lambda: worker not in pids(deployment, server, 1))
+        for stage, client in zip(STAGES, slow, strict=True):
+            for step in (client.start_tls, client.send_hello, client.read_welcome)[STAGES.index(stage) :]:
+                step()
+            assert client.request(b"pid")[1] == b"%d" % worker
+        for client in slow:
+            end = client.expect_end()
+            assert (end.code, end.last) == (2, 1)
+        eventually(lambda: len(children(server.pid)) == 1 and worker not in children(server.pid))
+
+
+def test_recycling_has_a_bound(deployment: Deployment, start: Start) -> None:
+    """However soon a worker has served its time: while as many drain as serve, it serves on."""
+    with start(workers=1, max_requests=1) as server, deployment.ref_client(server.port) as busy:
+        number = busy.send_message(b"hold", wait=10)
+        eventually(lambda: len(children(server.pid)) == 2)
+        serving = pids(deployment, server, 1)
+        for _ in range(5):
+            assert pids(deployment, server, 1) == serving
+            assert len(children(server.pid)) == 2
+        server.release()
+        assert busy.receive(number).payload == b"HOLD"
+        busy.expect_end()
+        eventually(lambda: not serving & set(children(server.pid)))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
 def test_recycling_under_load(deployment: Deployment, start: Start, loop: str) -> None:
     """Workers come and go, and no request is lost or refused."""
     with start(loop=loop, workers=2, max_requests=60) as server:
@@ -141,6 +177,74 @@ def test_recycling_under_load(deployment: Deployment, start: Start, loop: str) -
         assert server.log.read_text().count("another one takes its place") >= 2
 
 
+def test_real_time_signal(deployment: Deployment, start: Start) -> None:
+    """Which have no names of their own."""
+    with start(workers=1) as server:
+        pid = int(*pids(deployment, server, 1))
+        os.kill(pid, signal.SIGRTMIN + 1)
+        assert pids(deployment, server, 1) != {pid}
+        assert f"ended (signal {signal.SIGRTMIN + 1})" in server.log.read_text()
+
+
+def test_no_process_can_be_made(deployment: Deployment, start: Start) -> None:
+    """It serves with those that there are, tries again, and drains."""
+    with start(workers=8, descriptors=12, loop="threads") as server:
+        eventually(lambda: server.log.read_text().count("cannot start a worker: Too many open files") >= 2)
+        workers = set(children(server.pid))
+        assert 2 <= len(workers) < 8
+        os.kill(min(workers), signal.SIGKILL)
+        eventually(lambda: set(children(server.pid)) - workers)
+
+
+def test_interrupted_while_it_forks(start: Start) -> None:
+    """The child that was just made is not forgotten."""
+    with start(interrupted_at_fork=True) as server:
+        server.process.wait(20)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_parent_killed_before_it_has_heard_all(deployment: Deployment, start: Start, loop: str) -> None:
+    with start(loop=loop, workers=1, max_requests=1) as server:
+        with deployment.ref_client(server.port) as client:
+            os.kill(server.pid, signal.SIGSTOP)
+            worker = int(client.request(b"pid")[1])
+        server.kill()
+        eventually(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def test_worker_that_hangs(deployment: Deployment, start: Start) -> None:
+    """A coroutine has the loop and does not give it back: its worker is replaced when it is to end, and does end, as
+    does another one whose parent was killed."""
+    with (
+        start(loop="asyncio", coroutines=True, limits={"drain_timeout": 0.1}) as server,
+        ExitStack() as stack,
+    ):
+        stuck: set[int] = set()
+        while len(stuck) < 2:
+            client = stack.enter_context(deployment.ref_client(server.port))
+            stuck.add(int(client.request(b"pid")[1]))
+            client.send_message(b"hold")
+            eventually(lambda: server.seen().count("hold") == len(stuck))
+        retired = min(stuck)
+        os.kill(retired, signal.SIGTERM)
+        assert eventually(lambda: set(children(server.pid)) - stuck) == pids(deployment, server, 3)
+        workers = children(server.pid)
+        assert retired in workers
+        server.kill()
+        stack.close()
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), timeout=15)
+
+
+def test_worker_that_does_nothing_more(deployment: Deployment, start: Start) -> None:
+    """Not even end when it is told to."""
+    with start(limits={"drain_timeout": 0.1}) as server:
+        worker = int(min(pids(deployment, server, 1)))
+        os.kill(worker, signal.SIGSTOP)
+        server.interrupt()
+        server.process.wait(20)
+    assert f"worker {worker} did not end in time, and is killed" in server.log.read_text()
+
+
 def test_memory(deployment: Deployment, start: Start) -> None:
     with start(workers=1, max_memory=1) as server:
         first = eventually(lambda: children(server.pid))
@@ -157,10 +261,7 @@ def test_without_its_parent(deployment: Deployment, start: Start, loop: str) -> 
         number = client.send_message(b"hold", wait=10)
         eventually(server.seen)
         workers = children(server.pid)
-        server.process.kill()
-        server.process.wait()
-        assert server.process.stdout is not None
-        server.process.stdout.close()
+        server.kill()
         server.release()
         assert client.receive(number).payload == b"HOLD"
         with pytest.raises(Closed) as closed:
@@ -184,11 +285,6 @@ def test_what_a_worker_holds(deployment: Deployment, start: Start) -> None:
             return len(listener) == 1 and sum(map(len, own)) == len(set[str]().union(*own) - parents)
 
         eventually(nothing_is_shared)
-
-
-def sockets(pid: int) -> set[str]:
-    names = (os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd"))
-    return {name for name in names if name.startswith("socket:")}
 
 
 def test_nonces_differ(deployment: Deployment, start: Start) -> None:

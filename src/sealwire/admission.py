@@ -136,6 +136,11 @@ class Admission:
                 self.changed.wait(timeout)
             return self._count(_PENDING) < self._limits.max_handshakes
 
+    def settle(self, timeout: float) -> None:
+        """Wait until nobody is pending, or the time is over."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self._count(_PENDING), timeout)
+
     def pending(self) -> list[Place]:
         """Those whose peers have proved nothing yet, the oldest first."""
         with self.changed:

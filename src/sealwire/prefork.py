@@ -29,24 +29,40 @@ from sealwire.handler import handler_class, place_of
 from sealwire.listening import listen
 from sealwire.security import Security
 from sealwire.server import ThreadingTCPServer
-from sealwire.worker import DRAIN, NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE, Recycling, say
+from sealwire.worker import (
+    DRAIN,
+    MARGIN,
+    NOT_RELOADED,
+    READY,
+    RELOAD,
+    RELOADED,
+    RETIRE,
+    Recycling,
+    say,
+    signals_held,
+    start_obeying,
+    take_signals,
+)
 
 logger = logging.getLogger("sealwire.server")
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _QUICK_DEATH: Final = 5.0
 """Who lives less than so many seconds has the next one wait."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-_MARGIN: Final = 5.0
-"""Seconds beyond Limits.drain_timeout until a worker that has not ended is killed."""
 _POLL: Final = 0.05
+_REAP: Final = 0.01
+"""Seconds between two looks for a process of which nothing is missing but its end."""
 _JITTER: Final = 0.1
 _random = SystemRandom()
 
 
 class _Worker:
-    """One process, as the parent sees it. retires: whose place it takes, who drains when it is ready."""
+    """One process, as the parent sees it.
+
+    retires: whose place it takes, who drains when it is ready. looking: RELOADs to which it has not said what became of
+    them; good: what it said last. deadline: until when it has to end.
+    """
 
     def __init__(self, pid: int, link: socket.socket, retires: _Worker | None) -> None:
         self.pid = pid
@@ -56,10 +72,9 @@ class _Worker:
         self.ready = False
         self.retiring = False
         self.open = True
-
-    def tell(self, word: bytes) -> None:
-        with suppress(OSError):
-            self.link.send(word)
+        self.looking = 0
+        self.good = True
+        self.deadline = math.inf
 
 
 class PreforkTCPServer:
@@ -106,7 +121,7 @@ class PreforkTCPServer:
         self._max_memory = max_memory
         self._workers: dict[int, _Worker] = {}
         self._births: list[tuple[float, _Worker | None]] = []
-        self._reloading: set[int] = set()
+        self._reloading = False
         self._reloaded = True
         self._pause = 0.0
         self._leaving = False
@@ -116,6 +131,8 @@ class PreforkTCPServer:
         """Called once, when all workers serve."""
         self.on_reload: Callable[[bool], None] = lambda _: None
         """Called when all have looked at their files: whether what these hold is in service everywhere."""
+        self.on_leave: Callable[[], None] = lambda: None
+        """Called when it is to leave, before it drains."""
         self.socket = listen(server_address) if listener is None else listener
         # Several processes see a connection, and one gets it.
         self.socket.setblocking(False)
@@ -145,9 +162,10 @@ class PreforkTCPServer:
             self._births = [(monotonic(), None)] * self._count
             while not self._leaving:
                 self._bear()
-                pause = min((moment for moment, _ in self._births), default=math.inf) - monotonic()
-                self._listen_to_workers(min(poll_interval, max(0.0, pause)))
+                self._listen_to_workers(self._pause_until_birth(poll_interval))
                 self._reap()
+                self._look_whether_all_have_looked()
+            self.on_leave()
         finally:
             try:
                 self._drain()
@@ -181,31 +199,49 @@ class PreforkTCPServer:
         with suppress(OSError):
             self._call.send(word)
 
+    def _pause_until_birth(self, most: float) -> float:
+        soon = min((moment for moment, _ in self._births), default=math.inf) - monotonic()
+        ending = any(not each.open for each in self._workers.values())
+        return max(0.0, min(most, soon, _REAP if ending else most))
+
     def _bear(self) -> None:
         """Start those whose time has come."""
         now = monotonic()
         due = [each for each in self._births if each[0] <= now]
         self._births = [each for each in self._births if each[0] > now]
         for _, retires in due:
-            self._start(retires)
+            if retires is not None and retires.pid in self._workers and len(self._workers) >= 2 * self._count:
+                # It serves on until those that drain are fewer: however quickly workers serve their time, the number of
+                # processes has a bound.
+                self._births.append((now + _POLL, retires))
+            else:
+                self._start(retires)
 
     def _start(self, retires: _Worker | None) -> None:
         self.security.refresh()
-        here, there = socket.socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # What we do at a signal is not for the child to do.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        _flush_output()
         try:
-            pid = os.fork()
-            if pid == 0:
-                here.close()
-                self._work(there, before)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        there.close()
-        here.setblocking(False)
-        self._workers[pid] = _Worker(pid, here, retires)
+            with signals_held() as blocked:
+                if self._leaving:
+                    return
+                here, there = socket.socketpair()
+                with there:
+                    try:
+                        pid = os.fork()
+                    except BaseException:
+                        here.close()
+                        raise
+                    if pid == 0:
+                        self._work(here, there, blocked)
+                here.setblocking(False)
+                self._workers[pid] = _Worker(pid, here, retires)
+        except OSError as error:
+            logger.error("cannot start a worker: %s", error.strerror)
+            self._bear_later(retires)
+
+    def _bear_later(self, retires: _Worker | None) -> None:
+        self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
+        self._births.append((monotonic() + self._pause, retires))
 
     def _listen_to_workers(self, seconds: float) -> None:
         waiting = select.poll()
@@ -232,9 +268,11 @@ class PreforkTCPServer:
     def _obey(self, worker: _Worker, word: bytes) -> None:
         if word == READY:
             worker.ready = True
-            if worker.retires is not None:
-                worker.retires.tell(RETIRE)
-            if len(self._workers) >= self._count and all(each.ready for each in self._workers.values()):
+            retires, worker.retires = worker.retires, None
+            if retires is not None:
+                self._dismiss(retires, RETIRE)
+            all_serve = len(self._workers) >= self._count and all(each.ready for each in self._workers.values())
+            if all_serve and not self._leaving:
                 on_ready, self.on_ready = self.on_ready, lambda: None
                 on_ready()
         elif word == RETIRE and not worker.retiring and not self._leaving:
@@ -242,23 +280,27 @@ class PreforkTCPServer:
             logger.info("worker %d has served its time; another one takes its place", worker.pid)
             self._births.append((monotonic(), worker))
         elif word in (RELOADED, NOT_RELOADED):
-            self._has_reloaded(worker.pid, word == RELOADED)
+            worker.looking -= 1
+            worker.good = word == RELOADED
+            if not worker.good:
+                logger.error("worker %d does not take what the files hold; its log says why", worker.pid)
+
+    def _dismiss(self, worker: _Worker, word: bytes) -> None:
+        say(worker.link, word)
+        worker.deadline = min(worker.deadline, monotonic() + self.security.limits.drain_timeout + MARGIN)
 
     def _reload_all(self) -> None:
-        self._reloaded = self.security.reload()
-        self._reloading = set(self._workers)
-        for worker in self._workers.values():
-            worker.tell(RELOAD)
-
-    def _has_reloaded(self, pid: int, good: bool) -> None:
-        if pid not in self._reloading:
+        if self._leaving:
             return
-        self._reloading.discard(pid)
-        self._reloaded &= good
-        if not good:
-            logger.error("worker %d does not take what the files hold; its log says why", pid)
-        if not self._reloading:
-            self.on_reload(self._reloaded)
+        self._reloaded = self.security.reload()
+        self._reloading = True
+        for worker in self._workers.values():
+            worker.looking += say(worker.link, RELOAD)
+
+    def _look_whether_all_have_looked(self) -> None:
+        if self._reloading and not any(each.looking for each in self._workers.values()):
+            self._reloading = False
+            self.on_reload(self._reloaded and all(each.good for each in self._workers.values()))
 
     def _reap(self) -> None:
         """Those that have ended; others take their places."""
@@ -267,54 +309,46 @@ class PreforkTCPServer:
                 pid, status = os.waitpid(worker.pid, os.WNOHANG)
             except ChildProcessError:
                 pid, status = worker.pid, 0  # somebody else has waited for it
-            if pid == 0:
-                continue
-            del self._workers[worker.pid]
-            worker.link.close()
-            expected = self._leaving or worker.retiring
-            code = os.waitstatus_to_exitcode(status)
-            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-            logger.log(logging.DEBUG if expected else logging.ERROR, "worker %d has ended (%s)", worker.pid, how)
-            self._has_reloaded(worker.pid, True)
-            # Of one that retires the successor is there, or will be.
-            if self._leaving or worker.retiring:
-                continue
-            lived = monotonic() - worker.born
-            self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause)) if lived < _QUICK_DEATH else 0.0
-            self._births.append((monotonic() + self._pause, worker.retires))
+            if pid != 0:
+                self._has_ended(worker, os.waitstatus_to_exitcode(status))
+            elif monotonic() >= worker.deadline:
+                worker.deadline = math.inf
+                logger.error("worker %d did not end in time, and is killed", worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def _has_ended(self, worker: _Worker, code: int) -> None:
+        del self._workers[worker.pid]
+        worker.link.close()
+        dismissed = self._leaving or worker.retiring
+        level = logging.DEBUG if dismissed and code == 0 else logging.ERROR
+        logger.log(level, "worker %d has ended (%s)", worker.pid, _how(code))
+        # Of one that retires the successor is there, or will be.
+        if dismissed:
+            return
+        if monotonic() - worker.born >= _QUICK_DEATH:
+            self._pause = 0.0
+            self._births.append((monotonic(), worker.retires))
+        else:
+            self._bear_later(worker.retires)
 
     def _drain(self) -> None:
         self._leaving = True
         self._births = []
         for worker in self._workers.values():
-            worker.tell(DRAIN)
-        deadline = monotonic() + self.security.limits.drain_timeout + _MARGIN
-        while self._workers and monotonic() < deadline:
-            self._listen_to_workers(_POLL)
-            self._reap()
-        for pid in list(self._workers):
-            logger.error("worker %d did not end in time, and is killed", pid)
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            self._dismiss(worker, DRAIN)
         while self._workers:
             self._listen_to_workers(_POLL)
             self._reap()
 
     # A worker
 
-    def _work(self, link: socket.socket, mask: set[int]) -> None:
+    def _work(self, parents: socket.socket, link: socket.socket, blocked: set[int]) -> None:
         """Serve until told otherwise; never returns."""
         status = 1
         try:
-            self._called.close()
-            self._call.close()
-            for other in self._workers.values():
-                other.link.close()
-            # A terminal's ^C and hang-up go to all of us, and the parent says what becomes of it.
-            for number in (signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for other in (parents, self._called, self._call, *(each.link for each in self._workers.values())):
+                other.close()
+            take_signals(blocked)
             enough = self._max_requests
             if enough is not None:
                 enough -= int(enough * _JITTER * _random.random())
@@ -332,8 +366,7 @@ class PreforkTCPServer:
         finally:
             with suppress(Exception):
                 logging.shutdown()
-                sys.stdout.flush()
-                sys.stderr.flush()
+            _flush_output()
             os._exit(status)
 
 
@@ -342,29 +375,26 @@ def _work_with_threads(
 ) -> None:
     with ThreadingTCPServer(None, handler, security, listener=listener) as server:
         server.recycling = recycling
-        leaving = threading.Event()
 
-        def leave(*_: Any) -> None:
-            # In a thread of its own: shutdown waits for the loop, which this thread may run.
-            if not leaving.is_set():
-                leaving.set()
-                threading.Thread(target=server.shutdown, daemon=True).start()
+        def leave(replaced: bool) -> None:
+            server.turns_away = not replaced
+            server.shutdown()
 
-        def listen_to_parent() -> None:
-            waiting = select.poll()
-            waiting.register(link, select.POLLIN)
-            while not leaving.is_set():
-                if not waiting.poll(recycling.interval * 1000):
-                    recycling.look()
-                    continue
-                word = link.recv(1)
-                if word == RELOAD:
-                    say(link, RELOADED if server.reload() else NOT_RELOADED)
-                else:  # DRAIN, RETIRE, or the parent's end
-                    server.turns_away = word != RETIRE
-                    leave()
-
-        signal.signal(signal.SIGTERM, leave)
-        threading.Thread(target=listen_to_parent, daemon=True).start()
-        say(link, READY)
+        start_obeying(link, recycling, reload=server.reload, leave=leave, drain_timeout=security.limits.drain_timeout)
         server.serve_forever(poll_interval=_POLL)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:  # one of those for real time
+        return f"signal {-code}"
+
+
+def _flush_output() -> None:
+    """What is in buffers would be written by both processes, or by none."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # None, closed, or nobody reads it
+            stream.flush()

@@ -10,7 +10,6 @@ import errno
 import logging
 import math
 import select
-import signal
 import socket
 import socketserver
 import sys
@@ -22,12 +21,12 @@ from typing import Any
 
 from sealwire.admission import GRACE, Admission, Place
 from sealwire.channel import accept
-from sealwire.errors import ConfigurationError, SealwireError
+from sealwire.errors import ConfigurationError, InvalidState, SealwireError
 from sealwire.handler import handler_class, log_lapse, log_refusal, place_of, report_end
 from sealwire.listening import BACKLOG, address_text, cannot_listen, family_of
 from sealwire.security import Security
 from sealwire.wire.frames import RejectCode
-from sealwire.worker import Recycling
+from sealwire.worker import Recycling, signals_held, take_signals
 
 logger = logging.getLogger("sealwire.server")
 
@@ -69,7 +68,8 @@ class TCPServer(socketserver.TCPServer):
         self._check(security)
         self.recycling: Recycling | None = None
         self.turns_away = True
-        """Whether clients that come while it drains are told so; if not, they are left to others that listen."""
+        """Whether clients that come while it drains are told so; if not, they are left to others that listen, and those
+        that are connecting can ask once before they are told."""
         self.security = security
         self._admission = Admission(security.limits)
         self._places: dict[Any, Place] = {}
@@ -143,7 +143,8 @@ class TCPServer(socketserver.TCPServer):
 
         Called by a handler it does not wait for that, since the handler's own request is among those in hand.
         """
-        self._go()
+        if self.turns_away:
+            self._go()
         super().shutdown()
         if threading.current_thread() not in [place.thread for place in self._admission.places()]:
             self._drained.wait()
@@ -225,9 +226,12 @@ class TCPServer(socketserver.TCPServer):
     def _drain(self, *, listening: bool = False) -> None:
         if self._leave.fileno() < 0:
             return
+        limits = self.security.limits
+        deadline = monotonic() + limits.drain_timeout
+        if not (self.turns_away or self._going):
+            self._admission.settle(min(limits.handshake_timeout, limits.drain_timeout / 2))
         self._go()
         start = monotonic()
-        deadline = start + self.security.limits.drain_timeout
         awaited = set(self._admission.places())
         pending = set(self._admission.pending())
         while awaited.intersection(self._admission.places()) and monotonic() < deadline:
@@ -290,6 +294,8 @@ class Forking(socketserver.ForkingMixIn):
     socket: socket.socket
     _places: dict[Any, Place]
     _admission: Admission
+    _leave: Any
+    _is_child = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._children: dict[int, Place] = {}
@@ -301,16 +307,24 @@ class Forking(socketserver.ForkingMixIn):
         """Fork the child."""
         # Here, for what a child has loaded goes with it, and the next one would begin with what we started with.
         self.security.refresh()
-        super().process_request(request, client_address)
+        # The lock, so that no other thread has it, who in the child would never give it back.
+        with self._admission.changed, signals_held() as self._blocked:
+            super().process_request(request, client_address)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the child: serve one connection to its end."""
-        with suppress(ValueError):
-            # The parent is asked to stop and lets its children finish; a terminal's ^C goes to all of them.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        take_signals(self._blocked)
+        self._is_child = True
         self.socket.close()
+        # The parent's alone: with it, everybody who polls the other end sees that the server is gone.
+        self._leave.close()
         super().finish_request(request, client_address)  # type: ignore[misc]  # TCPServer's
+
+    def shutdown(self) -> None:
+        """As TCPServer's, in the parent. Raises InvalidState in a child, whose copy of the server has no loop."""
+        if self._is_child:
+            raise InvalidState("a child process cannot stop the server: send SIGTERM to its parent, os.getppid()")
+        super().shutdown()  # type: ignore[misc]  # TCPServer's
 
     def close_request(self, request: Any) -> None:
         for pid in set(self.active_children or ()) - self._children.keys():

@@ -258,11 +258,13 @@ def test_sighup_looks_at_the_files(python: list[str], directory: Path, deploymen
         assert shown() == before
         served.signal(signal.SIGHUP)
         served.logged("generation 2 in service (digest")
+        served.logged("SIGHUP: what the files hold is in service")
         after = shown()
         assert after != before
         (deployment.place.directory / "server.pem").write_bytes(b"garbage")
         served.signal(signal.SIGHUP)
         served.logged("generation 2 stays in service")
+        served.logged("SIGHUP: see above")
         assert shown() == after
         served.signal(signal.SIGTERM)
         assert served.status() == 0

@@ -1,7 +1,8 @@
 """A server in a process of its own: to fork in a process without threads, and to have limits of its own.
 
 ``python -m support.child JSON`` prints its port, serves until SIGINT, and ends with 0. Messages are raw bytes, answered
-in upper case; ``hold…`` waits for somebody to write into the FIFO, ``die…`` kills its process, ``pid`` gives it.
+in upper case; ``hold…`` waits for somebody to write into the FIFO, ``die…`` kills its process, ``pid`` gives it, and
+``stop`` tries to stop the server. At the end it must have no child process left.
 """
 
 from __future__ import annotations
@@ -44,22 +45,41 @@ def main(settings: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         elif message == b"pid":
             return str(os.getpid()).encode()
+        elif message == b"stop":
+            server.shutdown()
         return message.upper()
 
+    async def respond_on_the_loop(message: bytes) -> bytes:
+        return respond(message)
+
     server_class = getattr(sealwire, settings.get("server", "ForkingTCPServer"))
-    with server_class(("127.0.0.1", 0), respond, security, **settings.get("options", {})) as server:
+    handler = respond_on_the_loop if settings.get("coroutines") else respond
+    with server_class(("127.0.0.1", 0), handler, security, **settings.get("options", {})) as server:
         print(server.server_address[1], flush=True)
         if "descriptors" in settings:
             resource.setrlimit(resource.RLIMIT_NOFILE, (settings["descriptors"], settings["descriptors"]))
+        if settings.get("interrupted_at_fork"):
+            os.register_at_fork(before=lambda: os.kill(os.getpid(), signal.SIGINT))
         if settings.get("mode") == "thread":
-            serve_in_a_thread(server)
-            return
-        with suppress(KeyboardInterrupt):
-            server.serve_forever(poll_interval=0.01)
+            serve_in_a_thread(server, contended=settings.get("contended", False))
+        else:
+            with suppress(KeyboardInterrupt):
+                server.serve_forever(poll_interval=0.01)
+    with suppress(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+        sys.exit("a child process is left")
 
 
-def serve_in_a_thread(server: Any) -> None:
+def contend(server: Any) -> None:
+    """Have the lock that a child needs, as often as may be."""
+    while True:
+        server._admission.places()
+
+
+def serve_in_a_thread(server: Any, *, contended: bool) -> None:
     thread = threading.Thread(target=server.serve_forever, args=[0.01])
+    if contended:
+        threading.Thread(target=contend, args=[server], daemon=True).start()
     # Since CPython 3.12 there is a warning where a process with threads forks; this one means to.
     warnings.simplefilter("ignore", DeprecationWarning)
     thread.start()

@@ -113,6 +113,11 @@ def descriptors(process: int | str = "self") -> set[str]:
     return {text for text in found if "/proc/" not in text}
 
 
+def sockets(process: int) -> set[str]:
+    """Of those, its sockets, by a name that is the same for all who share one."""
+    return {text.partition(" ")[2] for text in descriptors(process) if " socket:" in text}
+
+
 def children(process: int | str = "self") -> list[int]:
     """Its child processes, zombies included."""
     found: list[int] = []
@@ -187,6 +192,14 @@ class ChildServer:
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """As the test wants it, so that this is a good end."""
+        assert self.process.stdout is not None
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.returncode = 0
 
     def __enter__(self) -> ChildServer:
         return self

@@ -72,7 +72,8 @@ class AsyncTCPServer:
         self.RequestHandlerClass = handler_class(RequestHandlerClass, coroutines=True)
         self.recycling: Recycling | None = None
         self.turns_away = True
-        """Whether clients that come while it drains are told so; if not, they are left to others that listen."""
+        """Whether clients that come while it drains are told so; if not, they are left to others that listen, and those
+        that are connecting can ask once before they are told."""
         self._most = workers
         self.socket = self._listen(server_address) if listener is None else listener
         self.socket.setblocking(False)
@@ -146,15 +147,18 @@ class AsyncTCPServer:
 
     def _leave(self) -> asyncio.Task[None]:
         if self._draining is None:
-            self._going = True
+            self._going = self.turns_away
             self._draining = asyncio.get_running_loop().create_task(self._drain())
         return self._draining
 
     async def _drain(self) -> None:
-        start = monotonic()
-        deadline = start + self.security.limits.drain_timeout
+        limits = self.security.limits
+        deadline = monotonic() + limits.drain_timeout
         if not self.turns_away:
             await self._stop_duties()
+            await self._settled(monotonic() + min(limits.handshake_timeout, limits.drain_timeout / 2))
+        self._going = True
+        start = monotonic()
         awaited = set(self._connections)
         for channel in self._channels:
             channel.leave()
@@ -173,6 +177,11 @@ class AsyncTCPServer:
         self.server_close()
         assert self._over is not None  # noqa: S101 - it has served
         self._over.set()
+
+    async def _settled(self, deadline: float) -> None:
+        """Wait until nobody is pending."""
+        while self._admission.pending() and monotonic() < deadline:
+            await asyncio.sleep(_PAUSE)
 
     async def _stop_duties(self) -> None:
         for duty in self._duties:

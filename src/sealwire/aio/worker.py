@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import Any
 
 from sealwire.aio.server import AsyncTCPServer
 from sealwire.security import Security
-from sealwire.worker import NOT_RELOADED, READY, RELOAD, RELOADED, RETIRE, Recycling, say
+from sealwire.worker import Recycling, start_obeying
 
 
 def new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -34,32 +33,13 @@ async def _serve(
     listener: socket.socket, handler: Any, security: Security, link: socket.socket, recycling: Recycling
 ) -> None:
     loop = asyncio.get_running_loop()
-    link.setblocking(False)
     async with AsyncTCPServer(None, handler, security, listener=listener) as server:
         server.recycling = recycling
 
-        async def look() -> None:
-            while True:
-                await asyncio.sleep(recycling.interval)
-                recycling.look()
+        def leave(replaced: bool) -> None:
+            server.turns_away = not replaced
+            with suppress(RuntimeError):  # the loop has ended already
+                loop.call_soon_threadsafe(server.leave)
 
-        def listen_to_parent() -> None:
-            word = b""
-            with suppress(OSError):
-                word = link.recv(1)
-            if word == RELOAD:
-                say(link, RELOADED if server.reload() else NOT_RELOADED)
-            else:  # DRAIN, RETIRE, or the parent's end
-                loop.remove_reader(link)
-                server.turns_away = word != RETIRE
-                server.leave()
-
-        loop.add_reader(link, listen_to_parent)
-        loop.add_signal_handler(signal.SIGTERM, server.leave)
-        looking = loop.create_task(look())
-        say(link, READY)
-        try:
-            await server.serve_forever()
-        finally:
-            looking.cancel()
-            loop.remove_reader(link)
+        start_obeying(link, recycling, reload=server.reload, leave=leave, drain_timeout=security.limits.drain_timeout)
+        await server.serve_forever()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, ModuleType
+from typing import Any
 
 import click
 
@@ -136,7 +137,7 @@ def serve(
     with _listening(started) as server:
         _stop_on_signals(server)
         _reload_on_signal(server)
-        where = address_text(server.server_address)
+        where = _where(server.server_address)
 
         def ready() -> None:
             click.echo(f"serving {printable(name)} on {where}")
@@ -231,6 +232,13 @@ def _listening(started: Callable[[], TCPServer | PreforkTCPServer]) -> Iterator[
         yield server
 
 
+def _where(address: Any) -> str:
+    """An address to listen on, as systemd writes it: the path of a Unix socket, @ for one without a file."""
+    if isinstance(address, bytes):
+        address = address.decode(errors="replace").replace("\0", "@", 1)
+    return printable(address) if isinstance(address, str) else address_text(address)
+
+
 def _reload_on_signal(server: TCPServer | PreforkTCPServer) -> None:
     """Look at certificates and keys at SIGHUP, rather than within Limits.reload_interval."""
 
@@ -254,9 +262,12 @@ def _stop_on_signals(server: TCPServer | PreforkTCPServer) -> None:
     """Drain at the first SIGINT or SIGTERM, and die of the second."""
     stopping = False
 
-    def shut_down(name: str) -> None:
+    def leaving(name: str) -> None:
         logger.info("%s: finishing the requests in hand; once more ends it at once", name)
-        systemd.notify("STOPPING=1")
+        systemd.notify("STOPPING=1", "STATUS=finishing the requests in hand")
+
+    def shut_down(name: str) -> None:
+        leaving(name)
         server.shutdown()
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -268,8 +279,16 @@ def _stop_on_signals(server: TCPServer | PreforkTCPServer) -> None:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stopping = True
-        # In a thread of its own: shutdown waits for the loop, which this thread runs.
-        threading.Thread(target=shut_down, args=(signal.Signals(number).name,), daemon=True).start()
+        # Nothing is put into service any more, and systemd would take us for ready again.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        name = signal.Signals(number).name
+        if isinstance(server, PreforkTCPServer):
+            # Without a thread, for it may be about to fork.
+            server.on_leave = lambda: leaving(name)
+            server.leave()
+        else:
+            # In a thread of its own: shutdown waits for the loop, which this thread runs.
+            threading.Thread(target=shut_down, args=(name,), daemon=True).start()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)

@@ -15,6 +15,8 @@ from typing import Final
 from sealwire.errors import ConfigurationError
 
 _FIRST: Final = 3
+_PATIENCE: Final = 1.0
+"""Seconds for whoever is told something. To serve is more important than that somebody knows."""
 
 
 def listener() -> socket.socket | None:
@@ -36,12 +38,14 @@ def listener() -> socket.socket | None:
     try:
         sock = socket.socket(fileno=_FIRST)
         listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        known = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
     except OSError as error:
         raise ConfigurationError(f"what systemd hands over is no socket: {error.strerror}") from None
-    if not listens:
+    if not (listens and known):
         sock.close()
         raise ConfigurationError(
-            "systemd hands over a socket that does not listen for connections: use ListenStream= and Accept=no"
+            "systemd hands over a socket that does not listen for connections on TCP or Unix: use "
+            "ListenStream= and Accept=no"
         )
     return sock
 
@@ -55,6 +59,7 @@ def notify(*states: str) -> None:
         states = (*states, f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
-        suppress(OSError),  # that whoever wanted to know is not there is no reason not to serve
+        suppress(OSError),  # he is not there, or does not read
     ):
+        sock.settimeout(_PATIENCE)
         sock.sendto("\n".join(states).encode(), "\0" + address[1:] if address[0] == "@" else address)
