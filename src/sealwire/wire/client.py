@@ -12,6 +12,7 @@ from sealwire.wire.handshake import ClientHandshake
 from sealwire.wire.keys import Binding, Key
 from sealwire.wire.protocol import Protocol, State
 from sealwire.wire.reader import Frame
+from sealwire.wire.stream import StreamProtocol
 
 _MAX_WAIT: Final = 65_535
 _GIVEN_UP: Final = 0
@@ -22,8 +23,8 @@ _PONG: Final = Kind.PONG
 _REPLIES: Final = frozenset((_MESSAGE, _FAULT, _PONG))
 
 
-class ClientProtocol(Protocol):
-    """A client's side of one connection. HELLO is among the bytes to send from the start.
+class ClientSide(Protocol):
+    """A client's side of one connection, whatever carries it. HELLO is among the bytes to send from the start.
 
     key: what we sign with. binding: the two leaf certificates of this connection. codec: what payloads are.
     server_name: the host as it was verified, and the service. max_frame: bytes of a frame that we take.
@@ -121,6 +122,10 @@ class ClientProtocol(Protocol):
         if expected == _GIVEN_UP:
             return None
         return Reply(request, verified(frame.payload)) if fault is None else Faulted(request, *fault)
+
+
+class ClientProtocol(ClientSide, StreamProtocol):
+    """A client's side of one connection over a stream; arguments as of ClientSide."""
 
 
 def _hundredths(wait: float | None) -> int:
