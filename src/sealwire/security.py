@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sealwire.encoding import Allowlist, Codec, RawCodec
 from sealwire.errors import ConfigurationError, PeerNotAllowed
@@ -20,7 +20,7 @@ from sealwire.tls.credential_set import CredentialSet
 from sealwire.tls.credentials import Credentials, CredentialsStatus
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.tls.policy import PeerPolicy
-from sealwire.wire.client import ClientProtocol
+from sealwire.wire.client import ClientProtocol, Offer
 from sealwire.wire.frames import VerifiedPayload
 from sealwire.wire.keys import Binding, Key
 from sealwire.wire.server import ServerProtocol, Terms
@@ -29,6 +29,8 @@ ANY_SIGNED_BY_CA = "any-signed-by-ca"
 _MAX_SERVER_NAME = 255
 _FILES = ("cert", "key", "ca", "crl", "keyring")
 _OPTIONS = (*_FILES, "peers", "service", "names", "codec", "limits", "allowlist")
+
+_T = TypeVar("_T")
 
 
 class Security:
@@ -80,7 +82,7 @@ class Security:
         self.names: Final = canonical
         self.limits: Final = limits if limits is not None else Limits()
         self.codec: Final = codec if codec is not None else Codec(limits=self.limits)
-        self._contexts: tuple[CredentialSet, dict[str, ssl.SSLContext]] = credentials.current, {}
+        self._contexts: tuple[CredentialSet, dict[str, Any]] = credentials.current, {}
 
     @classmethod
     def from_files(
@@ -205,7 +207,7 @@ class Security:
     def server_context(self, credentials: CredentialSet) -> ssl.SSLContext:
         """The TLS context of a server."""
         anonymous = self.peers is not None and self.peers.allows_anonymous
-        return self._context(credentials, "server", lambda: server_context(credentials, anonymous=anonymous))
+        return self.context(credentials, "server", lambda: server_context(credentials, anonymous=anonymous))
 
     def check_local(self) -> None:
         """Raises ConfigurationError where the two ends of a Unix socket could not work with this."""
@@ -221,21 +223,24 @@ class Security:
 
     def client_context(self, credentials: CredentialSet, *, local: bool = False) -> ssl.SSLContext:
         """The TLS context of a client; ``local``: for a Unix socket, where there is no host name."""
-        check = not (local or self._replaces_host_name)
+        check = not (local or self.replaces_host_name)
         side = "local client" if local else "client"
-        return self._context(credentials, side, lambda: client_context(credentials, check_hostname=check))
+        return self.context(credentials, side, lambda: client_context(credentials, check_hostname=check))
 
-    def _context(self, credentials: CredentialSet, side: str, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    def context(self, credentials: CredentialSet, side: str, make: Callable[[], _T]) -> _T:
+        """What was made for that side with those credentials, once for all connections."""
         of, contexts = self._contexts
         if of is not credentials:
             contexts = {}
             self._contexts = credentials, contexts
         if side not in contexts:
             contexts[side] = make()
-        return contexts[side]
+        made: _T = contexts[side]
+        return made
 
     @property
-    def _replaces_host_name(self) -> bool:
+    def replaces_host_name(self) -> bool:
+        """Whether a client verifies a URI or fingerprint of the server instead of the host name."""
         return self.peers is not None and self.peers.replaces_host_name
 
     def decode(self, payload: VerifiedPayload) -> Any:
@@ -245,7 +250,13 @@ class Security:
     def client_protocol(
         self, credentials: CredentialSet, *, host: str, server: bytes, peer: PeerIdentity | None = None
     ) -> ClientProtocol:
-        """A client's protocol towards ``host`` (canonical; empty on a Unix socket), whose verified leaf certificate is
+        """A client's protocol, on a stream; arguments and errors as of :meth:`client_offer`."""
+        return ClientProtocol(**self.client_offer(credentials, host=host, server=server, peer=peer))
+
+    def client_offer(
+        self, credentials: CredentialSet, *, host: str, server: bytes, peer: PeerIdentity | None = None
+    ) -> Offer:
+        """What a client says to ``host`` (canonical; empty on a Unix socket), whose verified leaf certificate is
         ``server`` (DER). peer: what is known of it; by default what is in the certificate.
 
         Raises PeerNotAllowed, ConfigurationError.
@@ -256,11 +267,11 @@ class Security:
                 f"the server at {host or 'the socket'} showed {identity}, which is not on this client's list of peers; "
                 "add one of its names to peers if it is the right one"
             )
-        verified = "" if self._replaces_host_name else host
+        verified = "" if self.replaces_host_name else host
         name = f"{verified}/{self.service}" if self.service else verified
         if len(name) > _MAX_SERVER_NAME:
             raise ConfigurationError(f"host and service have {len(name)} characters; the most is {_MAX_SERVER_NAME}")
-        return ClientProtocol(
+        return Offer(
             key=self.signing_key(credentials.identity),
             binding=Binding.of(server=server, client=credentials.leaf),
             codec=self.codec.name,
@@ -280,21 +291,33 @@ class Security:
         leaf: bytes | None,
         busy: Callable[[], int | None],
     ) -> ServerProtocol:
-        """A server's protocol on a connection from ``client``, whose verified leaf certificate is ``leaf`` (DER)."""
+        """A server's protocol, on a stream; arguments as of :meth:`server_terms`."""
+        return ServerProtocol(self.server_terms(credentials, client=client, leaf=leaf, busy=busy))
+
+    def server_terms(
+        self,
+        credentials: CredentialSet,
+        *,
+        client: PeerIdentity | None,
+        leaf: bytes | None,
+        busy: Callable[[], int | None],
+    ) -> Terms:
+        """What a server asks of a connection from ``client``, whose verified leaf certificate is ``leaf`` (DER).
+
+        busy: the code to REJECT an authorised client with, or None.
+        """
 
         def lookup(key_id: str) -> Key | None:
             return self.present_keys().verifying_key(key_id, datetime.now(UTC), client)
 
-        return ServerProtocol(
-            Terms(
-                lookup=lookup,
-                accepts_name=partial(self._accepts_name, credentials.identity),
-                binding=Binding.of(server=credentials.leaf, client=leaf),
-                codec=self.codec.name,
-                max_frame=self.limits.max_frame,
-                allowed=self.peers is not None and self.peers.allows(client),
-                busy=busy,
-            )
+        return Terms(
+            lookup=lookup,
+            accepts_name=partial(self._accepts_name, credentials.identity),
+            binding=Binding.of(server=credentials.leaf, client=leaf),
+            codec=self.codec.name,
+            max_frame=self.limits.max_frame,
+            allowed=self.peers is not None and self.peers.allows(client),
+            busy=busy,
         )
 
     def accepts_host(self, host: str) -> bool:

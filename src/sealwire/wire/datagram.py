@@ -16,11 +16,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from hmac import compare_digest
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final, Unpack
 
 from sealwire.errors import RemoteProtocolError
 from sealwire.limits import FRAME_OVERHEAD, MIN_MAX_FRAME
-from sealwire.wire.client import ClientSide
+from sealwire.wire.client import ClientSide, Offer
 from sealwire.wire.events import Event
 from sealwire.wire.frames import HANDSHAKE_CAP, HEAD, MIN_LENGTH, TAG, CloseCode, Kind
 from sealwire.wire.framing import BYTE_COUNT
@@ -104,15 +104,17 @@ class DatagramProtocol(Protocol):
 
 
 class ClientDatagrams(ClientSide, DatagramProtocol):
-    """A client's side of one connection over datagrams. now: a moment of the caller's clock. offer: as of ClientSide.
+    """A client's side of one connection over datagrams. now: a moment of the caller's clock; the rest: as Offer
+    has it.
 
     HELLO is among what is to be sent from the start, and again when its time has come, until there is an answer.
     """
 
     _opening = (Kind.WELCOME, Kind.REJECT)
 
-    def __init__(self, *, now: float, **offer: Any) -> None:
-        super().__init__(**(offer | {"max_frame": MAX_FRAME}))
+    def __init__(self, now: float, **offer: Unpack[Offer]) -> None:
+        offer["max_frame"] = MAX_FRAME
+        super().__init__(**offer)
         self._resending = Resending(now)
 
     @property
