@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sealwire.encoding import Allowlist, Codec, RawCodec
 from sealwire.errors import ConfigurationError, PeerNotAllowed
@@ -20,7 +20,7 @@ from sealwire.tls.credential_set import CredentialSet
 from sealwire.tls.credentials import Credentials, CredentialsStatus
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.tls.policy import PeerPolicy
-from sealwire.wire.client import ClientProtocol
+from sealwire.wire.client import ClientProtocol, Offer
 from sealwire.wire.frames import VerifiedPayload
 from sealwire.wire.keys import Binding, Key
 from sealwire.wire.server import ServerProtocol, Terms
@@ -29,6 +29,8 @@ ANY_SIGNED_BY_CA = "any-signed-by-ca"
 _MAX_SERVER_NAME = 255
 _FILES = ("cert", "key", "ca", "crl", "keyring")
 _OPTIONS = (*_FILES, "peers", "service", "names", "codec", "limits", "allowlist")
+
+_T = TypeVar("_T")
 
 
 class Security:
@@ -80,7 +82,7 @@ class Security:
         self.names: Final = canonical
         self.limits: Final = limits if limits is not None else Limits()
         self.codec: Final = codec if codec is not None else Codec(limits=self.limits)
-        self._contexts: tuple[CredentialSet, dict[str, ssl.SSLContext]] = credentials.current, {}
+        self._contexts: tuple[CredentialSet, dict[str, Any]] = credentials.current, {}
 
     @classmethod
     def from_files(
@@ -205,7 +207,7 @@ class Security:
     def server_context(self, credentials: CredentialSet) -> ssl.SSLContext:
         """The TLS context of a server."""
         anonymous = self.peers is not None and self.peers.allows_anonymous
-        return self._context(credentials, "server", lambda: server_context(credentials, anonymous=anonymous))
+        return self.context(credentials, "server", lambda: server_context(credentials, anonymous=anonymous))
 
     def check_local(self) -> None:
         """Raises ConfigurationError where the two ends of a Unix socket could not work with this."""
@@ -222,20 +224,23 @@ class Security:
 
     def client_context(self, credentials: CredentialSet) -> ssl.SSLContext:
         """The TLS context of a client."""
-        check = not self._replaces_host_name
-        return self._context(credentials, "client", lambda: client_context(credentials, check_hostname=check))
+        check = not self.replaces_host_name
+        return self.context(credentials, "client", lambda: client_context(credentials, check_hostname=check))
 
-    def _context(self, credentials: CredentialSet, side: str, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    def context(self, credentials: CredentialSet, side: str, make: Callable[[], _T]) -> _T:
+        """What was made for that side with those credentials, once for all connections."""
         of, contexts = self._contexts
         if of is not credentials:
             contexts = {}
             self._contexts = credentials, contexts
         if side not in contexts:
             contexts[side] = make()
-        return contexts[side]
+        made: _T = contexts[side]
+        return made
 
     @property
-    def _replaces_host_name(self) -> bool:
+    def replaces_host_name(self) -> bool:
+        """Whether a client verifies a URI or fingerprint of the server instead of the host name."""
         return self.peers is not None and self.peers.replaces_host_name
 
     def decode(self, payload: VerifiedPayload) -> Any:
@@ -243,18 +248,22 @@ class Security:
         return self.codec.decode(payload)
 
     def client_protocol(self, credentials: CredentialSet, *, host: str, server: bytes) -> ClientProtocol:
-        """A client's protocol towards ``host`` (canonical), whose verified leaf certificate is ``server`` (DER).
+        """A client's protocol, on a stream; arguments and errors as of :meth:`client_offer`."""
+        return ClientProtocol(**self.client_offer(credentials, host=host, server=server))
+
+    def client_offer(self, credentials: CredentialSet, *, host: str, server: bytes) -> Offer:
+        """What a client says to ``host`` (canonical), whose verified leaf certificate is ``server`` (DER).
 
         Raises PeerNotAllowed, ConfigurationError.
         """
         self._check_peer(PeerIdentity.from_der(server), host)
         binding = Binding.of(server=server, client=credentials.leaf)
-        return self._client_protocol(credentials.identity, "" if self._replaces_host_name else host, binding)
+        return self._offer(credentials.identity, "" if self.replaces_host_name else host, binding)
 
     def local_client_protocol(self, own: PeerIdentity, peer: PeerIdentity) -> ClientProtocol:
         """The same on a Unix socket, between two processes. Raises PeerNotAllowed, ConfigurationError."""
         self._check_peer(peer, "the socket")
-        return self._client_protocol(own, "", Binding())
+        return ClientProtocol(**self._offer(own, "", Binding()))
 
     def _check_peer(self, peer: PeerIdentity, where: str) -> None:
         if self.peers is not None and not self.peers.allows(peer):
@@ -263,11 +272,11 @@ class Security:
                 "add one of its names to peers if it is the right one"
             )
 
-    def _client_protocol(self, own: PeerIdentity | None, host: str, binding: Binding) -> ClientProtocol:
+    def _offer(self, own: PeerIdentity | None, host: str, binding: Binding) -> Offer:
         name = f"{host}/{self.service}" if self.service else host
         if len(name) > _MAX_SERVER_NAME:
             raise ConfigurationError(f"host and service have {len(name)} characters; the most is {_MAX_SERVER_NAME}")
-        return ClientProtocol(
+        return Offer(
             key=self.signing_key(own),
             binding=binding,
             codec=self.codec.name,
@@ -287,24 +296,34 @@ class Security:
         leaf: bytes | None,
         busy: Callable[[], int | None],
     ) -> ServerProtocol:
-        """A server's protocol on a connection from ``client``, whose verified leaf certificate is ``leaf`` (DER).
+        """A server's protocol, on a stream; arguments as of :meth:`server_terms`."""
+        return ServerProtocol(self.server_terms(credentials, client=client, leaf=leaf, busy=busy))
 
-        credentials: what the server has shown; None on a Unix socket.
+    def server_terms(
+        self,
+        credentials: CredentialSet | None,
+        *,
+        client: PeerIdentity | None,
+        leaf: bytes | None,
+        busy: Callable[[], int | None],
+    ) -> Terms:
+        """What a server asks of a connection from ``client``, whose verified leaf certificate is ``leaf`` (DER).
+
+        credentials: what the server has shown; None on a Unix socket. busy: the code to REJECT an authorised client
+        with, or None.
         """
 
         def lookup(key_id: str) -> Key | None:
             return self.present_keys().verifying_key(key_id, datetime.now(UTC), client)
 
-        return ServerProtocol(
-            Terms(
-                lookup=lookup,
-                accepts_name=self._is_service if credentials is None else partial(self._accepts, credentials.identity),
-                binding=Binding() if credentials is None else Binding.of(server=credentials.leaf, client=leaf),
-                codec=self.codec.name,
-                max_frame=self.limits.max_frame,
-                allowed=self.peers is not None and self.peers.allows(client),
-                busy=busy,
-            )
+        return Terms(
+            lookup=lookup,
+            accepts_name=self._is_service if credentials is None else partial(self._accepts, credentials.identity),
+            binding=Binding() if credentials is None else Binding.of(server=credentials.leaf, client=leaf),
+            codec=self.codec.name,
+            max_frame=self.limits.max_frame,
+            allowed=self.peers is not None and self.peers.allows(client),
+            busy=busy,
         )
 
     def accepts_host(self, host: str) -> bool:

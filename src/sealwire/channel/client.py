@@ -328,7 +328,7 @@ def _agreed(
 def tls_failure(error: OSError, where: str, credentials: CredentialSet) -> HandshakeFailed:
     """Why TLS with a server came to nothing."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        problem = verification_problem(error, credentials)
+        problem = verification_problem(error.verify_code, error.verify_message, credentials)
         return HandshakeFailed(
             f"the certificate of {where} is not acceptable: {problem}; it must come from a CA in this "
             "client's ca file, be valid now, and have the host name among its subject alternative names"

@@ -22,7 +22,8 @@ from sealwire.limits import Limits
 from sealwire.tls.identity import PeerIdentity
 from sealwire.wire.events import Event
 from sealwire.wire.frames import CloseCode
-from sealwire.wire.protocol import Protocol, State
+from sealwire.wire.protocol import State
+from sealwire.wire.stream import StreamProtocol
 
 LINGER = 2.0
 """Seconds for which a side that has said its last still reads and discards (docs/protocol.md, section 5)."""
@@ -44,7 +45,7 @@ class Channel(Sealed):
     A context manager: it is closed at the end.
     """
 
-    def __init__(self, sock: Carrier, protocol: Protocol, limits: Limits, peer: PeerIdentity | None) -> None:
+    def __init__(self, sock: Carrier, protocol: StreamProtocol, limits: Limits, peer: PeerIdentity | None) -> None:
         self._sock = sock
         self._protocol = protocol
         self._limits = limits

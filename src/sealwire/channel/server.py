@@ -12,6 +12,7 @@ from typing import Protocol as TypingProtocol
 
 from sealwire.channel.plain import PlainSocket, process_at
 from sealwire.channel.pump import LINGER, Carrier, Channel, discard_until_end, left, reason
+from sealwire.channel.requests import Requests
 from sealwire.errors import (
     ConnectionClosed,
     DeadlineExceeded,
@@ -65,12 +66,8 @@ class Lease(TypingProtocol):
         """One more request goes to a handler."""
 
 
-class ServerChannel(Channel):
-    """The server's end of a sealed connection, as :func:`accept` makes it.
-
-    ``key_id``: the key that the client proved to hold. ``deadline``: the moment of ``time.monotonic()`` until which the
-    client of the last request waits; None where it did not say.
-    """
+class ServerChannel(Channel, Requests):
+    """The server's end of a sealed connection, as :func:`accept` makes it."""
 
     _protocol: ServerProtocol
 
@@ -99,7 +96,7 @@ class ServerChannel(Channel):
         self.key_id = ""
         self.lapse: Lapse | None = None
         """Why the connection was ended, where what it was made by does not hold any more."""
-        self.deadline: float | None = None
+        self.deadline = None
 
     def receive(self, deadline: float, *, ready: bool = False) -> None:
         super().receive(deadline, ready=ready)
@@ -165,18 +162,6 @@ class ServerChannel(Channel):
     def oldest_unanswered(self) -> int | None:
         """The request that has waited longest for its answer."""
         return self._protocol.oldest_unanswered
-
-    def recv_msg(self) -> bytes | None:
-        """The next request's payload; None at the clean end. sealwire.recv_msg(channel) is the usual way to call it."""
-        request = self.next_request()
-        return None if request is None else bytes(request.payload)
-
-    def send_msg(self, payload: Payload) -> None:
-        """Answer the oldest unanswered request. Raises InvalidState where there is none."""
-        request = self.oldest_unanswered
-        if request is None:
-            raise InvalidState("there is no unanswered request; a server sends nothing unasked")
-        self.send_reply(request, payload)
 
     def _next_event(self, idle: float) -> Event | None:
         """As next_event, but the wait for a frame ends with the idle limit or the server, that inside one with the
@@ -300,7 +285,7 @@ def _tls_handshake(tls: ssl.SSLSocket, deadline: float, credentials: CredentialS
 def tls_failure(error: OSError, credentials: CredentialSet) -> HandshakeFailed:
     """Why TLS with a client came to nothing."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        problem = verification_problem(error, credentials)
+        problem = verification_problem(error.verify_code, error.verify_message, credentials)
         return HandshakeFailed(f"the client's certificate is not acceptable: {problem}")
     if isinstance(error, ssl.SSLError):
         return HandshakeFailed(f"TLS failed: {reason(error)}")

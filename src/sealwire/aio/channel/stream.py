@@ -26,7 +26,8 @@ from sealwire.channel.pump import LINGER, Sealed, reason
 from sealwire.errors import ConnectionClosed, DeadlineExceeded
 from sealwire.wire.events import Event
 from sealwire.wire.frames import CloseCode
-from sealwire.wire.protocol import Protocol, State
+from sealwire.wire.protocol import State
+from sealwire.wire.stream import StreamProtocol
 
 _READ: Final = 32_768
 """Bytes read at a time. A BIO keeps the room that it once had to have, so that these are small."""
@@ -56,7 +57,7 @@ class Stream(asyncio.BufferedProtocol, Sealed):
     any number of them may send. Deadlines are moments of ``time.monotonic()``.
     """
 
-    _protocol: Protocol
+    _protocol: StreamProtocol
 
     def __init__(self, context: ssl.SSLContext | None, *, server_side: bool, host: str | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -157,7 +158,7 @@ class Stream(asyncio.BufferedProtocol, Sealed):
                 self._write_out()
                 return
 
-    def seal(self, protocol: Protocol) -> None:
+    def seal(self, protocol: StreamProtocol) -> None:
         """From now on TLS carries that."""
         self._protocol = protocol
         self._sealed = True
