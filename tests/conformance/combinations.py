@@ -21,14 +21,7 @@ import uvloop
 
 import sealwire
 from conformance.handlers import HANDLERS, Order
-from sealwire import (
-    AsyncTCPClient,
-    AsyncTCPServer,
-    AsyncUnixClient,
-    AsyncUnixServer,
-    Limits,
-    Security,
-)
+from sealwire import AsyncTCPServer, AsyncUnixServer, Limits, Security, dtls
 from support.aio import serving
 from support.service import QUICK, TESTS
 
@@ -48,6 +41,7 @@ class Transport:
 
 TCP: Final = Transport("tcp")
 UNIX: Final = Transport("unix", local=True)
+UDP: Final = Transport("udp", stream=False)
 
 
 @dataclass(frozen=True)
@@ -117,12 +111,12 @@ class _Threaded:
         assert not self._thread.is_alive()
 
 
-def in_thread(name: str) -> Start:
+def in_thread(name: str, package: Any = sealwire) -> Start:
     """A server class of sealwire's, in a thread of this process."""
 
     @contextmanager
     def start(given: Given) -> Iterator[Running]:
-        with getattr(sealwire, name)(given.address, HANDLERS[given.handler], given.security()) as server:
+        with getattr(package, name)(given.address, HANDLERS[given.handler], given.security()) as server:
             running = _Threaded(server)
             running.start()
             try:
@@ -210,6 +204,8 @@ SERVERS: Final = [
     Server("ThreadingUnixStreamServer", UNIX, in_thread("ThreadingUnixStreamServer")),
     Server("ForkingUnixStreamServer", UNIX, in_processes("ForkingUnixStreamServer")),
     Server("AsyncUnixServer", UNIX, on_loop("AsyncUnixServer")),
+    Server("UDPServer", UDP, in_thread("UDPServer", dtls)),
+    Server("ThreadingUDPServer", UDP, in_thread("ThreadingUDPServer", dtls)),
 ]
 
 
@@ -249,6 +245,8 @@ class _Synchronous:
         return self._client.send_request(data, **options)
 
     def many(self, requests: list[Any]) -> list[Any]:
+        if not hasattr(self._client, "send_requests"):
+            return [self._client.send_request(each) for each in requests]
         return list(self._client.send_requests(requests))
 
     def peer(self) -> Any:
@@ -258,10 +256,10 @@ class _Synchronous:
         self._client.close()
 
 
-def synchronous(name: str) -> Callable[..., Caller]:
+def synchronous(name: str, package: Any = sealwire) -> Callable[..., Caller]:
     def make(address: Address, security: Security, **options: Any) -> Caller:
         where = ("localhost", address[1]) if isinstance(address, tuple) else (address,)
-        return _Synchronous(getattr(sealwire, name)(*where, **options, security=security))
+        return _Synchronous(getattr(package, name)(*where, **options, security=security))
 
     return make
 
@@ -311,8 +309,8 @@ class _Asynchronous:
         LOOP.run(self._client.close())
 
 
-def asynchronous(name: str) -> Callable[..., Caller]:
-    client_class: Any = {"AsyncTCPClient": AsyncTCPClient, "AsyncUnixClient": AsyncUnixClient}[name]
+def asynchronous(name: str, package: Any = sealwire) -> Callable[..., Caller]:
+    client_class: Any = getattr(package, name)
 
     def make(address: Address, security: Security, **options: Any) -> Caller:
         where = ("localhost", address[1]) if isinstance(address, tuple) else (address,)
@@ -330,4 +328,6 @@ CLIENTS: Final = [
     Client("AsyncTCPClient", TCP, asynchronous("AsyncTCPClient")),
     Client("SynchronousUnixClient", UNIX, synchronous("SynchronousUnixClient")),
     Client("AsyncUnixClient", UNIX, asynchronous("AsyncUnixClient")),
+    Client("SynchronousUDPClient", UDP, synchronous("SynchronousUDPClient", dtls)),
+    Client("AsyncUDPClient", UDP, asynchronous("AsyncUDPClient", dtls)),
 ]

@@ -81,7 +81,8 @@ class DatagramProtocol(Protocol):
         try:
             return self._handshake(frame) if self.state is State.HANDSHAKE else self._frame(frame)
         except RemoteProtocolError:
-            self._fail()
+            if self.state is not State.ENDED:  # as it is after REJECT, which is the answer
+                self._fail()
             raise
 
     def _acceptable(self, datagram: bytes) -> Frame | None:
