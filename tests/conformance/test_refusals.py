@@ -94,7 +94,7 @@ def test_no_certificate(shared: Shared) -> None:
     side = case.ends.client
     security = Security.from_files(ca=side.path("ca"), keyring=side.path("keyring"), service="orders")
     client = case.client_kind.make(running.address, security, timeout=10, wait=10)
-    with pytest.raises(HandshakeFailed, match="wants? a certificate"):
+    with pytest.raises(HandshakeFailed, match=r"wants? a certificate"):
         client.request("x")
     client.close()
     good_client_is_served(case, running)

@@ -14,7 +14,7 @@ from sealwire.channel.client import REJECTIONS, where_text
 from sealwire.channel.pump import reason
 from sealwire.client import BACK_OFF, seconds_of, unknown, was_unprocessed
 from sealwire.dtls.association import ClientAssociation
-from sealwire.dtls.client import RESEND, Lost
+from sealwire.dtls.client import MOST_PAUSE, RESEND, Lost
 from sealwire.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -107,7 +107,7 @@ class _Link(asyncio.DatagramProtocol):
                 await asyncio.wait([future], timeout=min(left, pause) if idempotent else left)
                 if future.done():
                     return future.result()
-                pause *= 2
+                pause = min(MOST_PAUSE, pause * 2)
                 if not idempotent:
                     raise DeadlineExceeded(f"nothing came from {self._where} in time")
         except Lost as lost:

@@ -98,7 +98,10 @@ class Association(ABC):
             return math.inf
         left = self._dtls.DTLSv1_get_timeout()
         resend = self._protocol.timeout if isinstance(self._protocol, ClientDatagrams) else math.inf
-        return min(math.inf if left is None else monotonic() + left, resend)
+        if left is None:
+            return resend
+        # What is due now is due before any moment that is yet to come.
+        return min(monotonic() + left, resend) if left > 0 else -math.inf
 
     def handle_timeout(self) -> None:
         """Send again what is due. Raises HandshakeFailed where DTLS gives up."""
@@ -125,7 +128,9 @@ class Association(ABC):
     def look(self) -> Lapse | None:
         """Why it must end, if it must; looked at where it is time to."""
         standing = self._standing
-        return standing.look() if standing is not None and monotonic() >= standing.next_look else None
+        if standing is None or not self.key_id or monotonic() < standing.next_look:
+            return None
+        return standing.look()
 
     @abstractmethod
     def _failure(self, error: SSL.Error) -> HandshakeFailed:

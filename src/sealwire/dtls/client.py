@@ -35,7 +35,8 @@ from sealwire.wire.events import Closed, Established, Event, Faulted, Rejected, 
 from sealwire.wire.frames import Payload, RejectCode, VerifiedPayload
 
 RESEND: Final = 0.25
-"""Seconds until an idempotent request is sent again; doubled each time."""
+"""Seconds until an idempotent request is sent again; doubled each time, up to MOST_PAUSE."""
+MOST_PAUSE: Final = 2.0
 _random = SystemRandom()
 
 
@@ -89,7 +90,7 @@ class _Link:
                 if monotonic() >= deadline:
                     raise DeadlineExceeded(f"nothing came from {self._where} in time")
                 sent.append(self._ask(payload, deadline))
-                pause *= 2
+                pause = min(MOST_PAUSE, pause * 2)
                 again = monotonic() + pause
 
     def close(self) -> None:
@@ -210,7 +211,8 @@ class SynchronousUDPClient:
     def send_request(self, data: Any, *, wait: float | None = None, idempotent: bool = False) -> Any:
         """Send ``data`` and return the reply; arguments and errors as of SynchronousTCPClient.send_request.
 
-        idempotent: send it again, after 0.25 s and then after twice as long each time, until there is a reply.
+        idempotent: send it again, after 0.25 s and then after twice as long each time, 2 s at most, until there is a
+        reply.
         """
         seconds = self.wait if wait is None else seconds_of("wait", wait)
         payload = self.security.codec.encode_pieces(data)

@@ -187,7 +187,7 @@ class AsyncServerChannel(Stream):
 
     def look(self) -> None:
         """Look, where it is time to, whether what the connection was made by still holds; end it where not."""
-        if not self._sealed or self.lapse is not None or monotonic() < self._standing.next_look:
+        if not self.key_id or self.lapse is not None or monotonic() < self._standing.next_look:
             return
         self.lapse = self._standing.look()
         if self.lapse is not None:
