@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.documents import ROOT, Shell, follow, free_port
+from support.documents import ROOT, Shell, blocks, follow, free_port
 
 PYTHON = shlex.quote(sys.executable)
 HOSTS = {"server": "192.0.2.1/24", "client": "192.0.2.2/24"}
@@ -76,10 +76,34 @@ def walk_through(document: Path, tmp_path: Path, namespaces: dict[str, str]) -> 
     assert not (place / "owned").exists()
 
 
+def test_units_are_without_fault(tmp_path: Path) -> None:
+    """The guide's own, but for a program that is there."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    units = []
+    for _, options, text in blocks(ROOT / "docs/how-to/run-under-systemd.md"):
+        name = options.get("file", "")
+        if name.endswith((".service", ".socket")):
+            (tmp_path / name).write_text(text.replace("/opt/orders/bin/sealwire", sys.executable))
+            units.append(name)
+    assert len(units) == 2
+    # From the directory of the units, where each finds the other one.
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in units)],
+        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    mine = [line for line in done.stderr.splitlines() if "orders" in line]
+    assert mine == []
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("document", sorted(ROOT.glob("docs/how-to/*.md")), ids=lambda document: document.stem)
 def test_every_step_works(document: Path, tmp_path: Path) -> None:
-    if "host=" in document.read_text():
+    text = document.read_text()
+    if "$ systemd-socket-activate" in text and shutil.which("systemd-socket-activate") is None:
+        pytest.skip("systemd-socket-activate is not installed")
+    if "host=" in text:
         with network() as namespaces:
             walk_through(document, tmp_path, namespaces)
     else:
