@@ -3,8 +3,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# The half of the suite that computes; it runs beside the other one, which mostly waits for sockets.
+# The part of the suite that computes, and the one that mostly waits for sockets; they run beside the rest.
 CODEC_TESTS := tests/pickling tests/attacks/test_pickles.py
+SERVER_TESTS := tests/conformance tests/aio tests/test_prefork.py tests/test_server.py
+COMMAND_TESTS := tests/cli tests/test_how_to.py tests/test_readme.py tests/test_examples.py
 COMPILED ?= .venv-compiled
 CORPUS ?= .fuzz-corpus
 SECONDS ?= 60
@@ -32,9 +34,12 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.development
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(CODEC_TESTS) >.test-codec.log 2>&1 & \
-		$(BIN)/coverage run -m pytest $(addprefix --ignore=,$(CODEC_TESTS)); others=$$?; \
-		wait $$!; codec=$$?; cat .test-codec.log; exit $$((others + codec))
+	@$(BIN)/coverage run -m pytest $(CODEC_TESTS) >.test-codec.log 2>&1 & codec=$$!; \
+		$(BIN)/coverage run -m pytest $(SERVER_TESTS) >.test-servers.log 2>&1 & servers=$$!; \
+		$(BIN)/coverage run -m pytest $(COMMAND_TESTS) >.test-commands.log 2>&1 & commands=$$!; \
+		$(BIN)/coverage run -m pytest $(addprefix --ignore=,$(CODEC_TESTS) $(SERVER_TESTS) $(COMMAND_TESTS)); others=$$?; \
+		wait $$codec; codec=$$?; wait $$servers; servers=$$?; wait $$commands; commands=$$?; \
+		cat .test-codec.log .test-servers.log .test-commands.log; exit $$((others + codec + servers + commands))
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include='src/sealwire/wire/*,src/sealwire/pickling/*' --fail-under=100
 	@$(BIN)/coverage report

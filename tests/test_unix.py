@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from reference.client import RefClient
+from reference.peer import Rejected
+from reference.transport import Endpoint
 from sealwire import (
     ConfigurationError,
     ForkingUnixStreamServer,
@@ -30,10 +33,11 @@ from sealwire import (
     send_msg,
 )
 from sealwire.errors import HandshakeRejected
-from support.service import QUICK, Deployment, nothing_left
+from support.service import KEY_ID, QUICK, SECRET, Deployment, nothing_left
 
 SERVERS = [UnixStreamServer, ThreadingUnixStreamServer, ForkingUnixStreamServer]
 SERVICE = "orders"
+MINE = f"uid:{os.getuid()}"
 
 
 @pytest.fixture
@@ -44,16 +48,53 @@ def path(tmp_path: Path) -> str:
 class Who(RequestHandler):
     def respond(self, message: Any) -> Any:
         assert self.peer is not None
-        return [message, self.peer.dns[0], self.peer.uid, self.peer.gid, self.peer.pid]
+        return [message, self.peer.uid, self.peer.gid, self.peer.pid]
 
 
 def trusted(deployment: Deployment, role: str, **options: Any) -> Security:
-    other = "dns:localhost" if role == "client" else "dns:client.example"
-    return deployment.security(role, **({"peers": [other], "service": SERVICE, "limits": Limits(**QUICK)} | options))
+    return deployment.security(role, **({"peers": [MINE], "service": SERVICE, "limits": Limits(**QUICK)} | options))
 
 
 def client(deployment: Deployment, path: str, role: str = "client", **options: Any) -> SynchronousUnixClient:
     return SynchronousUnixClient(path, 5, 5, security=trusted(deployment, role, **options))
+
+
+class LocalSocket(socket.socket):
+    def setsockopt(self, *_: Any) -> None:
+        """TCP's options are none of a Unix socket's."""
+
+
+class Reference(RefClient):
+    """The reference client on a Unix socket: the same frames without TLS, both halves of the binding zero."""
+
+    def __init__(self, path: str, *, server_name: str = f"/{SERVICE}") -> None:
+        sock = LocalSocket(socket.AF_UNIX)
+        sock.connect(path)
+        Endpoint.__init__(self, sock, 5.0)
+        self.client_der = self.server_der = self.hello_frame = None
+        self.psk, self.key_id, self.server_name, self.codec, self.max_frame = SECRET, KEY_ID, server_name, "raw", 2**20
+        self.replies = {}
+        try:
+            self.send_hello()
+            self.read_welcome()
+        except BaseException:
+            sock.close()
+            raise
+
+    def _check_no_ticket(self) -> None:
+        assert self.link.tls is None
+
+
+@pytest.mark.parametrize("cls", SERVERS)
+def test_the_reference_client(deployment: Deployment, path: str, cls: type[UnixStreamServer]) -> None:
+    server = cls(path, lambda message: message.upper(), trusted(deployment, "server", raw=True))
+    with nothing_left(), serving(server):
+        for size in (0, 1, 20_000, 300_000):
+            with Reference(path) as one:
+                assert one.request(b"x" * size)[1] == b"X" * size
+        for name in ("", "localhost/orders", "localhost", "/other"):
+            with pytest.raises(Rejected, match="3"):
+                Reference(path, server_name=name)
 
 
 @contextmanager
@@ -73,12 +114,13 @@ def serving(server: UnixStreamServer) -> Iterator[str]:
 @pytest.mark.parametrize("cls", SERVERS)
 def test_requests(deployment: Deployment, path: str, cls: type[UnixStreamServer]) -> None:
     with nothing_left(), serving(cls(path, Who, trusted(deployment, "server"))), client(deployment, path) as one:
-        expected = ["client.example", os.getuid(), os.getgid(), os.getpid()]
+        expected = [os.getuid(), os.getgid(), os.getpid()]
         for number in range(3):
             assert one.send_request(number) == [number, *expected]
         assert one.ping() < 5
         assert one.peer is not None
-        assert (one.peer.dns, one.peer.uid, one.peer.pid) == (("localhost",), os.getuid(), os.getpid())
+        assert (one.peer.dns, one.peer.uid, one.peer.pid) == ((), os.getuid(), os.getpid())
+        assert str(one.peer) == f"uid:{os.getuid()} gid:{os.getgid()} (process {os.getpid()})"
         assert repr(one) == f"<SynchronousUnixClient {path}, open>"
 
 
@@ -132,7 +174,7 @@ def test_anothers_file_is_not_removed(deployment: Deployment, path: str) -> None
     assert Path(path).read_text() == "somebody's"
 
 
-@pytest.mark.parametrize("peer", [f"uid:{os.getuid()}", f"gid:{os.getgid()}", "dns:client.example"])
+@pytest.mark.parametrize("peer", [f"uid:{os.getuid()}", f"gid:{os.getgid()}"])
 def test_a_process_as_a_peer(deployment: Deployment, path: str, peer: str) -> None:
     security = trusted(deployment, "server", peers=[peer])
     with serving(ThreadingUnixStreamServer(path, Who, security)), client(deployment, path) as one:
@@ -144,7 +186,7 @@ def test_who_is_not_listed(deployment: Deployment, path: str) -> None:
     with serving(ThreadingUnixStreamServer(path, Who, security)):
         with client(deployment, path) as one, pytest.raises(HandshakeRejected):
             one.connect()
-        with client(deployment, path, peers=["dns:other.example"]) as one, pytest.raises(PeerNotAllowed):
+        with client(deployment, path, peers=[f"uid:{os.getuid() + 1}"]) as one, pytest.raises(PeerNotAllowed):
             one.connect()
 
 
@@ -159,7 +201,8 @@ def test_another_service(deployment: Deployment, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "why"), [({"service": ""}, "give the service a name"), ({"peers": None}, "who may be at the other end")]
+    ("options", "why"),
+    [({"service": ""}, "give the service a name"), ({"peers": None}, "whose processes may be there")],
 )
 def test_what_takes_the_place_of_the_host_name(deployment: Deployment, path: str, options: Any, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why):

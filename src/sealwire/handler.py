@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Protocol
 
-from sealwire.channel import ServerChannel
+from sealwire.channel import Requests
 from sealwire.encoding import Codec, RawCodec
 from sealwire.errors import (
     ConfigurationError,
@@ -66,7 +66,7 @@ class RequestHandler(socketserver.BaseRequestHandler):
     certificate). key_id: the key that it proved to hold. codec: of the server's Security.
     """
 
-    request: ServerChannel
+    request: Requests
     peer: PeerIdentity | None
     codec: Codec | RawCodec
 

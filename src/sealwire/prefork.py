@@ -104,7 +104,10 @@ class PreforkTCPServer:
     ) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
-        security.check_server()
+        if listener is None or listener.family != socket.AF_UNIX:
+            security.check_server()
+        else:
+            security.check_local()
         if loop not in ("threads", "asyncio"):
             raise ConfigurationError("loop must be 'threads' or 'asyncio'")
         for name, value in (("workers", workers), ("max_requests", max_requests), ("max_memory", max_memory)):
@@ -131,8 +134,6 @@ class PreforkTCPServer:
         self.on_leave: Callable[[], None] = lambda: None
         """Called when it is to leave, before it drains."""
         self.socket = listen(server_address) if listener is None else listener
-        if self.socket.family == socket.AF_UNIX:
-            security.check_local()
         # Several processes see a connection, and one gets it.
         self.socket.setblocking(False)
         self.server_address: Any = self.socket.getsockname()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sealwire.encoding import Allowlist, Codec, RawCodec
 from sealwire.errors import ConfigurationError, PeerNotAllowed
@@ -20,7 +20,7 @@ from sealwire.tls.credential_set import CredentialSet
 from sealwire.tls.credentials import Credentials, CredentialsStatus
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.tls.policy import PeerPolicy
-from sealwire.wire.client import ClientProtocol
+from sealwire.wire.client import ClientProtocol, Offer
 from sealwire.wire.frames import VerifiedPayload
 from sealwire.wire.keys import Binding, Key
 from sealwire.wire.server import ServerProtocol, Terms
@@ -29,6 +29,8 @@ ANY_SIGNED_BY_CA = "any-signed-by-ca"
 _MAX_SERVER_NAME = 255
 _FILES = ("cert", "key", "ca", "crl", "keyring")
 _OPTIONS = (*_FILES, "peers", "service", "names", "codec", "limits", "allowlist")
+
+_T = TypeVar("_T")
 
 
 class Security:
@@ -80,7 +82,7 @@ class Security:
         self.names: Final = canonical
         self.limits: Final = limits if limits is not None else Limits()
         self.codec: Final = codec if codec is not None else Codec(limits=self.limits)
-        self._contexts: tuple[CredentialSet, dict[str, ssl.SSLContext]] = credentials.current, {}
+        self._contexts: tuple[CredentialSet, dict[str, Any]] = credentials.current, {}
 
     @classmethod
     def from_files(
@@ -205,7 +207,7 @@ class Security:
     def server_context(self, credentials: CredentialSet) -> ssl.SSLContext:
         """The TLS context of a server."""
         anonymous = self.peers is not None and self.peers.allows_anonymous
-        return self._context(credentials, "server", lambda: server_context(credentials, anonymous=anonymous))
+        return self.context(credentials, "server", lambda: server_context(credentials, anonymous=anonymous))
 
     def check_local(self) -> None:
         """Raises ConfigurationError where the two ends of a Unix socket could not work with this."""
@@ -214,55 +216,69 @@ class Security:
                 "on a Unix socket there is no host name: give the service a name, service='orders', the same at both "
                 "ends"
             )
-        if self.peers is None:
+        if self.peers is None or not self.peers.names_processes:
             raise ConfigurationError(
-                "on a Unix socket there is no host name to verify: give peers=[…], who may be at the other end"
+                "on a Unix socket there are no certificates, and the kernel says which process is at the other end: "
+                f"give peers=['uid:{os.geteuid()}', …], whose processes may be there"
             )
 
-    def client_context(self, credentials: CredentialSet, *, local: bool = False) -> ssl.SSLContext:
-        """The TLS context of a client; ``local``: for a Unix socket, where there is no host name."""
-        check = not (local or self._replaces_host_name)
-        side = "local client" if local else "client"
-        return self._context(credentials, side, lambda: client_context(credentials, check_hostname=check))
+    def client_context(self, credentials: CredentialSet) -> ssl.SSLContext:
+        """The TLS context of a client."""
+        check = not self.replaces_host_name
+        return self.context(credentials, "client", lambda: client_context(credentials, check_hostname=check))
 
-    def _context(self, credentials: CredentialSet, side: str, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    def context(self, credentials: CredentialSet, side: str, make: Callable[[], _T]) -> _T:
+        """What was made for that side with those credentials, once for all connections."""
         of, contexts = self._contexts
         if of is not credentials:
             contexts = {}
             self._contexts = credentials, contexts
         if side not in contexts:
             contexts[side] = make()
-        return contexts[side]
+        made: _T = contexts[side]
+        return made
 
     @property
-    def _replaces_host_name(self) -> bool:
+    def replaces_host_name(self) -> bool:
+        """Whether a client verifies a URI or fingerprint of the server instead of the host name."""
         return self.peers is not None and self.peers.replaces_host_name
 
     def decode(self, payload: VerifiedPayload) -> Any:
         """The value that a verified payload stands for; unverified bytes do not type-check here. Raises DecodeError."""
         return self.codec.decode(payload)
 
-    def client_protocol(
-        self, credentials: CredentialSet, *, host: str, server: bytes, peer: PeerIdentity | None = None
-    ) -> ClientProtocol:
-        """A client's protocol towards ``host`` (canonical; empty on a Unix socket), whose verified leaf certificate is
-        ``server`` (DER). peer: what is known of it; by default what is in the certificate.
+    def client_protocol(self, credentials: CredentialSet, *, host: str, server: bytes) -> ClientProtocol:
+        """A client's protocol, on a stream; arguments and errors as of :meth:`client_offer`."""
+        return ClientProtocol(**self.client_offer(credentials, host=host, server=server))
+
+    def client_offer(self, credentials: CredentialSet, *, host: str, server: bytes) -> Offer:
+        """What a client says to ``host`` (canonical), whose verified leaf certificate is ``server`` (DER).
 
         Raises PeerNotAllowed, ConfigurationError.
         """
-        identity = peer or PeerIdentity.from_der(server)
-        if self.peers is not None and not self.peers.allows(identity):
+        self._check_peer(PeerIdentity.from_der(server), host)
+        binding = Binding.of(server=server, client=credentials.leaf)
+        return self._offer(credentials.identity, "" if self.replaces_host_name else host, binding)
+
+    def local_client_protocol(self, own: PeerIdentity, peer: PeerIdentity) -> ClientProtocol:
+        """The same on a Unix socket, between two processes. Raises PeerNotAllowed, ConfigurationError."""
+        self._check_peer(peer, "the socket")
+        return ClientProtocol(**self._offer(own, "", Binding()))
+
+    def _check_peer(self, peer: PeerIdentity, where: str) -> None:
+        if self.peers is not None and not self.peers.allows(peer):
             raise PeerNotAllowed(
-                f"the server at {host or 'the socket'} showed {identity}, which is not on this client's list of peers; "
+                f"the server at {where} showed {peer}, which is not on this client's list of peers; "
                 "add one of its names to peers if it is the right one"
             )
-        verified = "" if self._replaces_host_name else host
-        name = f"{verified}/{self.service}" if self.service else verified
+
+    def _offer(self, own: PeerIdentity | None, host: str, binding: Binding) -> Offer:
+        name = f"{host}/{self.service}" if self.service else host
         if len(name) > _MAX_SERVER_NAME:
             raise ConfigurationError(f"host and service have {len(name)} characters; the most is {_MAX_SERVER_NAME}")
-        return ClientProtocol(
-            key=self.signing_key(credentials.identity),
-            binding=Binding.of(server=server, client=credentials.leaf),
+        return Offer(
+            key=self.signing_key(own),
+            binding=binding,
             codec=self.codec.name,
             server_name=name,
             max_frame=self.limits.max_frame,
@@ -274,27 +290,40 @@ class Security:
 
     def server_protocol(
         self,
-        credentials: CredentialSet,
+        credentials: CredentialSet | None,
         *,
         client: PeerIdentity | None,
         leaf: bytes | None,
         busy: Callable[[], int | None],
     ) -> ServerProtocol:
-        """A server's protocol on a connection from ``client``, whose verified leaf certificate is ``leaf`` (DER)."""
+        """A server's protocol, on a stream; arguments as of :meth:`server_terms`."""
+        return ServerProtocol(self.server_terms(credentials, client=client, leaf=leaf, busy=busy))
+
+    def server_terms(
+        self,
+        credentials: CredentialSet | None,
+        *,
+        client: PeerIdentity | None,
+        leaf: bytes | None,
+        busy: Callable[[], int | None],
+    ) -> Terms:
+        """What a server asks of a connection from ``client``, whose verified leaf certificate is ``leaf`` (DER).
+
+        credentials: what the server has shown; None on a Unix socket. busy: the code to REJECT an authorised client
+        with, or None.
+        """
 
         def lookup(key_id: str) -> Key | None:
             return self.present_keys().verifying_key(key_id, datetime.now(UTC), client)
 
-        return ServerProtocol(
-            Terms(
-                lookup=lookup,
-                accepts_name=partial(self._accepts_name, credentials.identity),
-                binding=Binding.of(server=credentials.leaf, client=leaf),
-                codec=self.codec.name,
-                max_frame=self.limits.max_frame,
-                allowed=self.peers is not None and self.peers.allows(client),
-                busy=busy,
-            )
+        return Terms(
+            lookup=lookup,
+            accepts_name=self._is_service if credentials is None else partial(self._accepts, credentials.identity),
+            binding=Binding() if credentials is None else Binding.of(server=credentials.leaf, client=leaf),
+            codec=self.codec.name,
+            max_frame=self.limits.max_frame,
+            allowed=self.peers is not None and self.peers.allows(client),
+            busy=busy,
         )
 
     def accepts_host(self, host: str) -> bool:
@@ -303,7 +332,10 @@ class Security:
         own = self.credentials.identity
         return name in self.names or (own is not None and own.is_named(name))
 
-    def _accepts_name(self, own: PeerIdentity | None, name: str) -> bool:
+    def _is_service(self, name: str) -> bool:
+        return name == f"/{self.service}"
+
+    def _accepts(self, own: PeerIdentity | None, name: str) -> bool:
         host, slash, service = name.partition("/")
         if service != self.service or bool(slash) is not bool(self.service):
             return False

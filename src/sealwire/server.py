@@ -65,7 +65,7 @@ class TCPServer(socketserver.TCPServer):
     ) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
-        security.check_server()
+        self._check(security)
         self.recycling: Recycling | None = None
         self.turns_away = True
         """Whether clients that come while it drains are told so; if not, they are left to others that listen, and those
@@ -92,6 +92,9 @@ class TCPServer(socketserver.TCPServer):
             self._leaving.close()
             self._leave.close()
             raise
+
+    def _check(self, security: Security) -> None:
+        security.check_server()
 
     def _prepare(self, server_address: Any) -> None:
         self.address_family = family_of(server_address)

@@ -39,7 +39,8 @@ class Standing:
     """What one connection was made by.
 
     credentials: the own ones that it was made with. peer, leaf: who is at the other end (None: without a certificate).
-    is_client: which end this is. next_look: when :meth:`look` is due, a moment of ``time.monotonic()``.
+    client: who the client is, this end or the other one. next_look: when :meth:`look` is due, a moment of
+    ``time.monotonic()``.
     """
 
     def __init__(
@@ -49,12 +50,12 @@ class Standing:
         peer: PeerIdentity | None,
         leaf: bytes | None,
         *,
-        is_client: bool,
+        client: PeerIdentity | None,
     ) -> None:
         self._security = security
         self._credentials = credentials
         self._peer = peer
-        self._client = credentials.identity if is_client else peer
+        self._client = client
         self._issuer = b"" if leaf is None else x509.load_der_x509_certificate(leaf).issuer.public_bytes()
         self._judged_by = credentials
         self._interval = security.limits.reload_interval
@@ -79,8 +80,7 @@ class Standing:
 
     def stale(self) -> str | None:
         """For a client: why another connection should be made for the next request, while this one still holds."""
-        ends = [self._credentials.identity, self._peer]
-        moments = [each.not_after for each in ends if each is not None]
+        moments = [each.not_after for each in (self._client, self._peer) if each is not None]
         if self._key is not None and self._key.not_after is not None:
             moments.append(self._key.not_after)
         soon = min(moments) - MARGIN
@@ -91,10 +91,11 @@ class Standing:
     def renewed(self) -> bool:
         """For a client: whether another certificate or key would be used now than this connection was made with."""
         credentials = self._security.present()
-        if credentials.chain != self._credentials.chain:
+        local = self._client is not None and self._client.uid is not None
+        if not local and credentials.chain != self._credentials.chain:
             return True
         try:
-            key = self._security.signing_key(credentials.identity)
+            key = self._security.signing_key(self._client if local else credentials.identity)
         except ConfigurationError:
             return False
         return self._key is None or (key.id, key.secret) != (self._key.id, self._key.secret)

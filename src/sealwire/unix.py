@@ -1,7 +1,8 @@
-"""Servers on Unix sockets, for clients on the same machine: the same as on TCP, TLS and keys included.
+"""Servers on Unix sockets, for clients on the same machine: the same frames, keys and handlers, without TLS.
 
-There is no host name; what takes its place is the service's name, and the list of peers at both ends. The kernel says
-in addition which process is at the other end: ``peer.uid``, ``peer.gid``, ``peer.pid``, and ``uid:1000`` as a peer.
+What takes its place is the kernel (docs/protocol.md, section 1): the mode of the socket's file says who can connect,
+and ``peer.uid``, ``peer.gid``, ``peer.pid`` which process it is; ``uid:1000`` is an entry of the list of peers, at
+both ends. What takes the place of the host name is the service's name. The certificates of a Security are not used.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ class UnixStreamServer(TCPServer):
         mode: int = 0o600,
         listener: socket.socket | None = None,
     ) -> None:
-        if isinstance(security, Security):
-            security.check_local()
         self._file = SocketFile(server_address, mode)
         super().__init__(os.fspath(server_address), RequestHandlerClass, security, bind_and_activate, listener=listener)
+
+    def _check(self, security: Security) -> None:
+        security.check_local()
 
     def _prepare(self, server_address: Any) -> None:
         pass

@@ -47,7 +47,6 @@ pytestmark = pytest.mark.usefixtures("clean")
 
 ADDRESS = ("127.0.0.1", 0)
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
-uvloop.new_event_loop().close()  # the first one makes what all of them share
 
 
 def served(deployment: Deployment, handler: Any, *, workers: int = 8, loop: Any = LOOPS[0], **options: Any) -> Any:
@@ -306,6 +305,33 @@ def test_a_client_that_takes_nothing(deployment: Deployment, caplog: pytest.LogC
             client.receive(numbers[-1])
         # The kernel and the transport hold some of what is not taken, never all of it.
         assert len(asked) <= 16
+
+
+FLOODS = {
+    "pings": lambda client: client.send(p.PING, b"x" * 125),
+    "expired": lambda client: client.send_message(encode("x"), wait=0.01),
+    "malformed": lambda client: client.send_message(b"x", wait=5),
+    "good ones": lambda client: client.send_message(encode("x" * 100), wait=5),
+}
+
+
+@pytest.mark.parametrize(
+    ("handler", "flood"), [*((async_echo, flood) for flood in FLOODS), (Handle, "expired"), (AsyncHandle, "expired")]
+)
+def test_floods_whose_answers_are_not_taken(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture, handler: Any, flood: str
+) -> None:
+    """The server reads no more when it has too much to say, and lets go of who does not listen."""
+    caplog.set_level(logging.INFO, "sealwire.server")
+    with served(deployment, handler, limits={"frame_timeout": 2}, raw=handler is not async_echo) as one:
+        # So little that the kernel soon takes no more.
+        one.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
+        codec = "pickle-5" if handler is async_echo else "raw"
+        with deployment.ref_client(one.port, codec=codec) as client:
+            client.link.timeout = 0.5
+            with pytest.raises(TimeoutError):
+                [FLOODS[flood](client) for _ in range(1_000_000)]
+            eventually(lambda: "did not take what was sent" in caplog.text)
 
 
 def test_refused_and_gone(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
@@ -588,7 +614,7 @@ def test_unix(deployment: Deployment, tmp_path: Path, loop: Any) -> None:
 
     path = tmp_path / "socket"
     security = deployment.server_security(peers=[f"uid:{os.getuid()}"], service="orders")
-    mine = deployment.security("client", peers=["dns:localhost"], service="orders")
+    mine = deployment.security("client", peers=[f"uid:{os.getuid()}"], service="orders")
 
     async def main() -> None:
         async with AsyncUnixClient(path, security=mine) as client:

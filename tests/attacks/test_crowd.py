@@ -12,8 +12,8 @@ from time import monotonic
 import pytest
 
 from reference.peer import RefClient
-from sealwire import ThreadingTCPServer
-from support.service import Deployment, eventually, running
+from support.aio import KINDS, served_by
+from support.service import Deployment, eventually
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -54,12 +54,11 @@ def dripping(sockets: list[socket.socket]) -> Iterator[None]:
         thread.join()
 
 
-def test_six_hundred_idlers(deployment: Deployment) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_six_hundred_idlers(deployment: Deployment, kind: str) -> None:
     limits = {"max_handshakes": 700, "handshake_timeout": 30.0, "drain_timeout": 0.1}
-    server = ThreadingTCPServer(
-        ("127.0.0.1", 0), lambda message: message, deployment.server_security(raw=True, limits=limits)
-    )
-    with running(server) as port, ExitStack() as stack:
+    security = deployment.server_security(raw=True, limits=limits)
+    with served_by(kind, lambda message: message, security) as port, ExitStack() as stack:
         alone = median(deployment, port)
         silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(EACH)]
         drips = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(EACH)]
@@ -68,19 +67,19 @@ def test_six_hundred_idlers(deployment: Deployment) -> None:
         ]
         assert len(silent + drips + after_tls) == 3 * EACH
         with dripping(drips):
-            eventually(lambda: threading.active_count() > 3 * EACH)
+            if kind == "threads":
+                eventually(lambda: threading.active_count() > 3 * EACH)
             crowded = median(deployment, port)
     # Twenty times is far from what a server would need that waits for any of them: seconds for each.
     assert crowded < max(20 * alone, 0.5)
 
 
-def test_idlers_make_room(deployment: Deployment) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_idlers_make_room(deployment: Deployment, kind: str) -> None:
     """More of them than there are places: after a second the oldest goes."""
     limits = {"max_handshakes": 10, "handshake_timeout": 30.0, "drain_timeout": 0.1}
-    server = ThreadingTCPServer(
-        ("127.0.0.1", 0), lambda message: message, deployment.server_security(raw=True, limits=limits)
-    )
-    with running(server) as port, ExitStack() as stack:
+    security = deployment.server_security(raw=True, limits=limits)
+    with served_by(kind, lambda message: message, security) as port, ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(25)]
         # Those that fill the places must be 1 s old first, then the next in the queue, and so on.
         with deployment.client(port, raw=True, timeout=10) as client:

@@ -5,20 +5,67 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any, Self
 
 import pytest
 
+from conformance.combinations import LOOP
 from reference import protocol as p
 from reference.peer import Connection, Frame, answer, close, do, drop, nothing, pong, raw, send, welcome
-from sealwire import ConnectionClosed, HandshakeFailed, RemoteProtocolError, SealwireError
+from sealwire import (
+    AsyncTCPClient,
+    ConnectionClosed,
+    HandshakeFailed,
+    Limits,
+    RemoteProtocolError,
+    SealwireError,
+    Security,
+)
 from sealwire.errors import BadSequence, BadTag, BadVersion, FrameTooLarge, TransportError
-from support.service import Deployment
+from support.service import QUICK, Deployment
 
 pytestmark = pytest.mark.usefixtures("clean")
 
+LOOP.start()
 REPLY = b"forged?"
 STEP = 5
 """Of the bits every fifth, and with each test's own offset: all of them are in tests/wire, without sockets."""
+
+
+class OnAsyncio:
+    """An asyncio client with a synchronous one's methods."""
+
+    def __init__(self, port: int, security: Security) -> None:
+        async def made() -> AsyncTCPClient:
+            return AsyncTCPClient("localhost", port, 5, 5, security=security)
+
+        self._client = LOOP.run(made())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        LOOP.run(self._client.close())
+
+    def send_request(self, data: Any, **options: Any) -> Any:
+        return LOOP.run(self._client.send_request(data, **options))
+
+    def ping(self) -> None:
+        pytest.skip("it has no ping")
+
+
+@pytest.fixture(params=["synchronous", "asyncio"])
+def deployment(deployment: Deployment, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """Each test with a client of both kinds."""
+    if request.param == "asyncio":
+        monkeypatch.setattr(
+            deployment,
+            "client",
+            lambda port, **options: OnAsyncio(
+                port, deployment.security("client", limits=Limits(**(QUICK | options.pop("limits", {}))), **options)
+            ),
+        )
+    return deployment
 
 
 def altered(size: int, change: Callable[[bytes], bytes]) -> Callable[[Connection, Frame], None]:

@@ -10,8 +10,8 @@ import pytest
 
 from reference import protocol as p
 from reference.peer import End, Ended, Frame, RefClient, Rejected
-from sealwire import ThreadingTCPServer
-from support.service import Deployment, running
+from support.aio import KINDS, served_by
+from support.service import Deployment, eventually
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -37,8 +37,10 @@ class Target:
         assert self.delivered[before:] == [b"honest"]
 
 
-@pytest.fixture
-def target(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> Iterator[Target]:
+@pytest.fixture(params=KINDS)
+def target(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> Iterator[Target]:
     delivered: list[bytes] = []
 
     def respond(message: bytes) -> bytes:
@@ -46,8 +48,7 @@ def target(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> Iterator
         return message
 
     caplog.set_level(logging.DEBUG, "sealwire")
-    server = ThreadingTCPServer(("127.0.0.1", 0), respond, deployment.server_security(raw=True))
-    with running(server) as port:
+    with served_by(request.param, respond, deployment.server_security(raw=True)) as port:
         target = Target(deployment, port, delivered)
         yield target
         target.serves()
@@ -150,7 +151,7 @@ def test_replayed(target: Target) -> None:
         client.next_sequence = 3
         end = finish(client)
     assert (end.code, end.last) == (4, 1)
-    assert target.delivered == [PAYLOAD]
+    eventually(lambda: target.delivered == [PAYLOAD])
 
 
 @pytest.mark.parametrize("sequences", [(2, 1), (2,), (0,), (2**64 - 1,)], ids=repr)
@@ -262,6 +263,20 @@ def test_length_after_the_handshake(target: Target, length: int) -> None:
     assert (end.code, end.last) == (4, 0)
 
 
+@pytest.mark.parametrize("target", ["asyncio", "uvloop"], indirect=True)
+def test_what_is_in_hand_at_a_bad_frame(target: Target) -> None:
+    """Its reply is dropped, if it was not sent before; CLOSE says that it was handed over."""
+    with target.connect() as client:
+        client.send_message(b"good")
+        client.send_raw(flipped(message(client, 2), 300))
+        client.next_sequence = 3
+        end = finish(client)
+    assert end.frames[-1].kind == p.CLOSE
+    assert (end.code, end.last) == (4, 1)
+    eventually(lambda: target.delivered == [b"good"])
+
+
+@pytest.mark.parametrize("target", ["threads"], indirect=True)
 def test_good_requests_before_a_bad_frame_are_answered(target: Target) -> None:
     with target.connect() as client:
         client.send_message(b"good")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from reference.peer import Ended, RefClient
-from sealwire import ThreadingTCPServer
-from support.service import Deployment, eventually, running
+from support.aio import KINDS, served_by
+from support.service import Deployment, eventually
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -44,8 +44,10 @@ class Watched:
         return records[0].getMessage()
 
 
-@pytest.fixture
-def watched(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> Iterator[Watched]:
+@pytest.fixture(params=KINDS)
+def watched(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> Iterator[Watched]:
     seen: list[bytes] = []
 
     def respond(message: bytes) -> bytes:
@@ -54,7 +56,7 @@ def watched(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> Iterato
 
     caplog.set_level(logging.INFO, "sealwire")
     security = deployment.server_security(raw=True, limits={"handshake_timeout": 0.5})
-    with running(ThreadingTCPServer(("127.0.0.1", 0), respond, security)) as port:
+    with served_by(request.param, respond, security) as port:
         yield Watched(deployment, port, caplog, seen)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,8 +19,10 @@ import pytest
 
 from sealwire import Security, SynchronousTCPClient, SynchronousUnixClient
 from sealwire.cli import systemd
+from sealwire.cli.serve import serve
 from sealwire.errors import ConfigurationError
 from support.commands import Served
+from support.documents import ROOT, blocks
 from support.service import children, eventually
 
 ACTIVATE = shutil.which("systemd-socket-activate")
@@ -75,9 +78,10 @@ def test_tcp_socket_of_systemd(directory: Path, how: str) -> None:
 @pytest.mark.skipif(ACTIVATE is None, reason="systemd-socket-activate is not installed")
 @pytest.mark.parametrize("how", HOW)
 def test_unix_socket_of_systemd(directory: Path, how: str) -> None:
-    for role, more in (("server", ""), ("client", 'peers = ["dns:localhost"]\n')):
+    for role in ("server", "client"):
         config = directory / f"{role}.toml"
-        config.write_text(config.read_text() + 'service = "orders"\n' + more)
+        text = config.read_text().replace('peers = ["dns:client.example"]\n', "")
+        config.write_text(f'{text}service = "orders"\npeers = ["uid:{os.getuid()}"]\n')
     path = directory / "orders.sock"
     security = Security.from_toml(directory / "client.toml")
     with (
@@ -199,3 +203,28 @@ def test_what_is_no_listening_socket(directory: Path, kind: str) -> None:
     assert done.stderr.startswith("Error: ")
     assert ("is no socket" if kind == "file" else "does not listen") in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+UNITS = ROOT / "docs/how-to/run-under-systemd.md"
+
+
+def test_units_of_the_guide(tmp_path: Path) -> None:
+    units = {options["unit"]: text for language, options, text in blocks(UNITS) if language == "ini"}
+    assert list(units) == ["orders.socket", "orders.service"]
+    start = re.search("^ExecStart=(.*)$", units["orders.service"], re.MULTILINE)
+    assert start is not None
+    program, command, *arguments = start[1].split()
+    assert (Path(program).name, command) == ("sealwire", "serve")
+    # click knows every option, and takes its value.
+    with serve.make_context("serve", arguments) as context:
+        assert (context.params["workers"], context.params["name"]) == (4, "orders:respond")
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    for name, text in units.items():
+        (tmp_path / name).write_text(text.replace(program, sys.executable))
+    done = subprocess.run(
+        [analyze, "verify", *(tmp_path / name for name in units)],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import uvloop
+
+from sealwire import Security, ThreadingTCPServer
 from sealwire.aio.server import AsyncTCPServer
+from support.service import running
+
+uvloop.new_event_loop().close()  # the first one makes what all of them share
 
 
 class Serving:
@@ -85,3 +91,21 @@ def serving(
     finally:
         one.stop()
         one.join()
+
+
+@contextmanager
+def served_by(kind: str, handler: Any, security: Security) -> Iterator[int]:
+    """The same on TCP by a server of threads or of asyncio, for tests of both; gives the port."""
+    if kind == "threads":
+        with running(ThreadingTCPServer(("127.0.0.1", 0), handler, security)) as port:
+            yield port
+    else:
+        with serving(lambda: AsyncTCPServer(("127.0.0.1", 0), handler, security), LOOPS[kind]) as one:
+            yield one.port
+
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+KINDS = ["threads", *LOOPS]

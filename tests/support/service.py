@@ -147,7 +147,7 @@ def nothing_left() -> Iterator[None]:
     with suppress(AssertionError):
         # A thread that has said its last word still has a moment to live.
         eventually(lambda: not any(left()), timeout=2)
-    assert left() == (set(), set(), set())
+    assert left() == (set(), set(), set()), left()
 
 
 class ChildServer:

@@ -7,8 +7,8 @@ from typing import Any
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Event
 from sealwire.wire.keys import Binding, Key
-from sealwire.wire.protocol import Protocol
 from sealwire.wire.server import ServerProtocol, Terms
+from sealwire.wire.stream import StreamProtocol
 
 KEY = Key("k1", b"s" * 32)
 BINDING = Binding.of(server=b"server leaf", client=b"client leaf")
@@ -39,11 +39,11 @@ def server(**changes: Any) -> ServerProtocol:
     return ServerProtocol(Terms(**(arguments | changes)))
 
 
-def sent(protocol: Protocol) -> bytes:
+def sent(protocol: StreamProtocol) -> bytes:
     return b"".join(protocol.data_to_send())
 
 
-def feed(protocol: Protocol, data: bytes, *, step: int = 1 << 30, into: list[Event] | None = None) -> list[Event]:
+def feed(protocol: StreamProtocol, data: bytes, *, step: int = 1 << 30, into: list[Event] | None = None) -> list[Event]:
     """Put bytes in, in pieces of at most ``step``; returns the events. Raises what next_event raises.
 
     ``into``: the list to add the events to, where those before an error are wanted.
@@ -63,7 +63,7 @@ def feed(protocol: Protocol, data: bytes, *, step: int = 1 << 30, into: list[Eve
         view = view[count:]
 
 
-def feed_to_end(protocol: Protocol, data: bytes, *, into: list[Event] | None = None) -> None:
+def feed_to_end(protocol: StreamProtocol, data: bytes, *, into: list[Event] | None = None) -> None:
     """Put bytes in, then the end of the stream, which is never clean without CLOSE."""
     feed(protocol, data, into=into)
     protocol.eof_received()

@@ -134,10 +134,16 @@ class _AsyncClient(ABC):
 
     async def _open(self, deadline: float) -> AsyncClientChannel:
         pause = BACK_OFF
+        refused: HandshakeRejected | None = None
         while True:
             try:
                 return await _within(self._connect(deadline), deadline - monotonic())
+            except DeadlineExceeded:
+                if refused is None:
+                    raise
+                raise refused from None  # that says more
             except HandshakeRejected as rejected:
+                refused = rejected
                 left = deadline - monotonic()
                 if rejected.code not in (RejectCode.OVERLOADED, RejectCode.SHUTTING_DOWN) or left < BACK_OFF:
                     raise

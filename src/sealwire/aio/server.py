@@ -62,7 +62,10 @@ class AsyncTCPServer:
     ) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
-        security.check_server()
+        if self._is_local(listener):
+            security.check_local()
+        else:
+            security.check_server()
         if type(workers) is not int or not 1 <= workers <= 1024:
             raise ConfigurationError("workers must be a whole number of threads from 1 to 1024")
         self.security = security
@@ -83,6 +86,9 @@ class AsyncTCPServer:
         self._starved = False
         self._over: asyncio.Event | None = None
         self._draining: asyncio.Task[None] | None = None
+
+    def _is_local(self, listener: socket.socket | None) -> bool:
+        return listener is not None and listener.family == socket.AF_UNIX
 
     def _listen(self, server_address: Any) -> socket.socket:
         return listen(server_address)
@@ -230,7 +236,8 @@ class AsyncTCPServer:
 
     async def _connection(self, sock: socket.socket, client_address: Any, place: Place) -> None:
         try:
-            channel = AsyncServerChannel(self.security, lease=place, busy=self._busy)
+            local = self.socket.family == socket.AF_UNIX
+            channel = AsyncServerChannel(self.security, local=local, lease=place, busy=self._busy)
             await asyncio.get_running_loop().connect_accepted_socket(lambda: channel, sock)
         except BaseException:
             sock.close()
@@ -309,10 +316,11 @@ class AsyncUnixServer(AsyncTCPServer):
         listener: socket.socket | None = None,
         mode: int = 0o600,
     ) -> None:
-        if isinstance(security, Security):
-            security.check_local()
         self._file = SocketFile(server_address, mode)
         super().__init__(server_address, RequestHandlerClass, security, workers=workers, listener=listener)
+
+    def _is_local(self, listener: socket.socket | None) -> bool:  # noqa: ARG002 - always
+        return True
 
     def _listen(self, server_address: Any) -> socket.socket:  # noqa: ARG002 - as the file has it
         sock = socket.socket(socket.AF_UNIX)

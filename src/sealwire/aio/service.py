@@ -79,33 +79,13 @@ class Service:
 
     async def _answer_all(self, channel: AsyncServerChannel, client_address: Any) -> None:
         free: list[RequestHandler] = []
-        turns = asyncio.Semaphore(self._limits.max_in_flight)
         failure: SealwireError | None = None
-
-        def finished(_: asyncio.Task[None]) -> None:
-            self._slots.release()
-            turns.release()
-
         try:
             async with asyncio.TaskGroup() as group:
-                while True:
-                    await turns.acquire()
-                    try:
-                        request = await channel.next_request()
-                    except SealwireError as error:
-                        failure = error
-                        break
-                    if request is None:
-                        break
-                    deadline = channel.deadline
-                    await self._slots.acquire()
-                    if channel.take(request, deadline):
-                        answer = self._answer(channel, client_address, request, deadline, free)
-                        group.create_task(answer).add_done_callback(finished)
-                    else:
-                        self._slots.release()
-                        turns.release()
-                    del request
+                try:
+                    await self._take_all(channel, client_address, group, free)
+                except SealwireError as error:
+                    failure = error
                 if channel.ended:
                     # Nobody waits for what is still in hand; handlers finish all the same.
                     await channel.end()
@@ -115,6 +95,31 @@ class Service:
         if failure is not None:
             raise failure
 
+    async def _take_all(
+        self, channel: AsyncServerChannel, client_address: Any, group: asyncio.TaskGroup, free: list[RequestHandler]
+    ) -> None:
+        turns = asyncio.Semaphore(self._limits.max_in_flight)
+
+        def finished(_: asyncio.Task[None]) -> None:
+            self._slots.release()
+            turns.release()
+
+        while True:
+            await turns.acquire()
+            request = await channel.next_request()
+            if request is None:
+                return
+            deadline = channel.deadline
+            await self._slots.acquire()
+            if channel.take(request, deadline):
+                answer = self._answer(channel, client_address, request, deadline, free)
+                group.create_task(answer).add_done_callback(finished)
+            else:
+                self._slots.release()
+                turns.release()
+                await channel.drained()
+            del request
+
     async def _answer(
         self,
         channel: AsyncServerChannel,
@@ -123,38 +128,49 @@ class Service:
         deadline: float | None,
         free: list[RequestHandler],
     ) -> None:
+        """Answer a request; returns when the answer is on its way."""
         in_hand.set(True)
-        handler: RequestHandler | None = None
         try:
             try:
                 message = await self._decode(request.payload)
             except DecodeError as error:
                 logger.warning("%s: refused a message: %s", address_text(client_address), error)
                 channel.send_fault(request.sequence, fault_code(error))
-                return
-            try:
-                if free:
-                    handler = free.pop()
-                else:
-                    handler = await self._run(partial(self._made, Caller(channel), client_address))
-                handler.request.deadline = deadline
-                payload = await self._respond(handler, message)
-            except (asyncio.CancelledError, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                report_failure(channel, request.sequence, client_address, error)
-                return
-            try:
-                channel.send_reply(request.sequence, payload)
-            except PayloadTooLarge as error:
-                logger.warning("%s: a reply was not sent: %s", address_text(client_address), error)
-            del payload
+            else:
+                await self._handle(channel, client_address, request.sequence, message, deadline, free)
             await channel.drained()
         except (SealwireError, TimeoutError) as error:
             logger.debug("%s: a reply was dropped: %s", address_text(client_address), error)
+
+    async def _handle(
+        self,
+        channel: AsyncServerChannel,
+        client_address: Any,
+        sequence: int,
+        message: Any,
+        deadline: float | None,
+        free: list[RequestHandler],
+    ) -> None:
+        handler: RequestHandler | None = None
+        try:
+            if free:
+                handler = free.pop()
+            else:
+                handler = await self._run(partial(self._made, Caller(channel), client_address))
+            handler.request.deadline = deadline
+            payload = await self._respond(handler, message)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            report_failure(channel, sequence, client_address, error)
+            return
         finally:
             if handler is not None:
                 free.append(handler)
+        try:
+            channel.send_reply(sequence, payload)
+        except PayloadTooLarge as error:
+            logger.warning("%s: a reply was not sent: %s", address_text(client_address), error)
 
     async def _decode(self, payload: VerifiedPayload) -> Any:
         decode = partial(self._security.decode, payload)

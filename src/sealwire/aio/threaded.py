@@ -7,16 +7,15 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from sealwire.aio.channel.server import AsyncServerChannel
-from sealwire.channel.pump import Sealed
-from sealwire.errors import InvalidState
+from sealwire.channel.requests import Requests
 from sealwire.wire.events import Request
 from sealwire.wire.frames import Payload
 
 _T = TypeVar("_T")
 
 
-class ThreadedChannel(Sealed):
-    """What such a handler is given as ``self.request``; as a ServerChannel. first: the request that has come already,
+class ThreadedChannel(Requests):
+    """What such a handler is given as ``self.request``; first: the request that has come already,
     and ``deadline`` its own."""
 
     def __init__(self, channel: AsyncServerChannel, first: Request, deadline: float | None) -> None:
@@ -50,18 +49,6 @@ class ThreadedChannel(Sealed):
         """Answer a request with FAULT. Raises like ServerChannel.send_fault."""
         self._call(self._send_fault(request, code, text))
 
-    def recv_msg(self) -> bytes | None:
-        """The next request's payload; None at the clean end. sealwire.recv_msg(channel) is the usual way to call it."""
-        request = self.next_request()
-        return None if request is None else bytes(request.payload)
-
-    def send_msg(self, payload: Payload) -> None:
-        """Answer the oldest unanswered request. Raises InvalidState where there is none."""
-        request = self.oldest_unanswered
-        if request is None:
-            raise InvalidState("there is no unanswered request; a server sends nothing unasked")
-        self.send_reply(request, payload)
-
     def _call(self, step: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(step, self._loop).result()
 
@@ -75,6 +62,7 @@ class ThreadedChannel(Sealed):
             if request is None or self._channel.take(request, deadline):
                 return request, deadline
             request = None
+            await self._channel.drained()
 
     async def _send_reply(self, request: int, payload: Payload) -> None:
         self._channel.send_reply(request, payload)

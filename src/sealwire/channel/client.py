@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
 
-from sealwire.channel.pump import Channel, left, reason, with_process
+from sealwire.channel.plain import PlainSocket, process_at, this_process
+from sealwire.channel.pump import Carrier, Channel, left, reason
 from sealwire.errors import (
     ConnectionClosed,
     DeadlineExceeded,
@@ -55,7 +56,7 @@ class ClientChannel(Channel):
 
     def __init__(
         self,
-        sock: ssl.SSLSocket,
+        sock: Carrier,
         protocol: ClientProtocol,
         limits: Limits,
         peer: PeerIdentity,
@@ -238,7 +239,7 @@ def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> Cli
     """The same to a server that listens on a Unix socket."""
     deadline = monotonic() + timeout
     credentials = security.present()
-    sock = _wrapped(socket.socket(socket.AF_UNIX), security.client_context(credentials, local=True), None)
+    sock = PlainSocket(socket.AF_UNIX)
     try:
         try:
             sock.settimeout(left(deadline))
@@ -250,7 +251,9 @@ def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> Cli
                 f"cannot connect to {path}: {reason(error)}; see whether the server runs and listens there, and "
                 "whether the socket's mode lets this user in"
             ) from None
-        return _handshake(sock, "", path, security, credentials, deadline)
+        peer, protocol, standing = local(sock, security, credentials)
+        channel = ClientChannel(sock, protocol, security.limits, peer, standing=standing)
+        return _agreed(channel, standing, path, credentials, deadline)
     except BaseException:
         sock.close()
         raise
@@ -302,8 +305,15 @@ def _handshake(
         raise DeadlineExceeded(f"{where} did not complete TLS in time") from None
     except OSError as error:
         raise tls_failure(error, where, credentials) from None
-    peer, protocol, standing = secured(sock, sock, name, where, security, credentials)
+    peer, protocol, standing = secured(sock, name, where, security, credentials)
     channel = ClientChannel(sock, protocol, security.limits, peer, standing=standing)
+    return _agreed(channel, standing, where, credentials, deadline)
+
+
+def _agreed(
+    channel: ClientChannel, standing: Standing, where: str, credentials: CredentialSet, deadline: float
+) -> ClientChannel:
+    """HELLO and WELCOME."""
     with suppress(ConnectionClosed):  # what explains it may be there to read
         channel.flush(deadline)
     try:
@@ -318,7 +328,7 @@ def _handshake(
 def tls_failure(error: OSError, where: str, credentials: CredentialSet) -> HandshakeFailed:
     """Why TLS with a server came to nothing."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        problem = verification_problem(error, credentials)
+        problem = verification_problem(error.verify_code, error.verify_message, credentials)
         return HandshakeFailed(
             f"the certificate of {where} is not acceptable: {problem}; it must come from a CA in this "
             "client's ca file, be valid now, and have the host name among its subject alternative names"
@@ -328,7 +338,6 @@ def tls_failure(error: OSError, where: str, credentials: CredentialSet) -> Hands
 
 def secured(
     tls: ssl.SSLSocket | ssl.SSLObject,
-    sock: socket.socket,
     name: str,
     where: str,
     security: Security,
@@ -338,9 +347,18 @@ def secured(
     leaf = tls.getpeercert(binary_form=True)
     if tls.selected_alpn_protocol() != ALPN or leaf is None:
         raise HandshakeFailed(f"{where} did not agree to the protocol {ALPN}; something else listens there")
-    peer = with_process(PeerIdentity.from_der(leaf), sock)
-    protocol = security.client_protocol(credentials, host=name, server=leaf, peer=peer)
-    return peer, protocol, Standing(security, credentials, peer, leaf, is_client=True)
+    peer = PeerIdentity.from_der(leaf)
+    protocol = security.client_protocol(credentials, host=name, server=leaf)
+    return peer, protocol, Standing(security, credentials, peer, leaf, client=credentials.identity)
+
+
+def local(
+    sock: socket.socket, security: Security, credentials: CredentialSet
+) -> tuple[PeerIdentity, ClientProtocol, Standing]:
+    """The same on a Unix socket, where there is no TLS. Raises TransportError, PeerNotAllowed, ConfigurationError."""
+    peer, own = process_at(sock), this_process()
+    protocol = security.local_client_protocol(own, peer)
+    return peer, protocol, Standing(security, credentials, peer, None, client=own)
 
 
 def no_welcome(error: Exception, where: str, failure: OSError | None, *, anonymous: bool) -> SealwireError:

@@ -7,28 +7,32 @@ time-out of the socket's own would bound one call and not a frame, however slowl
 
 from __future__ import annotations
 
-import dataclasses
 import select
 import socket
 import ssl
-import struct
 from collections import deque
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
+from sealwire.channel.plain import PlainSocket
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, SealwireError
 from sealwire.limits import Limits
 from sealwire.tls.identity import PeerIdentity
 from sealwire.wire.events import Event
 from sealwire.wire.frames import CloseCode
-from sealwire.wire.protocol import Protocol, State
+from sealwire.wire.protocol import State
+from sealwire.wire.stream import StreamProtocol
 
 LINGER = 2.0
 """Seconds for which a side that has said its last still reads and discards (docs/protocol.md, section 5)."""
 
 _DISCARD = 65_536
+
+
+Carrier = ssl.SSLSocket | PlainSocket
+"""What frames go over: TLS, or a Unix socket as it is."""
 
 
 class Sealed:
@@ -41,7 +45,7 @@ class Channel(Sealed):
     A context manager: it is closed at the end.
     """
 
-    def __init__(self, sock: ssl.SSLSocket, protocol: Protocol, limits: Limits, peer: PeerIdentity | None) -> None:
+    def __init__(self, sock: Carrier, protocol: StreamProtocol, limits: Limits, peer: PeerIdentity | None) -> None:
         self._sock = sock
         self._protocol = protocol
         self._limits = limits
@@ -211,7 +215,7 @@ class Channel(Sealed):
         self._sock.close()
 
 
-def discard_until_end(sock: ssl.SSLSocket, deadline: float) -> None:
+def discard_until_end(sock: Carrier, deadline: float) -> None:
     """Say that we are done, then read and discard until the peer's end or the deadline. The TLS layer is gone then."""
     try:
         sock.settimeout(0)
@@ -227,15 +231,6 @@ def discard_until_end(sock: ssl.SSLSocket, deadline: float) -> None:
                 return
     except OSError:
         pass
-
-
-def with_process(identity: PeerIdentity, sock: socket.socket) -> PeerIdentity:
-    """With the process at the other end of a Unix socket, as the kernel knows it (SO_PEERCRED, unix(7))."""
-    if sock.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
-        return identity
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, uid, gid = struct.unpack("3i", credentials)
-    return dataclasses.replace(identity, pid=pid, uid=uid, gid=gid)
 
 
 def left(deadline: float) -> float:

@@ -10,7 +10,9 @@ from contextlib import suppress
 from time import monotonic
 from typing import Protocol as TypingProtocol
 
-from sealwire.channel.pump import LINGER, Channel, discard_until_end, left, reason, with_process
+from sealwire.channel.plain import PlainSocket, process_at
+from sealwire.channel.pump import LINGER, Carrier, Channel, discard_until_end, left, reason
+from sealwire.channel.requests import Requests
 from sealwire.errors import (
     ConnectionClosed,
     DeadlineExceeded,
@@ -18,6 +20,7 @@ from sealwire.errors import (
     InvalidState,
     PayloadTooLarge,
     SealwireError,
+    TransportError,
 )
 from sealwire.limits import Limits
 from sealwire.security import Security
@@ -63,18 +66,14 @@ class Lease(TypingProtocol):
         """One more request goes to a handler."""
 
 
-class ServerChannel(Channel):
-    """The server's end of a sealed connection, as :func:`accept` makes it.
-
-    ``key_id``: the key that the client proved to hold. ``deadline``: the moment of ``time.monotonic()`` until which the
-    client of the last request waits; None where it did not say.
-    """
+class ServerChannel(Channel, Requests):
+    """The server's end of a sealed connection, as :func:`accept` makes it."""
 
     _protocol: ServerProtocol
 
     def __init__(
         self,
-        sock: ssl.SSLSocket,
+        sock: Carrier,
         protocol: ServerProtocol,
         limits: Limits,
         peer: PeerIdentity | None,
@@ -97,7 +96,7 @@ class ServerChannel(Channel):
         self.key_id = ""
         self.lapse: Lapse | None = None
         """Why the connection was ended, where what it was made by does not hold any more."""
-        self.deadline: float | None = None
+        self.deadline = None
 
     def receive(self, deadline: float, *, ready: bool = False) -> None:
         super().receive(deadline, ready=ready)
@@ -163,18 +162,6 @@ class ServerChannel(Channel):
     def oldest_unanswered(self) -> int | None:
         """The request that has waited longest for its answer."""
         return self._protocol.oldest_unanswered
-
-    def recv_msg(self) -> bytes | None:
-        """The next request's payload; None at the clean end. sealwire.recv_msg(channel) is the usual way to call it."""
-        request = self.next_request()
-        return None if request is None else bytes(request.payload)
-
-    def send_msg(self, payload: Payload) -> None:
-        """Answer the oldest unanswered request. Raises InvalidState where there is none."""
-        request = self.oldest_unanswered
-        if request is None:
-            raise InvalidState("there is no unanswered request; a server sends nothing unasked")
-        self.send_reply(request, payload)
 
     def _next_event(self, idle: float) -> Event | None:
         """As next_event, but the wait for a frame ends with the idle limit or the server, that inside one with the
@@ -243,21 +230,27 @@ def accept(
     """
     deadline = monotonic() + security.limits.handshake_timeout
     try:
-        if sock.family != socket.AF_UNIX:
+        credentials = security.present()
+        tls: Carrier
+        if sock.family == socket.AF_UNIX:
+            tls = PlainSocket(fileno=sock.detach())
+        else:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        credentials = security.present()
-        tls = security.server_context(credentials).wrap_socket(
-            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
-        )
+            tls = security.server_context(credentials).wrap_socket(
+                sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
     except OSError as error:
         lease.hold(None)
         sock.close()
         raise HandshakeFailed(f"the connection ended before TLS: {reason(error)}") from None
     lease.hold(tls)
     try:
-        _tls_handshake(tls, deadline, credentials)
-        protocol, standing = secured(tls, tls, security, credentials, lease=lease, busy=busy)
+        if isinstance(tls, PlainSocket):
+            protocol, standing = local(tls, security, credentials, lease=lease, busy=busy)
+        else:
+            _tls_handshake(tls, deadline, credentials)
+            protocol, standing = secured(tls, security, credentials, lease=lease, busy=busy)
         channel = ServerChannel(
             tls, protocol, security.limits, lease.peer, lease=lease, leaving=leaving, standing=standing
         )
@@ -292,7 +285,7 @@ def _tls_handshake(tls: ssl.SSLSocket, deadline: float, credentials: CredentialS
 def tls_failure(error: OSError, credentials: CredentialSet) -> HandshakeFailed:
     """Why TLS with a client came to nothing."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        problem = verification_problem(error, credentials)
+        problem = verification_problem(error.verify_code, error.verify_message, credentials)
         return HandshakeFailed(f"the client's certificate is not acceptable: {problem}")
     if isinstance(error, ssl.SSLError):
         return HandshakeFailed(f"TLS failed: {reason(error)}")
@@ -301,7 +294,6 @@ def tls_failure(error: OSError, credentials: CredentialSet) -> HandshakeFailed:
 
 def secured(
     tls: ssl.SSLSocket | ssl.SSLObject,
-    sock: socket.socket,
     security: Security,
     credentials: CredentialSet,
     *,
@@ -312,9 +304,28 @@ def secured(
     if tls.selected_alpn_protocol() != ALPN:
         raise HandshakeFailed(f"the client did not offer the protocol {ALPN}")
     leaf = tls.getpeercert(binary_form=True)
-    lease.peer = client = None if leaf is None else with_process(PeerIdentity.from_der(leaf), sock)
+    lease.peer = client = None if leaf is None else PeerIdentity.from_der(leaf)
     protocol = security.server_protocol(credentials, client=client, leaf=leaf, busy=busy)
-    return protocol, Standing(security, credentials, client, leaf, is_client=False)
+    return protocol, Standing(security, credentials, client, leaf, client=client)
+
+
+def local(
+    sock: socket.socket,
+    security: Security,
+    credentials: CredentialSet,
+    *,
+    lease: Lease,
+    busy: Callable[[], int | None],
+) -> tuple[ServerProtocol, Standing]:
+    """The same on a Unix socket, where there is no TLS. Raises HandshakeFailed, TransportError."""
+    try:
+        lease.peer = client = process_at(sock)
+    except TransportError:
+        raise
+    except OSError as error:
+        raise HandshakeFailed(f"the connection ended at its beginning: {reason(error)}") from None
+    protocol = security.server_protocol(None, client=client, leaf=None, busy=busy)
+    return protocol, Standing(security, credentials, client, None, client=client)
 
 
 def established(event: Event | None, protocol: ServerProtocol, standing: Standing) -> str:

@@ -75,10 +75,13 @@ def load_chain(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
         context.load_cert_chain(chain_path, key_path)
 
 
-def verification_problem(error: ssl.SSLCertVerificationError, credentials: CredentialSet) -> str:
-    """What is wrong with the peer's certificate, in words; where it is rather our revocation list, that."""
+def verification_problem(code: int, words: str, credentials: CredentialSet) -> str:
+    """What is wrong with the peer's certificate, in words; where it is rather our revocation list, that.
+
+    code, words: OpenSSL's own.
+    """
     crl = credentials.paths.get("crl", "")
-    return _OF_LISTS.get(error.verify_code, "{problem}").format(problem=error.verify_message, crl=crl)
+    return _OF_LISTS.get(code, "{problem}").format(problem=words, crl=crl)
 
 
 # OpenSSL, X509_STORE_CTX_get_error(3).

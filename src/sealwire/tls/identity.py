@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -15,19 +15,22 @@ from sealwire.errors import ConfigurationError, PeerNotAllowed
 from sealwire.wire.frames import escaped
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_ALWAYS = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _DNS_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PeerIdentity:
-    """The names and facts of a leaf certificate that was verified against the trust anchors.
+    """The names and facts of a leaf certificate that was verified against the trust anchors; or on a Unix socket, where
+    there is none, the process at the other end.
 
     dns, uri, ip, email: subject alternative names (RFC 5280, section 4.2.1.6), as the CA signed them, which can be odd:
     empty, with control characters, not ASCII. DNS names are in lower case, IP addresses text. subject: the
     distinguished name (RFC 4514). serial: the serial number. fingerprint, key_fingerprint: SHA-256 in hexadecimal of
     the certificate (DER) and of its public key (SubjectPublicKeyInfo). not_before, not_after: aware.
 
-    uid, gid, pid: on a Unix socket, of the process that has connected or listens, as the kernel says; else None.
+    uid, gid, pid: on a Unix socket, of the process that has connected or listens, as the kernel says; else None. All
+    that is a certificate's is empty then, and valid for ever.
     """
 
     dns: tuple[str, ...] = ()
@@ -35,11 +38,11 @@ class PeerIdentity:
     ip: tuple[str, ...] = ()
     email: tuple[str, ...] = ()
     subject: str = ""
-    serial: int
-    fingerprint: str
-    key_fingerprint: str
-    not_before: datetime
-    not_after: datetime
+    serial: int = 0
+    fingerprint: str = ""
+    key_fingerprint: str = ""
+    not_before: datetime = _ALWAYS[0]
+    not_after: datetime = _ALWAYS[1]
     uid: int | None = None
     gid: int | None = None
     pid: int | None = None
@@ -72,12 +75,18 @@ class PeerIdentity:
         except Exception:
             raise PeerNotAllowed("the peer's certificate has names or extensions that cannot be read") from None
 
+    @classmethod
+    def of_process(cls, uid: int, gid: int, pid: int) -> PeerIdentity:
+        """Of a process on this machine."""
+        return cls(uid=uid, gid=gid, pid=pid)
+
     def __str__(self) -> str:
-        """One line for a log: the first names, escaped, and the fingerprint's beginning."""
+        """One line for a log: the first names, escaped, and the fingerprint's beginning; or the process."""
+        if self.uid is not None:
+            return f"uid:{self.uid} gid:{self.gid} (process {self.pid})"
         kinds = (("dns", self.dns), ("uri", self.uri), ("ip", self.ip), ("email", self.email))
         names = [f"{kind}:{escaped(value)[:80]}" for kind, values in kinds for value in values][:3]
-        process = "" if self.uid is None else f", uid {self.uid}"
-        return f"{', '.join(names) or 'a certificate without names'} (sha256:{self.fingerprint[:16]}…{process})"
+        return f"{', '.join(names) or 'a certificate without names'} (sha256:{self.fingerprint[:16]}…)"
 
     def is_named(self, host: str) -> bool:
         """Whether ``host`` (canonical) is among the DNS names or IP addresses (RFC 9525, section 6.3).

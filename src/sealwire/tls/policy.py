@@ -72,11 +72,17 @@ class PeerPolicy:
         """Whether every entry is a URI or a fingerprint: a client then verifies that instead of the host name."""
         return not self._any and not any(entry.names_host for entry in self._entries)
 
+    @property
+    def names_processes(self) -> bool:
+        """Whether some entry is for a process at the other end of a Unix socket."""
+        return any(entry.text.startswith(("uid:", "gid:")) for entry in self._entries)
+
     def allows(self, identity: PeerIdentity | None) -> bool:
         """Whether that peer (None: without a certificate) may connect."""
         if identity is None:
             return self.allows_anonymous
-        return self._any or any(entry.allows(identity) for entry in self._entries)
+        # For a process on this machine no CA vouches.
+        return (self._any and identity.uid is None) or any(entry.allows(identity) for entry in self._entries)
 
     def __repr__(self) -> str:
         if self._any:

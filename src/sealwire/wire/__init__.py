@@ -7,7 +7,9 @@ reader      bytes in, whole frames out, at bounded cost
 sealing     tags and sequence numbers in both directions
 handshake   HELLO, WELCOME and REJECT
 events      what a pump is told
-protocol    what both sides share: states, errors, the end
+protocol    what both sides and all carriers share: states, errors, the end
+stream      bytes in and out, every frame in its order
+datagram    frames that come in any order, twice or not at all
 client      requests out, replies in
 server      requests in, replies out
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NotRequired, TypedDict, Unpack
 
 from sealwire.errors import BadSequence, InvalidState, RemoteProtocolError
 from sealwire.wire.events import Established, Event, Faulted, Ponged, Rejected, Reply
@@ -12,6 +12,7 @@ from sealwire.wire.handshake import ClientHandshake
 from sealwire.wire.keys import Binding, Key
 from sealwire.wire.protocol import Protocol, State
 from sealwire.wire.reader import Frame
+from sealwire.wire.stream import StreamProtocol
 
 _MAX_WAIT: Final = 65_535
 _GIVEN_UP: Final = 0
@@ -22,30 +23,30 @@ _PONG: Final = Kind.PONG
 _REPLIES: Final = frozenset((_MESSAGE, _FAULT, _PONG))
 
 
-class ClientProtocol(Protocol):
-    """A client's side of one connection. HELLO is among the bytes to send from the start.
+class Offer(TypedDict):
+    """What a client begins with.
 
     key: what we sign with. binding: the two leaf certificates of this connection. codec: what payloads are.
     server_name: the host as it was verified, and the service. max_frame: bytes of a frame that we take.
     nonce: 32 bytes, for test vectors alone.
     """
 
+    key: Key
+    binding: Binding
+    codec: str
+    server_name: str
+    max_frame: int
+    nonce: NotRequired[bytes | None]
+
+
+class ClientSide(Protocol):
+    """A client's side of one connection, whatever carries it. HELLO is among what is to be sent from the start."""
+
     _is_client = True
 
-    def __init__(
-        self,
-        *,
-        key: Key,
-        binding: Binding,
-        codec: str,
-        server_name: str,
-        max_frame: int,
-        nonce: bytes | None = None,
-    ) -> None:
-        super().__init__(max_frame)
-        self._offer = ClientHandshake(
-            key=key, binding=binding, codec=codec, server_name=server_name, max_frame=max_frame, nonce=nonce
-        )
+    def __init__(self, **offer: Unpack[Offer]) -> None:
+        super().__init__(offer["max_frame"])
+        self._offer = ClientHandshake(**({"nonce": None} | offer))
         self._out.append((self._offer.hello,))
         self._unanswered: dict[int, int] = {}
         """Sequence of each request under way, and the kind of its answer; _GIVEN_UP where nobody waits any more."""
@@ -121,6 +122,10 @@ class ClientProtocol(Protocol):
         if expected == _GIVEN_UP:
             return None
         return Reply(request, verified(frame.payload)) if fault is None else Faulted(request, *fault)
+
+
+class ClientProtocol(ClientSide, StreamProtocol):
+    """A client's side of one connection over a stream; arguments as Offer has them."""
 
 
 def _hundredths(wait: float | None) -> int:

@@ -10,14 +10,15 @@ from sealwire.wire.frames import MAX_PING, Fault, Kind, Payload, RejectCode, ver
 from sealwire.wire.handshake import Refusal, ServerHandshake, Terms, reject
 from sealwire.wire.protocol import Protocol, State
 from sealwire.wire.reader import Frame
+from sealwire.wire.stream import StreamProtocol
 
 # Looking a member up in its Enum takes longer than comparing it.
 _MESSAGE: Final = Kind.MESSAGE
 _OPEN: Final = State.OPEN
 
 
-class ServerProtocol(Protocol):
-    """A server's side of one connection."""
+class ServerSide(Protocol):
+    """A server's side of one connection, whatever carries it."""
 
     _is_client = False
 
@@ -105,4 +106,8 @@ class ServerProtocol(Protocol):
         raise RemoteProtocolError(f"{frame} from a client with an established connection")
 
 
-__all__ = ["RejectCode", "ServerProtocol", "Terms"]
+class ServerProtocol(ServerSide, StreamProtocol):
+    """A server's side of one connection over a stream."""
+
+
+__all__ = ["RejectCode", "ServerProtocol", "ServerSide", "Terms"]

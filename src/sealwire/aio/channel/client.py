@@ -10,7 +10,9 @@ from contextlib import suppress
 from time import monotonic
 
 from sealwire.aio.channel.stream import Stream
-from sealwire.channel.client import established, no_welcome, secured, tls_failure, unanswered
+from sealwire.channel.client import established, local, no_welcome, secured, tls_failure, unanswered
+from sealwire.channel.plain import PlainObject
+from sealwire.channel.pump import LINGER
 from sealwire.client import was_unprocessed
 from sealwire.errors import (
     ConnectionClosed,
@@ -51,8 +53,7 @@ class AsyncClientChannel(Stream):
     _standing: Standing
 
     def __init__(self, security: Security, credentials: CredentialSet, *, host: str | None, where: str) -> None:
-        context = security.client_context(credentials, local=host is None)
-        super().__init__(context, server_side=False, host=host)
+        super().__init__(None if host is None else security.client_context(credentials), server_side=False, host=host)
         self._security = security
         self._credentials = credentials
         self._host = host or ""
@@ -69,16 +70,19 @@ class AsyncClientChannel(Stream):
         ConfigurationError.
         """
         assert self._transport is not None  # noqa: S101 - it is connected
-        try:
-            await self.secure(deadline)
-        except DeadlineExceeded:
-            raise DeadlineExceeded(f"{self._where} did not complete TLS in time") from None
-        except OSError as error:
-            raise tls_failure(error, self._where, self._credentials) from None
-        sock = self._transport.get_extra_info("socket")
-        self.peer, protocol, self._standing = secured(
-            self._tls, sock, self._host, self._where, self._security, self._credentials
-        )
+        if isinstance(self._tls, PlainObject):
+            sock = self._transport.get_extra_info("socket")
+            self.peer, protocol, self._standing = local(sock, self._security, self._credentials)
+        else:
+            try:
+                await self.secure(deadline)
+            except DeadlineExceeded:
+                raise DeadlineExceeded(f"{self._where} did not complete TLS in time") from None
+            except OSError as error:
+                raise tls_failure(error, self._where, self._credentials) from None
+            self.peer, protocol, self._standing = secured(
+                self._tls, self._host, self._where, self._security, self._credentials
+            )
         self.seal(protocol)
         self.flush_soon()
         try:
@@ -154,7 +158,8 @@ class AsyncClientChannel(Stream):
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader])
-        await self.close()
+        # Of requests that were given up the replies may take long, and nobody wants them.
+        await self.close(linger=0 if self._protocol.unanswered else LINGER)
 
     def _send(self, payload: Payload, wait: float) -> tuple[int, asyncio.Future[VerifiedPayload]]:
         sequence = self._protocol.send_request(payload, wait=wait or None)

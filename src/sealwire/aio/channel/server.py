@@ -6,11 +6,13 @@ from collections.abc import Callable
 from time import monotonic
 
 from sealwire.aio.channel.stream import Stream
+from sealwire.channel.plain import PlainObject
 from sealwire.channel.server import (
     FAULT_TEXTS,
     MAX_UNANSWERED,
     Lease,
     established,
+    local,
     secured,
     tls_failure,
 )
@@ -31,16 +33,17 @@ from sealwire.wire.server import ServerProtocol
 class AsyncServerChannel(Stream):
     """The server's end of a sealed connection; what an ``async def handle`` is given as ``self.request``.
 
-    peer, key_id, deadline, lapse: as of a ServerChannel. One task takes requests; any number of them may answer.
+    local: whether it is a Unix socket. peer, key_id, deadline, lapse: as of a ServerChannel. One task takes requests;
+    any number of them may answer.
     """
 
     _protocol: ServerProtocol
     _standing: Standing
 
-    def __init__(self, security: Security, *, lease: Lease, busy: Callable[[], int | None]) -> None:
+    def __init__(self, security: Security, *, local: bool, lease: Lease, busy: Callable[[], int | None]) -> None:
         self._security = security
         self._credentials = security.present()
-        super().__init__(security.server_context(self._credentials), server_side=True)
+        super().__init__(None if local else security.server_context(self._credentials), server_side=True)
         self._lease = lease
         self._busy = busy
         self._promoted = False
@@ -69,16 +72,21 @@ class AsyncServerChannel(Stream):
         """
         deadline = monotonic() + self._limits.handshake_timeout
         assert self._transport is not None  # noqa: S101 - it is connected
-        try:
-            await self.secure(deadline)
-        except DeadlineExceeded:
-            raise
-        except OSError as error:
-            raise tls_failure(error, self._credentials) from None
-        sock = self._transport.get_extra_info("socket")
-        protocol, self._standing = secured(
-            self._tls, sock, self._security, self._credentials, lease=self._lease, busy=self._busy
-        )
+        if isinstance(self._tls, PlainObject):
+            sock = self._transport.get_extra_info("socket")
+            protocol, self._standing = local(
+                sock, self._security, self._credentials, lease=self._lease, busy=self._busy
+            )
+        else:
+            try:
+                await self.secure(deadline)
+            except DeadlineExceeded:
+                raise
+            except OSError as error:
+                raise tls_failure(error, self._credentials) from None
+            protocol, self._standing = secured(
+                self._tls, self._security, self._credentials, lease=self._lease, busy=self._busy
+            )
         self.seal(protocol)
         self.key_id = established(await self.next_event(deadline), protocol, self._standing)
 
@@ -109,6 +117,7 @@ class AsyncServerChannel(Stream):
                 self.deadline = None if event.wait is None else monotonic() + event.wait
                 return event
             frame = None
+            await self.drained()  # who pings must take the answers
         return None
 
     def take(self, request: Request, deadline: float | None) -> bool:
@@ -160,6 +169,7 @@ class AsyncServerChannel(Stream):
         while (request := await self.next_request()) is not None:
             if self.take(request, self.deadline):
                 return bytes(request.payload)
+            await self.drained()
         return None
 
     def send_msg(self, payload: Payload) -> None:
@@ -177,7 +187,7 @@ class AsyncServerChannel(Stream):
 
     def look(self) -> None:
         """Look, where it is time to, whether what the connection was made by still holds; end it where not."""
-        if not self._sealed or self.lapse is not None or monotonic() < self._standing.next_look:
+        if not self.key_id or self.lapse is not None or monotonic() < self._standing.next_look:
             return
         self.lapse = self._standing.look()
         if self.lapse is not None:

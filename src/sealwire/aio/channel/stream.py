@@ -21,11 +21,13 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final, cast
 
+from sealwire.channel.plain import PlainObject
 from sealwire.channel.pump import LINGER, Sealed, reason
 from sealwire.errors import ConnectionClosed, DeadlineExceeded
 from sealwire.wire.events import Event
 from sealwire.wire.frames import CloseCode
-from sealwire.wire.protocol import Protocol, State
+from sealwire.wire.protocol import State
+from sealwire.wire.stream import StreamProtocol
 
 _READ: Final = 32_768
 """Bytes read at a time. A BIO keeps the room that it once had to have, so that these are small."""
@@ -50,17 +52,22 @@ _scratch = _Scratch()
 class Stream(asyncio.BufferedProtocol, Sealed):
     """One connection; AsyncClientChannel and AsyncServerChannel are the two ends.
 
-    To be made by a loop's create_connection or connect_accepted_socket, without TLS. One task takes what comes;
+    To be made by a loop's create_connection or connect_accepted_socket, without TLS. context: of TLS here; None for a
+    Unix socket, which goes without. One task takes what comes;
     any number of them may send. Deadlines are moments of ``time.monotonic()``.
     """
 
-    _protocol: Protocol
+    _protocol: StreamProtocol
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool, host: str | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext | None, *, server_side: bool, host: str | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=host)
+        self._tls: ssl.SSLObject | PlainObject
+        if context is None:
+            self._tls = PlainObject(self._incoming, self._outgoing)
+        else:
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=host)
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[bool] | None = None
         self._reading = True
@@ -151,7 +158,7 @@ class Stream(asyncio.BufferedProtocol, Sealed):
                 self._write_out()
                 return
 
-    def seal(self, protocol: Protocol) -> None:
+    def seal(self, protocol: StreamProtocol) -> None:
         """From now on TLS carries that."""
         self._protocol = protocol
         self._sealed = True
@@ -192,7 +199,7 @@ class Stream(asyncio.BufferedProtocol, Sealed):
                 self._protocol.close(code)
                 with suppress(ConnectionClosed, DeadlineExceeded):
                     await self.drained()
-            if linger and not self.lost.done():
+            if not self.lost.done():
                 await self._discard_until_end(linger)
         finally:
             self.abort()
@@ -338,7 +345,7 @@ class Stream(asyncio.BufferedProtocol, Sealed):
             self._tls.unwrap()
         self._write_out()
         self._discarding = True
-        if self._peer_ended or self._transport.is_closing():
+        if not linger or self._peer_ended:
             self._transport.close()
         else:
             with suppress(OSError):  # not connected any more

@@ -1,0 +1,333 @@
+"""Every transport, server and client: a new one is one line in SERVERS or CLIENTS, and all tests of the suite are run
+with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import uvloop
+
+import sealwire
+from conformance.handlers import HANDLERS, Order
+from sealwire import AsyncTCPServer, AsyncUnixServer, Limits, Security, dtls
+from support.aio import serving
+from support.service import QUICK, TESTS
+
+Address = Any
+SERVICE: Final = "orders"
+
+
+@dataclass(frozen=True)
+class Transport:
+    """name. local: whether there are no certificates, and the kernel says who is there. stream: whether a connection is
+    one, so that frames may be as large as the limits say, and a side always learns of its end."""
+
+    name: str
+    local: bool = False
+    stream: bool = True
+
+
+TCP: Final = Transport("tcp")
+UNIX: Final = Transport("unix", local=True)
+UDP: Final = Transport("udp", stream=False)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a server is started with. directory: its Side's. limits: beside the quick ones."""
+
+    directory: Path
+    address: Address
+    handler: str = "respond"
+    limits: dict[str, Any] | None = None
+    crl: bool = False
+    raw: bool = False
+
+    def security(self) -> Security:
+        path = self.directory.joinpath
+        return Security(
+            credentials=sealwire.Credentials.from_files(
+                cert=path("cert"), key=path("key"), ca=path("ca"), crl=path("crl") if self.crl else None
+            ),
+            keys=sealwire.Keyring.from_file(path("keyring")),
+            peers=["dns:client.example", f"uid:{os.getuid()}"],
+            service=SERVICE,
+            codec=sealwire.encoding.RawCodec() if self.raw else sealwire.Codec(sealwire.Allowlist(Order)),
+            limits=Limits(**(QUICK | {"reload_interval": 0.05} | (self.limits or {}))),
+        )
+
+
+class Running(Protocol):
+    """A server that serves. ``address``: where."""
+
+    address: Address
+
+    def stop(self) -> None:
+        """Shut down, and return when it has drained."""
+
+
+Start = Callable[[Given], AbstractContextManager[Running]]
+
+
+@dataclass(frozen=True)
+class Server:
+    """start: serves in the background until the end of its block. one_at_a_time: connections. several: whether it is
+    several processes, each with bounds of its own."""
+
+    name: str
+    transport: Transport
+    start: Start
+    one_at_a_time: bool = False
+    several: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class _Threaded:
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, args=[0.01], name="conformance")
+        self.address = server.server_address
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+def in_thread(name: str, package: Any = sealwire) -> Start:
+    """A server class of sealwire's, in a thread of this process."""
+
+    @contextmanager
+    def start(given: Given) -> Iterator[Running]:
+        with getattr(package, name)(given.address, HANDLERS[given.handler], given.security()) as server:
+            running = _Threaded(server)
+            running.start()
+            try:
+                yield running
+            finally:
+                running.stop()
+
+    return start
+
+
+class _Looped:
+    def __init__(self, one: Any) -> None:
+        self._one = one
+        self.address = one.server.server_address
+
+    def stop(self) -> None:
+        self._one.stop()
+        self._one.join()
+
+
+def on_loop(name: str, new_loop: Any = asyncio.new_event_loop) -> Start:
+    """A server class of sealwire's, on an event loop in a thread of this process."""
+    server_class: type[AsyncTCPServer] = {"AsyncTCPServer": AsyncTCPServer, "AsyncUnixServer": AsyncUnixServer}[name]
+
+    @contextmanager
+    def start(given: Given) -> Iterator[Running]:
+        security = given.security()
+        with serving(lambda: server_class(given.address, HANDLERS[given.handler], security), new_loop) as one:
+            yield _Looped(one)
+
+    return start
+
+
+class _Process:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        assert process.stdout is not None
+        self.address = json.loads(process.stdout.readline())
+        if isinstance(self.address, list):
+            self.address = tuple(self.address)
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        if not self._process.stdin.closed:
+            self._process.stdin.close()
+        self._process.wait(30)
+
+
+def in_processes(name: str, **options: Any) -> Start:
+    """A server class of sealwire's that forks: conformance/child.py, in a process of its own."""
+
+    @contextmanager
+    def start(given: Given) -> Iterator[Running]:
+        settings = {"server": name, "options": options} | vars(given) | {"directory": str(given.directory)}
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "conformance.child", json.dumps(settings)],
+            cwd=TESTS,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            text=True,
+        )
+        with process:
+            try:
+                running = _Process(process)
+                yield running
+                running.stop()
+                assert process.returncode == 0
+            finally:
+                process.kill()
+
+    return start
+
+
+SERVERS: Final = [
+    Server("TCPServer", TCP, in_thread("TCPServer"), one_at_a_time=True),
+    Server("ThreadingTCPServer", TCP, in_thread("ThreadingTCPServer")),
+    Server("ForkingTCPServer", TCP, in_processes("ForkingTCPServer")),
+    Server("PreforkTCPServer", TCP, in_processes("PreforkTCPServer", workers=2), several=True),
+    Server("PreforkTCPServer-asyncio", TCP, in_processes("PreforkTCPServer", workers=2, loop="asyncio"), several=True),
+    Server("AsyncTCPServer", TCP, on_loop("AsyncTCPServer")),
+    Server("AsyncTCPServer-uvloop", TCP, on_loop("AsyncTCPServer", uvloop.new_event_loop)),
+    Server("UnixStreamServer", UNIX, in_thread("UnixStreamServer"), one_at_a_time=True),
+    Server("ThreadingUnixStreamServer", UNIX, in_thread("ThreadingUnixStreamServer")),
+    Server("ForkingUnixStreamServer", UNIX, in_processes("ForkingUnixStreamServer")),
+    Server("AsyncUnixServer", UNIX, on_loop("AsyncUnixServer")),
+    Server("UDPServer", UDP, in_thread("UDPServer", dtls)),
+    Server("ThreadingUDPServer", UDP, in_thread("ThreadingUDPServer", dtls)),
+]
+
+
+class Caller(Protocol):
+    """A client, used synchronously. Errors are those of the client."""
+
+    def request(self, data: Any, **options: Any) -> Any:
+        """Its send_request."""
+
+    def many(self, requests: list[Any]) -> list[Any]:
+        """Replies to all of them, which are under way at a time."""
+
+    def peer(self) -> Any:
+        """Who the server is."""
+
+    def close(self) -> None:
+        """Its close."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """make: address, Security and options (timeout, wait) to a client."""
+
+    name: str
+    transport: Transport
+    make: Callable[..., Caller]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class _Synchronous:
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def request(self, data: Any, **options: Any) -> Any:
+        return self._client.send_request(data, **options)
+
+    def many(self, requests: list[Any]) -> list[Any]:
+        if not hasattr(self._client, "send_requests"):
+            return [self._client.send_request(each) for each in requests]
+        return list(self._client.send_requests(requests))
+
+    def peer(self) -> Any:
+        return self._client.peer
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def synchronous(name: str, package: Any = sealwire) -> Callable[..., Caller]:
+    def make(address: Address, security: Security, **options: Any) -> Caller:
+        where = ("localhost", address[1]) if isinstance(address, tuple) else (address,)
+        return _Synchronous(getattr(package, name)(*where, **options, security=security))
+
+    return make
+
+
+class _Loop:
+    """One event loop for all asynchronous clients, in a thread that the whole run of the tests has."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self) -> None:
+        """Before the first test that looks for threads that were left."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            # Addresses are looked up in a thread, which is there from now on as well.
+            self._loop.set_default_executor(ThreadPoolExecutor(1))
+            threading.Thread(target=self._loop.run_forever, daemon=True, name="clients' loop").start()
+            self.run(self._loop.getaddrinfo("localhost", 0))
+
+    def run(self, coroutine: Any) -> Any:
+        self.start()
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
+
+LOOP: Final = _Loop()
+
+
+class _Asynchronous:
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def request(self, data: Any, **options: Any) -> Any:
+        return LOOP.run(self._client.send_request(data, **options))
+
+    def many(self, requests: list[Any]) -> list[Any]:
+        async def gathered() -> list[Any]:
+            return await asyncio.gather(*map(self._client.send_request, requests))
+
+        found: list[Any] = LOOP.run(gathered())
+        return found
+
+    def peer(self) -> Any:
+        return self._client.peer
+
+    def close(self) -> None:
+        LOOP.run(self._client.close())
+
+
+def asynchronous(name: str, package: Any = sealwire) -> Callable[..., Caller]:
+    client_class: Any = getattr(package, name)
+
+    def make(address: Address, security: Security, **options: Any) -> Caller:
+        where = ("localhost", address[1]) if isinstance(address, tuple) else (address,)
+
+        async def made() -> Any:
+            return client_class(*where, **options, security=security)
+
+        return _Asynchronous(LOOP.run(made()))
+
+    return make
+
+
+CLIENTS: Final = [
+    Client("SynchronousTCPClient", TCP, synchronous("SynchronousTCPClient")),
+    Client("AsyncTCPClient", TCP, asynchronous("AsyncTCPClient")),
+    Client("SynchronousUnixClient", UNIX, synchronous("SynchronousUnixClient")),
+    Client("AsyncUnixClient", UNIX, asynchronous("AsyncUnixClient")),
+    Client("SynchronousUDPClient", UDP, synchronous("SynchronousUDPClient", dtls)),
+    Client("AsyncUDPClient", UDP, asynchronous("AsyncUDPClient", dtls)),
+]

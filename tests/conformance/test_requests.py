@@ -1,0 +1,99 @@
+"""What goes there and comes back."""
+
+from __future__ import annotations
+
+import math
+import os
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from conformance.combinations import Running
+from conformance.conftest import Case
+from conformance.handlers import Order
+from sealwire import EncodeError, Limits, PayloadTooLarge, RemoteError
+
+VALUES = [
+    None, False, 0, 1, -1, 2**200, "", "ab\u00e9\U0001f600", b"", b"\0\xff", 0.0, math.inf, 1j, [], {}, (), set(),
+    frozenset({1}), [1, [2, [3]]], {"a": {"b": (1, 2)}}, {1, 2}, Decimal("1.10"), datetime(2026, 1, 1, tzinfo=UTC),
+    UUID(int=5), Path("a/b"), bytearray(b"x"), Order("apples", 3),
+]  # fmt: skip
+Shared = tuple[Case, Running]
+
+
+def test_values(shared: Shared) -> None:
+    case, running = shared
+    client = case.client(running)
+    for value in VALUES:
+        reply = client.request(value)
+        assert (type(reply), reply) == (type(value), value)
+
+
+def test_many_at_once(shared: Shared) -> None:
+    case, running = shared
+    assert case.client(running).many(list(range(200))) == list(range(200))
+
+
+def test_large_ones(shared: Shared) -> None:
+    case, running = shared
+    client = case.client(running)
+    for size in (1, 900) if not case.server.transport.stream else (1, 900, 20_000, 70_000, 3_000_000):
+        assert client.request(bytes(size)) == bytes(size)
+        assert client.request(["zeros", size]) == bytes(size)
+
+
+def test_who_asks(shared: Shared) -> None:
+    case, running = shared
+    client = case.client(running, wait=8)
+    names, key, uid, left = client.request(["who"])
+    assert key == "k1"
+    assert (names, uid) == (((), os.getuid()) if case.server.transport.local else (("client.example",), None))
+    assert 6 < left <= 8.02
+    peer = client.peer()
+    assert (peer.uid == os.getuid()) if case.server.transport.local else ("localhost" in peer.dns)
+
+
+def test_two_clients(shared: Shared) -> None:
+    case, running = shared
+    first = case.client(running)
+    assert first.request(1) == 1
+    if case.server.one_at_a_time:
+        first.close()
+    second = case.client(running)
+    assert second.request(2) == 2
+    if case.server.one_at_a_time:
+        second.close()
+    assert first.request(3) == 3
+
+
+@pytest.mark.parametrize("handler", ["function", "handle"])
+def test_kinds_of_handlers(case: Case, handler: str) -> None:
+    with case.start(handler=handler) as running:
+        client = case.client(running)
+        assert [client.request(value) for value in (0, "x", Order("pears", 1))] == [0, "x", Order("pears", 1)]
+        with pytest.raises(RemoteError) as failed:
+            client.request(["fail"])
+        assert failed.value.code == 19
+        assert client.request({}) == {}
+
+
+def test_too_large(shared: Shared) -> None:
+    case, running = shared
+    client = case.client(running, limits={"max_frame": 2000})
+    with pytest.raises(RemoteError) as large:
+        client.request(["zeros", 5000])
+    assert large.value.code == 18
+    with pytest.raises((EncodeError, PayloadTooLarge)):
+        client.request(bytes(Limits().max_frame))
+    assert client.request(1) == 1
+
+
+def test_closed_and_used_again(shared: Shared) -> None:
+    case, running = shared
+    client = case.client(running)
+    for number in range(3):
+        assert client.request(number) == number
+        client.close()

@@ -1,0 +1,223 @@
+"""The protocol on datagrams: lost, repeated, out of order, forged (docs/protocol.md, section 6)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sealwire.errors import BadTag, PayloadTooLarge, RemoteProtocolError
+from sealwire.wire.datagram import DATAGRAM, MAX_PAYLOAD, ClientDatagrams, DatagramProtocol, ServerDatagrams
+from sealwire.wire.events import Closed, Established, Event, Pinged, Rejected, Reply, Request
+from sealwire.wire.keys import Key
+from sealwire.wire.server import Terms
+from support.wire import BINDING, KEY, MAX_FRAME
+
+
+def client(now: float = 0.0, **changes: Any) -> ClientDatagrams:
+    offer: Any = {
+        "key": KEY, "binding": BINDING, "codec": "raw", "server_name": "localhost", "max_frame": MAX_FRAME,
+        "nonce": b"c" * 32,
+    } | changes  # fmt: skip
+    return ClientDatagrams(now, **offer)
+
+
+def server(**changes: Any) -> ServerDatagrams:
+    terms: Any = {
+        "lookup": {"k1": KEY}.get, "accepts_name": lambda name: name == "localhost", "binding": BINDING,
+        "codec": "raw", "max_frame": MAX_FRAME, "nonce": b"s" * 32,
+    } | changes  # fmt: skip
+    return ServerDatagrams(Terms(**terms))
+
+
+def sent(protocol: DatagramProtocol) -> list[bytes]:
+    return [b"".join(frame) for frame in protocol.frames_to_send()]
+
+
+def one(protocol: DatagramProtocol) -> bytes:
+    (datagram,) = sent(protocol)
+    return datagram
+
+
+def established() -> tuple[ClientDatagrams, ServerDatagrams]:
+    c, s = client(), server()
+    assert isinstance(s.datagram_received(one(c)), Established)
+    assert isinstance(c.datagram_received(one(s)), Established)
+    return c, s
+
+
+def requests(c: ClientDatagrams, count: int) -> list[bytes]:
+    for number in range(count):
+        c.send_request(b"%d" % number)
+    return sent(c)
+
+
+def test_request_and_reply() -> None:
+    c, s = established()
+    number = c.send_request(b"x" * MAX_PAYLOAD, wait=5)
+    datagram = one(c)
+    assert len(datagram) == DATAGRAM
+    event = s.datagram_received(datagram)
+    assert event == Request(number, b"x" * MAX_PAYLOAD, 5.0)
+    s.hand_over(number)
+    s.send_reply(number, b"y")
+    assert c.datagram_received(one(s)) == Reply(number, b"y")
+    c.send_ping(b"p")
+    assert isinstance(s.datagram_received(one(c)), Pinged)
+    with pytest.raises(PayloadTooLarge, match="send it in parts, or over TCP"):
+        c.send_request(b"x" * (MAX_PAYLOAD + 1))
+
+
+@given(st.permutations(range(20)), st.sets(st.integers(0, 19)))
+def test_any_order_each_once(order: list[int], lost: set[int]) -> None:
+    c, s = established()
+    datagrams = requests(c, 20)
+    got: list[Event | None] = []
+    for index in order:
+        if index not in lost:
+            got.append(s.datagram_received(datagrams[index]))
+            assert s.datagram_received(datagrams[index]) is None
+    assert [each.sequence for each in got if isinstance(each, Request)] == [i + 1 for i in order if i not in lost]
+
+
+def test_the_window() -> None:
+    c, s = established()
+    datagrams = requests(c, 70)
+    assert s.datagram_received(datagrams[69]) is not None
+    # Of the 64 below the highest only those that are 63 behind at most.
+    for index in range(69):
+        assert (s.datagram_received(datagrams[index]) is not None) is (69 - index < 64)
+    c, s = established()
+    datagrams = requests(c, 200)
+    assert s.datagram_received(datagrams[0]) is not None
+    assert s.datagram_received(datagrams[199]) is not None
+    assert s.datagram_received(datagrams[0]) is None
+
+
+def test_what_nobody_vouches_for_moves_nothing() -> None:
+    c, s = established()
+    first, second = requests(c, 2)
+    far = bytearray(second)
+    far[8:16] = (10_000).to_bytes(8, "big")
+    for forged in (bytes(far), second[:-1] + bytes([second[-1] ^ 1]), second[:-1], second + b"x", b"", b"x" * 2000):
+        assert s.datagram_received(forged) is None
+    assert s.datagram_received(second) is not None
+    assert s.datagram_received(first) is not None
+
+
+@given(st.integers(0, 56 * 8 + 7))
+def test_every_bit(bit: int) -> None:
+    c, s = established()
+    datagram = bytearray(requests(c, 1)[0])
+    datagram[bit // 8] ^= 0x80 >> bit % 8
+    assert s.datagram_received(bytes(datagram)) is None
+
+
+def test_hello_again() -> None:
+    c, s = client(10.0), server()
+    hello = one(c)
+    welcome_event = s.datagram_received(hello)
+    assert isinstance(welcome_event, Established)
+    welcome = one(s)
+    due = [10.25, 10.75, 11.75, 13.75, 17.75]
+    for moment in due:
+        assert c.timeout == moment
+        c.handle_timeout(moment - 0.01)
+        assert sent(c) == []
+        c.handle_timeout(moment)
+        assert one(c) == hello
+        assert s.datagram_received(hello) is None
+        assert one(s) == welcome
+    assert c.timeout == math.inf
+    c.handle_timeout(1000.0)
+    assert sent(c) == []
+    assert isinstance(c.datagram_received(welcome), Established)
+    assert c.timeout == math.inf
+    c.handle_timeout(1000.0)
+    assert c.datagram_received(welcome) is None
+    # Once the client has shown that it has WELCOME, its HELLO is dropped.
+    assert s.datagram_received(requests(c, 1)[0]) is not None
+    assert s.datagram_received(hello) is None
+    assert sent(s) == []
+
+
+def test_another_hello_is_dropped() -> None:
+    s = server()
+    s.datagram_received(one(client()))
+    sent(s)
+    assert s.datagram_received(one(client(nonce=b"d" * 32))) is None
+    assert sent(s) == []
+
+
+def test_what_comes_before_the_handshake() -> None:
+    c, s = established()
+    message = requests(c, 1)[0]
+    s.hand_over(1) if s.datagram_received(message) else None
+    s.send_reply(1, b"y")
+    reply = one(s)
+    assert server().datagram_received(message) is None
+    assert client().datagram_received(reply) is None
+
+
+def test_rejected_as_often_as_it_asks() -> None:
+    c, s = client(key=Key("k9", b"x" * 32)), server()
+    hello = one(c)
+    with pytest.raises(RemoteProtocolError):
+        s.datagram_received(hello)
+    rejected = one(s)
+    assert s.datagram_received(hello) is None
+    assert one(s) == rejected
+    assert c.datagram_received(rejected) == Rejected(3)
+    assert c.datagram_received(rejected) is None
+
+
+def test_nonsense_for_hello() -> None:
+    s = server()
+    hello = bytearray(one(client()))
+    hello[24] = 9
+    with pytest.raises(RemoteProtocolError, match="version 9"):
+        s.datagram_received(bytes(hello))
+    s = server()
+    hello = bytearray(one(client()))
+    hello[5] = 1  # flags
+    with pytest.raises(RemoteProtocolError):
+        s.datagram_received(bytes(hello))
+    assert sent(s) == []
+
+
+def test_the_wrong_welcome() -> None:
+    c, s = client(), server()
+    s.datagram_received(one(c))
+    welcome = bytearray(one(s))
+    welcome[-1] ^= 1
+    with pytest.raises(BadTag):
+        c.datagram_received(bytes(welcome))
+
+
+def test_close() -> None:
+    c, s = established()
+    datagram = requests(c, 1)[0]
+    s.datagram_received(datagram)
+    s.close(2)
+    assert c.datagram_received(one(s)) == Closed(2, 0)
+    assert s.datagram_received(one(c)) is None
+    assert s.datagram_received(datagram) is None
+
+
+def test_what_the_peer_did_wrong_ends_it() -> None:
+    c, s = established()
+    number = c.send_request(b"x")
+    s.datagram_received(one(c))
+    s.send_reply(number, b"y")
+    reply = one(s)
+    s._unanswered[number] = None  # as a server would that answers twice
+    s.send_reply(number, b"z")
+    assert c.datagram_received(reply) == Reply(number, b"y")
+    with pytest.raises(RemoteProtocolError):
+        c.datagram_received(one(s))
+    closed = s.datagram_received(one(c))
+    assert isinstance(closed, Closed)
+    assert closed.code == 4
