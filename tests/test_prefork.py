@@ -235,11 +235,18 @@ def test_worker_that_hangs(deployment: Deployment, start: Start) -> None:
         eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), timeout=15)
 
 
-def test_worker_that_does_nothing_more(deployment: Deployment, start: Start) -> None:
-    """Not even end when it is told to."""
-    with start(limits={"drain_timeout": 0.1}) as server:
-        worker = int(min(pids(deployment, server, 1)))
+@pytest.mark.parametrize("retired", [True, False])
+def test_worker_that_does_nothing_more(deployment: Deployment, start: Start, retired: bool) -> None:
+    """Not even end when another one has its place, or all are to end."""
+    with start(workers=1, limits={"drain_timeout": 0.1}) as server:
+        worker = int(*pids(deployment, server, 1))
+        if retired:
+            os.kill(worker, signal.SIGTERM)
+            eventually(lambda: f"worker {worker} has served its time" in server.log.read_text())
         os.kill(worker, signal.SIGSTOP)
+        if retired:
+            eventually(lambda: worker not in children(server.pid), timeout=10)
+            assert worker not in pids(deployment, server, 1)
         server.interrupt()
         server.process.wait(20)
     assert f"worker {worker} did not end in time, and is killed" in server.log.read_text()

@@ -594,6 +594,28 @@ def test_a_client_that_leaves(deployment: Deployment, caplog: pytest.LogCaptureF
 Start = Callable[..., ChildServer]
 
 
+@pytest.mark.parametrize("server_class", [*SERVERS, ForkingTCPServer])
+def test_a_listener_is_all_that_it_needs(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, server_class: type[TCPServer]
+) -> None:
+    """As in a service with systemd's RestrictAddressFamilies=AF_UNIX, which cannot make a socket for TCP."""
+
+    class Restricted(socket.socket):
+        def __init__(self, family: int, kind: int, proto: int = 0, fileno: int | None = None) -> None:
+            if fileno is None and family != socket.AF_UNIX:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            super().__init__(family, kind, proto, fileno)
+
+    listener = socket.create_server(ADDRESS)
+    with monkeypatch.context() as restricted:
+        restricted.setattr(socket, "socket", Restricted)
+        server = server_class(None, echo, deployment.server_security(), listener=listener)
+    assert server.server_address == listener.getsockname()
+    assert server.socket is listener
+    server.server_close()
+    assert listener.fileno() == -1
+
+
 @pytest.fixture
 def start(deployment: Deployment, tmp_path: Any) -> Start:
     return lambda **options: ChildServer(deployment, tmp_path, **options)

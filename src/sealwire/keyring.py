@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from sealwire.access import open_to_others
 from sealwire.errors import ConfigurationError
 from sealwire.rotation import Content, Path, Refusal, Watched, read_file
 from sealwire.tls.identity import PeerIdentity
@@ -283,7 +284,7 @@ def _check_private(status: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ConfigurationError(f"{name}: a keyring must be a regular file")
     mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o177:
+    if mode & 0o100 or open_to_others(name, status):
         raise ConfigurationError(
             f"{name}: mode {mode:04o} lets others at the secrets; run `chmod 600 {name}` "
             "and, if anybody could have read it, replace the keys"

@@ -295,7 +295,8 @@ class PreforkTCPServer:
         self._reloaded = self.security.reload()
         self._reloading = True
         for worker in self._workers.values():
-            worker.looking += say(worker.link, RELOAD)
+            if worker.deadline == math.inf:  # the others listen no more
+                worker.looking += say(worker.link, RELOAD)
 
     def _look_whether_all_have_looked(self) -> None:
         if self._reloading and not any(each.looking for each in self._workers.values()):

@@ -82,10 +82,9 @@ class TCPServer(socketserver.TCPServer):
         self._drained.set()
         try:
             if listener is not None:
-                server_address, self.address_family = listener.getsockname(), listener.family
-                super().__init__(server_address, handler_class(RequestHandlerClass), bind_and_activate=False)
-                self.socket.close()
-                self.socket = listener
+                # Not socketserver.TCPServer's, which makes a socket: who is handed one may not be allowed to.
+                socketserver.BaseServer.__init__(self, listener.getsockname(), handler_class(RequestHandlerClass))
+                self.socket, self.address_family = listener, listener.family
             else:
                 self._prepare(server_address)
                 super().__init__(server_address, handler_class(RequestHandlerClass), bind_and_activate)

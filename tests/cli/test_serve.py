@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import re
 import signal
 import socket
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 from sealwire import ConnectionClosed, RemoteError, Security, SynchronousTCPClient
 from sealwire.cli.app import app
 from support.commands import Served
-from support.service import Deployment
+from support.service import Deployment, children, eventually
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 KINDS = [
@@ -269,6 +270,44 @@ def test_sighup_looks_at_the_files(python: list[str], directory: Path, deploymen
         served.signal(signal.SIGTERM)
         assert served.status() == 0
     deployment.place.leaf("server", "localhost", "127.0.0.1")
+
+
+@pytest.mark.parametrize("loop", ["threads", "asyncio"])
+def test_sighup_while_a_worker_drains(
+    python: list[str], directory: Path, background: ThreadPoolExecutor, loop: str
+) -> None:
+    """Which listens no more, and is not waited for."""
+    with Served(python, directory, "--workers", "1", "--loop", loop) as served, client(served) as caller:
+        reply = background.submit(caller.send_request, "hold")
+        assert served.printed() == "in hand"
+        worker = children(served.process.pid)[0]
+        os.kill(worker, signal.SIGTERM)
+        served.logged(f"worker {worker} has served its time")
+        with client(served) as other:
+            eventually(lambda: other.send_request("pid") != {"got": worker})
+        served.signal(signal.SIGHUP)
+        served.logged("SIGHUP: what the files hold is in service")
+        assert not reply.done()
+        served.release()
+        assert reply.result(20) == {"got": "hold"}
+        served.signal(signal.SIGTERM)
+        assert served.status() == 0
+
+
+@pytest.mark.parametrize("loop", ["threads", "asyncio"])
+def test_all_processes_are_told_to_end(
+    python: list[str], directory: Path, background: ThreadPoolExecutor, loop: str
+) -> None:
+    """As systemd does it with KillMode=control-group."""
+    with Served(python, directory, "--workers", "2", "--loop", loop) as served, client(served) as caller:
+        reply = background.submit(caller.send_request, "hold")
+        assert served.printed() == "in hand"
+        for pid in [*children(served.process.pid), served.process.pid]:
+            os.kill(pid, signal.SIGTERM)
+        served.logged("finishing the requests in hand")
+        served.release()
+        assert reply.result(20) == {"got": "hold"}
+        assert served.status() == 0
 
 
 def test_options_that_do_not_go_together(refused: Refused) -> None:

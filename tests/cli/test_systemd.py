@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,16 +23,17 @@ from sealwire.cli.serve import serve
 from sealwire.errors import ConfigurationError
 from support.commands import Served
 from support.documents import ROOT, blocks
+from support.service import children, eventually
 
 ACTIVATE = shutil.which("systemd-socket-activate")
 HOW = ["", "--server forking", "--workers 2", "--workers 2 --loop asyncio"]
 
 
 @contextmanager
-def activated(directory: Path, listen: str, *arguments: str) -> Iterator[None]:
+def activated(directory: Path, listen: str, *arguments: str, notify: str = "") -> Iterator[None]:
     """systemd-socket-activate, which starts the service when somebody connects."""
     assert ACTIVATE is not None
-    variables = [f"--setenv=PYTHONPATH={os.pathsep.join(filter(None, sys.path))}"]
+    variables = [f"--setenv=PYTHONPATH={os.pathsep.join(filter(None, sys.path))}", f"--setenv=NOTIFY_SOCKET={notify}"]
     command = [sys.executable, "-W", "error", "-m", "sealwire", "serve", "orders:respond", "--config", "server.toml"]
     process = subprocess.Popen(
         [ACTIVATE, "--listen", listen, *variables, *command, *arguments],
@@ -49,6 +52,14 @@ def activated(directory: Path, listen: str, *arguments: str) -> Iterator[None]:
             assert b"Traceback" not in log_text
         finally:
             process.kill()
+
+
+@contextmanager
+def notified(address: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as said:
+        said.bind(address)
+        said.settimeout(20)
+        yield said
 
 
 @pytest.mark.skipif(ACTIVATE is None, reason="systemd-socket-activate is not installed")
@@ -74,10 +85,12 @@ def test_unix_socket_of_systemd(directory: Path, how: str) -> None:
     path = directory / "orders.sock"
     security = Security.from_toml(directory / "client.toml")
     with (
-        activated(directory, str(path), *how.split()),
+        notified(str(directory / "notify")) as said,
+        activated(directory, str(path), *how.split(), notify=str(directory / "notify")),
         SynchronousUnixClient(path, 20, 20, security=security) as client,
     ):
         assert client.send_request(1) == {"got": 1}
+        assert said.recv(1000) == f"READY=1\nSTATUS=serving on {path}".encode()
 
 
 @pytest.mark.parametrize("how", ["", "--workers 2", "--loop asyncio"])
@@ -87,20 +100,69 @@ def test_says_what_it_does(
 ) -> None:
     name = f"sealwire-test-{os.getpid()}" if abstract else str(directory / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}" if abstract else name)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd_socket:
-        systemd_socket.bind(f"\0{name}" if abstract else name)
-        systemd_socket.settimeout(20)
-        with Served(python, directory, *how.split()) as served:
-            ready = systemd_socket.recv(1000).split(b"\n")
-            assert ready == [b"READY=1", f"STATUS=serving on 127.0.0.1:{served.port}".encode()]
-            served.signal(signal.SIGHUP)
-            reloading, since = systemd_socket.recv(1000).split(b"\n")
-            assert reloading == b"RELOADING=1"
-            assert since.startswith(b"MONOTONIC_USEC=")
-            assert systemd_socket.recv(1000) == b"READY=1"
+    with notified(f"\0{name}" if abstract else name) as said, Served(python, directory, *how.split()) as served:
+        ready = said.recv(1000).split(b"\n")
+        assert ready == [b"READY=1", f"STATUS=serving on 127.0.0.1:{served.port}".encode()]
+        served.signal(signal.SIGHUP)
+        reloading, since = said.recv(1000).split(b"\n")
+        assert reloading == b"RELOADING=1"
+        assert since.startswith(b"MONOTONIC_USEC=")
+        assert said.recv(1000) == b"READY=1"
+        security = Security.from_toml(directory / "client.toml")
+        with (
+            SynchronousTCPClient("localhost", served.port, 20, 20, security=security) as client,
+            ThreadPoolExecutor() as background,
+        ):
+            reply = background.submit(client.send_request, "hold")
+            assert served.printed() == "in hand"
             served.signal(signal.SIGTERM)
-            assert systemd_socket.recv(1000).startswith(b"STOPPING=1\n")
-            assert served.status() == 0
+            assert said.recv(1000).startswith(b"STOPPING=1\n")
+            # Who stops is not ready again.
+            served.signal(signal.SIGHUP)
+            served.release()
+            assert reply.result(20) == {"got": "hold"}
+        assert served.status() == 0
+        said.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            said.recv(1000)
+
+
+def test_reload_while_there_is_no_worker(python: list[str], directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to be waited for, and systemd hears of it."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(directory / "notify"))
+    with (
+        notified(str(directory / "notify")) as said,
+        Served(python, directory, "--workers", "1") as served,
+    ):
+        assert said.recv(1000).startswith(b"READY=1")
+        for _ in range(4):
+            worker = eventually(lambda: children(served.process.pid))[0]
+            os.kill(worker, signal.SIGKILL)
+            served.logged(f"worker {worker} has ended")
+        assert children(served.process.pid) == []  # the next one has to wait
+        served.signal(signal.SIGHUP)
+        assert said.recv(1000).startswith(b"RELOADING=1")
+        assert said.recv(1000) == b"READY=1"
+        assert children(served.process.pid) == []
+        served.signal(signal.SIGTERM)
+        assert served.status() == 0
+
+
+def test_nobody_reads_what_it_says(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That does not stop it."""
+    path = str(directory / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+    with notified(path), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        with suppress(BlockingIOError):
+            while other.sendto(b"x", path):
+                pass
+        done = threading.Event()
+        thread = threading.Thread(target=lambda: (systemd.notify("READY=1"), done.set()), daemon=True)
+        thread.start()
+        assert done.wait(10)
+        thread.join()
+    systemd.notify("READY=1")  # and there is nobody any more
 
 
 def test_sockets_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,12 +205,12 @@ def test_what_is_no_listening_socket(directory: Path, kind: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-UNITS = ROOT / "docs/how-to/run-as-a-service.md"
+UNITS = ROOT / "docs/how-to/run-under-systemd.md"
 
 
 def test_units_of_the_guide(tmp_path: Path) -> None:
     units = {options["unit"]: text for language, options, text in blocks(UNITS) if language == "ini"}
-    assert list(units) == ["orders.service", "orders.socket"]
+    assert list(units) == ["orders.socket", "orders.service"]
     start = re.search("^ExecStart=(.*)$", units["orders.service"], re.MULTILINE)
     assert start is not None
     program, command, *arguments = start[1].split()
@@ -160,7 +222,7 @@ def test_units_of_the_guide(tmp_path: Path) -> None:
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")
     for name, text in units.items():
-        (tmp_path / name).write_text(text.replace(program, sys.executable).replace("User=orders", "User=root"))
+        (tmp_path / name).write_text(text.replace(program, sys.executable))
     done = subprocess.run(
         [analyze, "verify", *(tmp_path / name for name in units)],
         capture_output=True, text=True, timeout=30, check=False,

@@ -23,6 +23,8 @@ def respond(message):
             fifo.read()
     elif message == "fail":
         raise ValueError("words of the message")
+    elif message == "pid":
+        return {"got": os.getpid()}
     return {"got": message}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from sealwire.access import open_to_others
 from sealwire.cli.configured import read_tables, remarks
 from sealwire.cli.findings import Finding, Severity
 from sealwire.encoding import Codec
@@ -43,7 +44,7 @@ def of_files(config: Path) -> Iterator[Finding]:
             yield Finding(Severity.CRITICAL, str(path), f"cannot be read ({error.strerror})", f"see {part} in {config}")
             continue
         mode = stat.S_IMODE(status.st_mode)
-        if part in _SECRET and mode & 0o077:
+        if part in _SECRET and open_to_others(path, status):
             what = f"mode {mode:04o} lets others at the secret"
             yield Finding(
                 Severity.CRITICAL, str(path), what, f"chmod 600 {path}; if anybody could have read it, replace it"

@@ -6,7 +6,7 @@ import os
 import ssl
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sealwire.errors import ConfigurationError
 from sealwire.tls.credential_set import CredentialSet
@@ -100,8 +100,10 @@ def _configure(context: ssl.SSLContext, credentials: CredentialSet) -> None:
     # Whoever sets it makes a cut look like the end that the peer wanted (close_notify).
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_alpn_protocols([ALPN])
-    # One group, as Mozilla's "modern" profile has it: by default OpenSSL offers more than that profile allows.
-    context.set_ecdh_curve("X25519")
+    # One group, as Mozilla's "modern" profile has it: by default OpenSSL offers more than that profile allows. The
+    # first releases of CPython 3.11 (Debian 12 has one) cannot name it to OpenSSL 3: there it is that default.
+    with suppress(ssl.SSLError):
+        context.set_ecdh_curve("X25519")
     try:
         context.load_verify_locations(cadata=credentials.anchors.decode("ascii"))
         if credentials.crl is not None:
