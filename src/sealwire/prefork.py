@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, Self
 
 from sealwire.errors import ConfigurationError
 from sealwire.handler import handler_class, place_of
-from sealwire.listening import listen
+from sealwire.listening import is_local, listen
 from sealwire.security import Security
 from sealwire.server import ThreadingTCPServer
 from sealwire.worker import (
@@ -104,10 +104,7 @@ class PreforkTCPServer:
     ) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
-        if listener is None or listener.family != socket.AF_UNIX:
-            security.check_server()
-        else:
-            security.check_local()
+        security.check_server(local=is_local(listener))
         if loop not in ("threads", "asyncio"):
             raise ConfigurationError("loop must be 'threads' or 'asyncio'")
         for name, value in (("workers", workers), ("max_requests", max_requests), ("max_memory", max_memory)):

@@ -23,7 +23,7 @@ from sealwire.admission import GRACE, Admission, Place
 from sealwire.channel import accept
 from sealwire.errors import ConfigurationError, InvalidState, SealwireError
 from sealwire.handler import handler_class, log_lapse, log_refusal, place_of, report_end
-from sealwire.listening import BACKLOG, address_text, cannot_listen, family_of
+from sealwire.listening import BACKLOG, address_text, cannot_listen, family_of, is_local
 from sealwire.security import Security
 from sealwire.wire.frames import RejectCode
 from sealwire.worker import Recycling, signals_held, take_signals
@@ -65,7 +65,7 @@ class TCPServer(socketserver.TCPServer):
     ) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
-        self._check(security)
+        security.check_server(local=is_local(listener) or self.address_family == socket.AF_UNIX)
         self.recycling: Recycling | None = None
         self.turns_away = True
         """Whether clients that come while it drains are told so; if not, they are left to others that listen, and those
@@ -92,9 +92,6 @@ class TCPServer(socketserver.TCPServer):
             self._leaving.close()
             self._leave.close()
             raise
-
-    def _check(self, security: Security) -> None:
-        security.check_server()
 
     def _prepare(self, server_address: Any) -> None:
         self.address_family = family_of(server_address)
