@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # The part of the suite that computes, and the one that mostly waits for sockets; they run beside the rest.
 CODEC_TESTS := tests/pickling tests/attacks/test_pickles.py
-SERVER_TESTS := tests/conformance tests/aio tests/test_prefork.py tests/test_server.py
+SERVER_TESTS := tests/conformance tests/aio tests/dtls tests/test_prefork.py tests/test_server.py
 COMMAND_TESTS := tests/cli tests/test_how_to.py tests/test_readme.py tests/test_examples.py
 COMPILED ?= .venv-compiled
 CORPUS ?= .fuzz-corpus

@@ -3,7 +3,7 @@
 Prints::
 
     {'msg': 'Goods received.', 'from': 'client.example'}
-    a payload of 2007 bytes; a datagram takes 1132 at most; send it in parts, or over TCP
+    a payload of 2018 bytes; a datagram takes 1132 at most; send it in parts, or over TCP
 """
 
 import threading
@@ -14,7 +14,7 @@ from sealwire.testing import Throwaway
 
 
 class Goods(RequestHandler):
-    def respond(self, message):
+    def respond(self, _):
         return {"msg": "Goods received.", "from": self.peer.dns[0]}
 
 

@@ -138,9 +138,12 @@ def test_recycling_refuses_nobody(deployment: Deployment, start: Start, loop: st
 def test_recycling_has_a_bound(deployment: Deployment, start: Start) -> None:
     """However soon a worker has served its time: while as many drain as serve, it serves on."""
     with start(workers=1, max_requests=1) as server, deployment.ref_client(server.port) as busy:
-        worker = eventually(lambda: children(server.pid))[0]
-        number = busy.send_message(b"hold", wait=10)
-        serving = eventually(lambda: pids(deployment, server, 1) - {worker})
+        (first,) = eventually(lambda: children(server.pid))
+        number = busy.send_message(b"hold", wait=30)
+        eventually(lambda: len(children(server.pid)) == 2, timeout=20)
+        serving = set(children(server.pid)) - {first}
+        # The first one accepts until the second one serves.
+        eventually(lambda: pids(deployment, server, 1) == serving, timeout=20)
         for _ in range(5):
             assert pids(deployment, server, 1) == serving
             assert len(children(server.pid)) == 2
