@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +37,7 @@ from sealwire.worker import (
     RELOADED,
     RETIRE,
     Recycling,
+    flush_output,
     say,
     signals_held,
     start_obeying,
@@ -216,7 +216,7 @@ class PreforkTCPServer:
 
     def _start(self, retires: _Worker | None) -> None:
         self.security.refresh()
-        _flush_output()
+        flush_output()
         try:
             with signals_held() as blocked:
                 if self._leaving:
@@ -364,7 +364,7 @@ class PreforkTCPServer:
         finally:
             with suppress(Exception):
                 logging.shutdown()
-            _flush_output()
+            flush_output()
             os._exit(status)
 
 
@@ -389,10 +389,3 @@ def _how(code: int) -> str:
         return f"signal {signal.Signals(-code).name}"
     except ValueError:  # one of those for real time
         return f"signal {-code}"
-
-
-def _flush_output() -> None:
-    """What is in buffers would be written by both processes, or by none."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # None, closed, or nobody reads it
-            stream.flush()
