@@ -6,7 +6,8 @@ VENV ?= .venv
 # The part of the suite that computes, and the one that mostly waits for sockets; they run beside the rest.
 CODEC_TESTS := tests/pickling tests/attacks/test_pickles.py
 SERVER_TESTS := tests/conformance tests/aio tests/dtls tests/test_prefork.py tests/test_server.py
-COMMAND_TESTS := tests/cli tests/test_how_to.py tests/test_readme.py tests/test_examples.py
+COMMAND_TESTS := tests/cli tests/test_how_to.py tests/test_readme.py tests/test_examples.py tests/attacks/test_crowd.py \
+	tests/attacks/test_frames_to_server.py tests/attacks/test_frames_to_client.py tests/attacks/test_strangers.py
 COMPILED ?= .venv-compiled
 CORPUS ?= .fuzz-corpus
 SECONDS ?= 60

@@ -128,9 +128,9 @@ class TestArguments:
         plain = security(place, "server", names=["::1"])
         served = security(place, "server", names=["::1"], service="orders")
         for name in ("", "server.example", "::1"):
-            assert plain._accepts_name(plain.credentials.identity, name)
-            assert served._accepts_name(served.credentials.identity, f"{name}/orders")
-            assert not served._accepts_name(served.credentials.identity, name)
+            assert plain._accepts(plain.credentials.identity, name)
+            assert served._accepts(served.credentials.identity, f"{name}/orders")
+            assert not served._accepts(served.credentials.identity, name)
         for name in (
             "/",
             "server.example/",
@@ -141,9 +141,9 @@ class TestArguments:
             "a b",
             "*",
         ):
-            assert not plain._accepts_name(plain.credentials.identity, name)
+            assert not plain._accepts(plain.credentials.identity, name)
         for name in ("server.example/", "server.example/orders/", "/orders/orders", "0:0:0:0:0:0:0:1/orders"):
-            assert not served._accepts_name(served.credentials.identity, name)
+            assert not served._accepts(served.credentials.identity, name)
 
     def test_a_keys_identity_is_an_entry_of_a_peer_list(self, place: Throwaway) -> None:
         with pytest.raises(ConfigurationError, match=r"key 'k1': identity 'client\.example' is no entry"):

@@ -263,7 +263,7 @@ def test_length_after_the_handshake(target: Target, length: int) -> None:
     assert (end.code, end.last) == (4, 0)
 
 
-@pytest.mark.parametrize("target", ["asyncio", "uvloop"], indirect=True)
+@pytest.mark.parametrize("target", ["asyncio"], indirect=True)
 def test_what_is_in_hand_at_a_bad_frame(target: Target) -> None:
     """Its reply is dropped, if it was not sent before; CLOSE says that it was handed over."""
     with target.connect() as client:

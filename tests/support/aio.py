@@ -108,4 +108,4 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
-KINDS = ["threads", *LOOPS]
+KINDS = ["threads", "asyncio"]
