@@ -81,6 +81,19 @@ def test_a_child_cannot_stop_the_server(deployment: Deployment, start: Start) ->
         assert "InvalidState" in server.log.read_text()
 
 
+def test_what_a_handler_prints(deployment: Deployment, start: Start) -> None:
+    """It is written when the child ends, and once."""
+    with start() as server:
+        for _ in range(2):
+            with deployment.client(server.port, raw=True) as client:
+                assert client.send_request(b"print") == b"PRINT"
+        eventually(lambda: not children(server.pid))
+        server.interrupt()
+        assert server.process.wait(20) == 0
+        assert server.process.stdout is not None
+        assert server.process.stdout.read() == "printed\n" * 2
+
+
 def test_interrupted_while_it_forks(deployment: Deployment, start: Start) -> None:
     """The child that was just made is not forgotten, and does not do what its parent does then."""
     with start(interrupted_at_fork=True) as server, deployment.ref_client(server.port, until="tls") as client:

@@ -159,11 +159,12 @@ def test_recycling_under_load(deployment: Deployment, start: Start, loop: str) -
     with start(loop=loop, workers=2, max_requests=60) as server:
         failures: list[Exception] = []
         done = [0] * 4
+        over = threading.Event()
 
         def work(number: int) -> None:
             try:
                 with deployment.client(server.port, raw=True, wait=20, timeout=20) as client:
-                    for _ in range(150):
+                    while not over.is_set():
                         assert client.send_request(b"x") == b"X"
                         done[number] += 1
             except Exception as error:
@@ -172,12 +173,14 @@ def test_recycling_under_load(deployment: Deployment, start: Start, loop: str) -
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            eventually(lambda: server.log.read_text().count("another one takes its place") >= 6, timeout=30)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
         assert failures == []
-        assert done == [150] * 4
-        assert len(server.seen()) == 600
-        assert server.log.read_text().count("another one takes its place") >= 2
+        assert len(server.seen()) == sum(done) >= 6 * 54
 
 
 def test_real_time_signal(deployment: Deployment, start: Start) -> None:
@@ -285,10 +288,10 @@ def test_what_a_worker_holds(deployment: Deployment, start: Start) -> None:
     """The listening socket, its link to the parent, and its own connections: nothing of another worker."""
     with start(workers=3) as server:
         workers = eventually(lambda: len(children(server.pid)) == 3 and children(server.pid))
-        parents = sockets(server.pid)
 
         def nothing_is_shared() -> bool:
-            """Once they serve; a process that was just forked has all that its parent has."""
+            """Once they serve; a process that was just forked has all that its parent has, and the parent its end."""
+            parents = sockets(server.pid)
             held = [sockets(pid) for pid in workers]
             listener = set.intersection(*held)
             own = [each - listener for each in held]

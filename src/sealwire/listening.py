@@ -32,6 +32,11 @@ def cannot_listen(where: str, error: OSError) -> TransportError:
     return TransportError(error.errno, f"cannot listen on {where}: {error.strerror or error}")
 
 
+def is_local(listener: socket.socket | None) -> bool:
+    """Whether a socket that listens already, if there is one, is for clients on this machine."""
+    return listener is not None and listener.family == socket.AF_UNIX
+
+
 def listen(address: tuple[str, int]) -> socket.socket:
     """A socket that listens on host and port; port 0 picks a free one. Raises TransportError."""
     sock = socket.socket(family_of(address), socket.SOCK_STREAM)

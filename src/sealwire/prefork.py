@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +25,7 @@ from typing import Any, Final, Literal, Self
 
 from sealwire.errors import ConfigurationError
 from sealwire.handler import handler_class, place_of
-from sealwire.listening import listen
+from sealwire.listening import is_local, listen
 from sealwire.security import Security
 from sealwire.server import ThreadingTCPServer
 from sealwire.worker import (
@@ -38,6 +37,7 @@ from sealwire.worker import (
     RELOADED,
     RETIRE,
     Recycling,
+    flush_output,
     say,
     signals_held,
     start_obeying,
@@ -104,10 +104,7 @@ class PreforkTCPServer:
     ) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
-        if listener is None or listener.family != socket.AF_UNIX:
-            security.check_server()
-        else:
-            security.check_local()
+        security.check_server(local=is_local(listener))
         if loop not in ("threads", "asyncio"):
             raise ConfigurationError("loop must be 'threads' or 'asyncio'")
         for name, value in (("workers", workers), ("max_requests", max_requests), ("max_memory", max_memory)):
@@ -219,7 +216,7 @@ class PreforkTCPServer:
 
     def _start(self, retires: _Worker | None) -> None:
         self.security.refresh()
-        _flush_output()
+        flush_output()
         try:
             with signals_held() as blocked:
                 if self._leaving:
@@ -367,7 +364,7 @@ class PreforkTCPServer:
         finally:
             with suppress(Exception):
                 logging.shutdown()
-            _flush_output()
+            flush_output()
             os._exit(status)
 
 
@@ -392,10 +389,3 @@ def _how(code: int) -> str:
         return f"signal {signal.Signals(-code).name}"
     except ValueError:  # one of those for real time
         return f"signal {-code}"
-
-
-def _flush_output() -> None:
-    """What is in buffers would be written by both processes, or by none."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # None, closed, or nobody reads it
-            stream.flush()

@@ -187,8 +187,11 @@ class Security:
 
     # For the channel
 
-    def check_server(self) -> None:
-        """Raises ConfigurationError where a server could not work with this."""
+    def check_server(self, *, local: bool = False) -> None:
+        """Raises ConfigurationError where a server could not work with this. local: on a Unix socket."""
+        if local:
+            self.check_local()
+            return
         if self.peers is None:
             raise ConfigurationError(
                 "a server must be told who may connect: peers=['dns:client.example', …]; "

@@ -23,10 +23,10 @@ from sealwire.admission import GRACE, Admission, Place
 from sealwire.channel import accept
 from sealwire.errors import ConfigurationError, InvalidState, SealwireError
 from sealwire.handler import handler_class, log_lapse, log_refusal, place_of, report_end
-from sealwire.listening import BACKLOG, address_text, cannot_listen, family_of
+from sealwire.listening import BACKLOG, address_text, cannot_listen, family_of, is_local
 from sealwire.security import Security
 from sealwire.wire.frames import RejectCode
-from sealwire.worker import Recycling, signals_held, take_signals
+from sealwire.worker import Recycling, flush_output, signals_held, take_signals
 
 logger = logging.getLogger("sealwire.server")
 
@@ -65,7 +65,7 @@ class TCPServer(socketserver.TCPServer):
     ) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
-        self._check(security)
+        security.check_server(local=is_local(listener) or self.address_family == socket.AF_UNIX)
         self.recycling: Recycling | None = None
         self.turns_away = True
         """Whether clients that come while it drains are told so; if not, they are left to others that listen, and those
@@ -92,9 +92,6 @@ class TCPServer(socketserver.TCPServer):
             self._leaving.close()
             self._leave.close()
             raise
-
-    def _check(self, security: Security) -> None:
-        security.check_server()
 
     def _prepare(self, server_address: Any) -> None:
         self.address_family = family_of(server_address)
@@ -306,6 +303,7 @@ class Forking(socketserver.ForkingMixIn):
         """Fork the child."""
         # Here, for what a child has loaded goes with it, and the next one would begin with what we started with.
         self.security.refresh()
+        flush_output()
         # The lock, so that no other thread has it, who in the child would never give it back.
         with self._admission.changed, signals_held() as self._blocked:
             super().process_request(request, client_address)
@@ -317,7 +315,10 @@ class Forking(socketserver.ForkingMixIn):
         self.socket.close()
         # The parent's alone: with it, everybody who polls the other end sees that the server is gone.
         self._leave.close()
-        super().finish_request(request, client_address)  # type: ignore[misc]  # TCPServer's
+        try:
+            super().finish_request(request, client_address)  # type: ignore[misc]  # TCPServer's
+        finally:
+            flush_output()
 
     def shutdown(self) -> None:
         """As TCPServer's, in the parent. Raises InvalidState in a child, whose copy of the server has no loop."""

@@ -42,9 +42,6 @@ class UnixStreamServer(TCPServer):
         self._file = SocketFile(server_address, mode)
         super().__init__(os.fspath(server_address), RequestHandlerClass, security, bind_and_activate, listener=listener)
 
-    def _check(self, security: Security) -> None:
-        security.check_local()
-
     def _prepare(self, server_address: Any) -> None:
         pass
 

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 READY: Final = b"r"
@@ -48,6 +48,13 @@ def take_signals(blocked: set[int]) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def flush_output() -> None:
+    """What is in buffers would be written by both processes, or by none."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # None, closed, or nobody reads it
+            stream.flush()
 
 
 def say(link: socket.socket, word: bytes) -> bool:

@@ -1,8 +1,8 @@
 """A server in a process of its own: to fork in a process without threads, and to have limits of its own.
 
 ``python -m support.child JSON`` prints its port, serves until SIGINT, and ends with 0. Messages are raw bytes, answered
-in upper case; ``hold…`` waits for somebody to write into the FIFO, ``die…`` kills its process, ``pid`` gives it, and
-``stop`` tries to stop the server. At the end it must have no child process left.
+in upper case; ``hold…`` waits for somebody to write into the FIFO, ``die…`` kills its process, ``pid`` gives it,
+``print`` prints a line, and ``stop`` tries to stop the server. At the end it must have no child process left.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def main(settings: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         elif message == b"pid":
             return str(os.getpid()).encode()
+        elif message == b"print":
+            print("printed")
         elif message == b"stop":
             server.shutdown()
         return message.upper()

@@ -174,7 +174,7 @@ class ChildServer:
                 cwd=TESTS,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": ""},
                 text=True,
             )
         assert self.process.stdout is not None

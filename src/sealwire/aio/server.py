@@ -19,7 +19,7 @@ from sealwire.aio.workers import Workers
 from sealwire.channel.pump import LINGER
 from sealwire.errors import ConfigurationError, ConnectionClosed, DeadlineExceeded, InvalidState, SealwireError
 from sealwire.handler import handler_class, log_lapse, log_refusal, place_of, report_end
-from sealwire.listening import BACKLOG, SocketFile, address_text, listen
+from sealwire.listening import BACKLOG, SocketFile, address_text, is_local, listen
 from sealwire.security import Security
 from sealwire.wire.frames import RejectCode
 from sealwire.worker import Recycling
@@ -51,6 +51,8 @@ class AsyncTCPServer:
     TransportError.
     """
 
+    _is_local = False
+
     def __init__(
         self,
         server_address: Any,
@@ -62,10 +64,7 @@ class AsyncTCPServer:
     ) -> None:
         if not isinstance(security, Security):
             raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
-        if self._is_local(listener):
-            security.check_local()
-        else:
-            security.check_server()
+        security.check_server(local=self._is_local or is_local(listener))
         if type(workers) is not int or not 1 <= workers <= 1024:
             raise ConfigurationError("workers must be a whole number of threads from 1 to 1024")
         self.security = security
@@ -86,9 +85,6 @@ class AsyncTCPServer:
         self._starved = False
         self._over: asyncio.Event | None = None
         self._draining: asyncio.Task[None] | None = None
-
-    def _is_local(self, listener: socket.socket | None) -> bool:
-        return listener is not None and listener.family == socket.AF_UNIX
 
     def _listen(self, server_address: Any) -> socket.socket:
         return listen(server_address)
@@ -306,6 +302,8 @@ async def _ended(tasks: Collection[asyncio.Task[None]], deadline: float) -> None
 class AsyncUnixServer(AsyncTCPServer):
     """The same on a Unix socket. server_address, mode: as for UnixStreamServer; security needs a ``service``, too."""
 
+    _is_local = True
+
     def __init__(
         self,
         server_address: str | os.PathLike[str],
@@ -318,9 +316,6 @@ class AsyncUnixServer(AsyncTCPServer):
     ) -> None:
         self._file = SocketFile(server_address, mode)
         super().__init__(server_address, RequestHandlerClass, security, workers=workers, listener=listener)
-
-    def _is_local(self, listener: socket.socket | None) -> bool:  # noqa: ARG002 - always
-        return True
 
     def _listen(self, server_address: Any) -> socket.socket:  # noqa: ARG002 - as the file has it
         sock = socket.socket(socket.AF_UNIX)

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import sys
 import threading
 import traceback
@@ -25,7 +24,7 @@ from sealwire.cli.configured import find_modules_here
 from sealwire.cli.console import printable
 from sealwire.errors import ConfigurationError
 from sealwire.handler import handler_class
-from sealwire.listening import address_text
+from sealwire.listening import address_text, is_local
 from sealwire.prefork import PreforkTCPServer
 from sealwire.security import Security
 from sealwire.server import ForkingTCPServer, TCPServer, ThreadingTCPServer
@@ -115,9 +114,7 @@ def serve(
     security = Security.from_toml(config)
     listener = systemd.listener()
     try:
-        security.check_server()
-        if listener is not None and listener.family == socket.AF_UNIX:
-            security.check_local()
+        security.check_server(local=is_local(listener))
     except ConfigurationError as error:
         raise ConfigurationError(f"{config}: {error}") from None
     _log_to_stderr(verbose=verbose)
@@ -130,7 +127,7 @@ def serve(
                 loop="asyncio" if loop == "asyncio" else "threads", max_requests=max_requests, max_memory=memory,
             )  # fmt: skip
         on_tcp, on_unix = _SERVERS[kind]
-        if listener is not None and listener.family == socket.AF_UNIX:
+        if listener is not None and is_local(listener):
             return on_unix(listener.getsockname(), handler, security, listener=listener)
         return on_tcp((host, port), handler, security, listener=listener)
 
