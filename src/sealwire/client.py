@@ -42,8 +42,11 @@ _process = object()
 _T = TypeVar("_T")
 
 
-class _SynchronousClient(ABC):
-    """What the clients share: one connection, made when it is first used, and again when the server has gone away."""
+class SharedClient(ABC):
+    """What all synchronous clients share: several threads may use one, and a forked child gets a connection of its own.
+
+    timeout, wait: seconds. Raises ConfigurationError.
+    """
 
     def __init__(self, timeout: float, wait: float, security: Security) -> None:
         if not isinstance(security, Security):
@@ -53,9 +56,36 @@ class _SynchronousClient(ABC):
         self.timeout = seconds_of("timeout", timeout)
         self.wait = seconds_of("wait", wait)
         self.security = security
-        self._channel: ClientChannel | None = None
         self._process = _process
         self._lock = threading.Lock()
+
+    @abstractmethod
+    def _abandon(self) -> None:
+        """Let the connection go without a word: it belongs to the process that forked this one."""
+
+    def _acquire(self, seconds: float) -> None:
+        """Take the lock, in that time."""
+        self._see_fork()
+        if not self._lock.acquire(timeout=seconds):
+            raise DeadlineExceeded(
+                "another thread's request held the connection all the time; use a client for each thread"
+            )
+
+    def _see_fork(self) -> None:
+        """In a forked child the connection is the parent's, and so is whoever held the lock."""
+        if self._process is not _process:
+            self._process = _process
+            self._lock = threading.Lock()
+            self._abandon()
+
+
+class _SynchronousClient(SharedClient):
+    """What the clients of streams share: one connection, made when it is first used, and again when the server has gone
+    away."""
+
+    def __init__(self, timeout: float, wait: float, security: Security) -> None:
+        super().__init__(timeout, wait, security)
+        self._channel: ClientChannel | None = None
 
     @property
     @abstractmethod
@@ -196,20 +226,11 @@ class _SynchronousClient(ABC):
 
     def close(self) -> None:
         """Close the connection, if there is one. The next request opens a new one."""
-        if self._process is not _process:
-            self._after_fork()
+        self._see_fork()
         with self._lock:
             channel, self._channel = self._channel, None
             if channel is not None:
                 channel.close()
-
-    def _acquire(self, seconds: float) -> None:
-        if self._process is not _process:
-            self._after_fork()
-        if not self._lock.acquire(timeout=seconds):
-            raise DeadlineExceeded(
-                "another thread's request held the connection all the time; use a client for each thread"
-            )
 
     def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
         channel = self._usable(self.timeout)
@@ -275,10 +296,7 @@ class _SynchronousClient(ABC):
                 channel.close(linger=0)
             raise
 
-    def _after_fork(self) -> None:
-        """In a forked child the connection is the parent's, and so is whoever held the lock."""
-        self._process = _process
-        self._lock = threading.Lock()
+    def _abandon(self) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.abandon()

@@ -10,8 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -29,30 +28,11 @@ from sealwire import (
 from sealwire.dtls import AsyncUDPClient, SynchronousUDPClient, ThreadingUDPServer, UDPServer
 from support.relay import bad_link
 from support.service import Deployment, eventually
+from support.udp import ADDRESS, client, running
 
 pytestmark = pytest.mark.usefixtures("clean")
 
-ADDRESS = ("127.0.0.1", 0)
 SERVERS = [UDPServer, ThreadingUDPServer]
-
-
-@contextmanager
-def running(server: UDPServer) -> Iterator[int]:
-    thread = threading.Thread(target=server.serve_forever, args=[0.05], name="udp")
-    with server:
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join(20)
-            assert not thread.is_alive()
-
-
-def client(deployment: Deployment, port: int, **options: Any) -> SynchronousUDPClient:
-    times = {name: options.pop(name) for name in ("timeout", "wait") if name in options}
-    security = deployment.security(options.pop("role", "client"), **options)
-    return SynchronousUDPClient("127.0.0.1", port, **({"timeout": 10, "wait": 10} | times), security=security)
 
 
 def echo(message: Any) -> Any:

@@ -60,8 +60,9 @@ def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     pause = threading.Event()
     for _ in range(DEADLINE * 20):
         assert server.poll() is None, "the server ended"
-        tables = [Path(f"/proc/{server.pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]
-        if any(re.search(rf":{port:04X} [0-9A-F:]+ 0A ", table) for table in tables):
+        tables = [Path(f"/proc/{server.pid}/net/{name}").read_text() for name in ("tcp", "tcp6", "udp", "udp6")]
+        # TCP's LISTEN, or what a socket of UDP is in until it is connected.
+        if any(re.search(rf":{port:04X} [0-9A-F:]+ 0[7A] ", table) for table in tables):
             return
         pause.wait(0.05)
     raise AssertionError("the server does not listen")

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 class Relay:
     """Between clients, who know its ``port``, and a server on ``127.0.0.1``. lose, repeat, hold: shares of the
-    datagrams; one that is held goes after the next one. ``lost``: how many were."""
+    datagrams; one that is held goes after the next one. ``lost``: how many were. ``heard``: what clients have sent."""
 
     def __init__(self, server: int, *, seed: int, lose: float, repeat: float, hold: float) -> None:
         self._server = ("127.0.0.1", server)
@@ -28,6 +28,7 @@ class Relay:
         self.port: int = self._front.getsockname()[1]
         self.passing = True
         self.lost = self.seen = 0
+        self.heard: list[bytes] = []
 
     def start(self) -> None:
         self._thread.start()
@@ -44,6 +45,11 @@ class Relay:
             # The same object, so that the thread that polls it goes on with it.
             os.dup2(fresh_descriptor, link.fileno())
             os.close(fresh_descriptor)
+
+    def inject(self, datagram: bytes) -> None:
+        """Send the server that from every client's address."""
+        for link in self._links.values():
+            link.send(datagram)
 
     def stop(self) -> None:
         self._ending.send(b"x")
@@ -63,6 +69,7 @@ class Relay:
     def _relay(self, sock: socket.socket) -> None:
         if sock is self._front:
             data, client = sock.recvfrom(4096)
+            self.heard.append(data)
             if client not in self._links:
                 self._links[client] = link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                 link.connect(self._server)

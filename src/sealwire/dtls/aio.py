@@ -45,6 +45,7 @@ class _Link(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._replies: dict[int, asyncio.Future[VerifiedPayload]] = {}
+        self._leaving = False
         self.established: asyncio.Future[None] = self._loop.create_future()
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self.failure: SealwireError | None = None
@@ -118,6 +119,14 @@ class _Link(asyncio.DatagramProtocol):
             for number in numbers:
                 if self._replies.pop(number, None) is not None:
                     self.association.protocol.give_up(number)
+            if self._leaving and not self._replies:
+                self.close()
+
+    def leave(self) -> None:
+        """End it when those who wait for replies have them, or their time is over."""
+        self._leaving = True
+        if not self._replies:
+            self.close()
 
     def close(self) -> None:
         """Say so, and close the socket."""
@@ -195,6 +204,7 @@ class AsyncUDPClient:
         self.wait = seconds_of("wait", wait)
         self.security = security
         self._link: _Link | None = None
+        self._leaving: set[_Link] = set()
         self._connecting = asyncio.Lock()
         self._turns = asyncio.Semaphore(MAX_UNDER_WAY)
 
@@ -229,20 +239,30 @@ class AsyncUDPClient:
 
     async def close(self) -> None:
         """End the association, if there is one. The next request makes a new one."""
-        link, self._link = self._link, None
-        if link is not None:
+        self._let_go()
+        # Nothing of ours outlives this.
+        for link in list(self._leaving):
             link.close()
             await link.gone
 
+    def _let_go(self) -> None:
+        """The next request makes a new association; those who wait for replies on this one still get them."""
+        link, self._link = self._link, None
+        if link is not None:
+            self._leaving.add(link)
+            link.gone.add_done_callback(lambda _: self._leaving.discard(link))
+            link.leave()
+
     async def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
         link = await self._usable()
-        deadline = monotonic() + seconds
+        begun = monotonic()
+        deadline = begun + seconds
         try:
             return await link.request(payload, deadline, idempotent=idempotent)
         except DeadlineExceeded:
-            # Perhaps the server does not know us any more, and cannot say so.
-            if self._link is link:
-                await self.close()
+            if self._link is link and link.association.heard < begun:
+                # Perhaps the server does not know us any more, and cannot say so.
+                self._let_go()
             raise
         except Lost as lost:
             if not (idempotent or lost.first == math.inf or was_unprocessed(lost, int(lost.first), renewed=False)):
@@ -259,7 +279,7 @@ class AsyncUDPClient:
             if link is not None:
                 if link.usable():
                     return link
-                await self.close()
+                self._let_go()
             self._link = await self._open(monotonic() + self.timeout)
             return self._link
 

@@ -62,6 +62,11 @@ class Association(ABC):
         return self._over or (self._protocol is not None and self._protocol.state is State.ENDED)
 
     @property
+    def gone(self) -> bool:
+        """Whether DTLS is over, and nothing can be received either."""
+        return self._over
+
+    @property
     def open(self) -> bool:
         """Whether both handshakes are complete, and the association has not ended."""
         return not self._over and self._protocol is not None and self._protocol.state is State.OPEN

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from sealwire.channel.client import REJECTIONS, where_text
 from sealwire.channel.pump import reason
-from sealwire.client import BACK_OFF, seconds_of, unknown, was_unprocessed
+from sealwire.client import BACK_OFF, SharedClient, seconds_of, unknown, was_unprocessed
 from sealwire.dtls.association import ClientAssociation
 from sealwire.dtls.records import MOST
 from sealwire.errors import (
@@ -99,10 +99,18 @@ class _Link:
             self._send(datagram)
         self._sock.close()
 
+    def abandon(self) -> None:
+        """Close our copy of the socket without a word: two processes that went on with one association would use the
+        same nonces."""
+        self._sock.close()
+
     def usable(self) -> bool:
         """Whether it can take a request, as far as is known here."""
-        while not self.association.ended and self._waiting.poll(0):
-            self._receive()
+        try:
+            while not self.association.ended and self._waiting.poll(0):
+                self._receive()
+        except SealwireError:
+            return False
         return self.closed is None and self.association.usable() is None
 
     def _ask(self, payload: Payload, deadline: float) -> int:
@@ -160,7 +168,7 @@ class _Link:
             self._sock.send(datagram)
 
 
-class SynchronousUDPClient:
+class SynchronousUDPClient(SharedClient):
     """A client for one server, on UDP. A message takes at most 1,132 bytes as it is encoded, and can be lost.
 
     host, port, timeout, wait, security: as for SynchronousTCPClient. One request is under way at a time. Its reply may
@@ -170,20 +178,13 @@ class SynchronousUDPClient:
     """
 
     def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
-        if not isinstance(security, Security):
-            raise ConfigurationError(
-                "a client needs security=Security(…); see Security.from_files and Security.from_toml"
-            )
+        super().__init__(timeout, wait, security)
         if type(port) is not int or not 0 < port < 65536:
             raise ConfigurationError("port must be a whole number from 1 to 65535")
         canonical_host(host)
         self.host = host
         self.port = port
-        self.timeout = seconds_of("timeout", timeout)
-        self.wait = seconds_of("wait", wait)
-        self.security = security
         self._link: _Link | None = None
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -205,8 +206,11 @@ class SynchronousUDPClient:
 
     def connect(self) -> None:
         """Make the association now, if none is usable. Raises TransportError, DeadlineExceeded, ConfigurationError."""
-        with self._lock:
+        self._acquire(self.timeout)
+        try:
             self._usable()
+        finally:
+            self._lock.release()
 
     def send_request(self, data: Any, *, wait: float | None = None, idempotent: bool = False) -> Any:
         """Send ``data`` and return the reply; arguments and errors as of SynchronousTCPClient.send_request.
@@ -216,14 +220,23 @@ class SynchronousUDPClient:
         """
         seconds = self.wait if wait is None else seconds_of("wait", wait)
         payload = self.security.codec.encode_pieces(data)
-        with self._lock:
+        self._acquire(seconds)
+        try:
             reply = self._request(payload, seconds, idempotent)
+        finally:
+            self._lock.release()
         return self.security.decode(reply)
 
     def close(self) -> None:
         """End the association, if there is one. The next request makes a new one."""
+        self._see_fork()
         with self._lock:
             self._let_go()
+
+    def _abandon(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.abandon()
 
     def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
         link = self._usable()

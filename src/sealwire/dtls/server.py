@@ -152,11 +152,16 @@ class UDPServer:
             self._serve(_TURN)
 
     def shutdown(self) -> None:
-        """Stop serve_forever, from another thread; returns when it has drained."""
+        """Stop serve_forever, from another thread; returns when it has drained.
+
+        Called by a handler in a thread of its own it does not wait for that, since the handler's own request is among
+        those in hand.
+        """
         self._leaving = True
         with suppress(OSError):
             self._call.send(b"x")
-        self._drained.wait()
+        if not self._is_handlers(threading.current_thread()):
+            self._drained.wait()
 
     def reload(self) -> bool:
         """Look at the files of certificates and keys now; see TCPServer.reload."""
@@ -216,6 +221,8 @@ class UDPServer:
                 report_end(channel, association.address, error)
         finally:
             with self.lock:
+                if channel.oldest_unanswered is not None:
+                    channel.send_fault(request.sequence, FaultCode.HANDLER_FAILED, "the handler has given no reply")
                 self._answered += 1
                 self.endpoint.release(association)
 
@@ -230,6 +237,9 @@ class UDPServer:
             self._serve(_TURN)
         with self.lock:
             self.endpoint.close()
+
+    def _is_handlers(self, thread: threading.Thread) -> bool:  # noqa: ARG002 - there are none here
+        return False
 
     def _end_threads(self) -> None:
         """There are none."""
@@ -259,7 +269,11 @@ class ThreadingUDPServer(UDPServer):
             name = f"sealwire udp {len(self._threads) + 1}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads: those that there are will do, or a later request finds one
+                self._threads.remove(thread)
+                logger.error("no thread could be started for more requests; lower `workers`")
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -268,6 +282,9 @@ class ThreadingUDPServer(UDPServer):
             except BaseException as error:
                 logger.error("a datagram was not answered: %s", place_of(error))
             del job
+
+    def _is_handlers(self, thread: threading.Thread) -> bool:
+        return thread in self._threads
 
     def _end_threads(self) -> None:
         for _ in self._threads:
