@@ -117,7 +117,6 @@ class Service:
             else:
                 self._slots.release()
                 turns.release()
-                await channel.drained()
             del request
 
     async def _answer(

@@ -62,7 +62,6 @@ class ThreadedChannel(Requests):
             if request is None or self._channel.take(request, deadline):
                 return request, deadline
             request = None
-            await self._channel.drained()
 
     async def _send_reply(self, request: int, payload: Payload) -> None:
         self._channel.send_reply(request, payload)

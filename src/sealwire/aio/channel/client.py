@@ -51,6 +51,7 @@ class AsyncClientChannel(Stream):
 
     _protocol: ClientProtocol
     _standing: Standing
+    _reads_while_full = True
 
     def __init__(self, security: Security, credentials: CredentialSet, *, host: str | None, where: str) -> None:
         super().__init__(None if host is None else security.client_context(credentials), server_side=False, host=host)

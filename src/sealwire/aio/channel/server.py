@@ -39,6 +39,7 @@ class AsyncServerChannel(Stream):
 
     _protocol: ServerProtocol
     _standing: Standing
+    _reads_while_full = False
 
     def __init__(self, security: Security, *, local: bool, lease: Lease, busy: Callable[[], int | None]) -> None:
         self._security = security
@@ -117,7 +118,6 @@ class AsyncServerChannel(Stream):
                 self.deadline = None if event.wait is None else monotonic() + event.wait
                 return event
             frame = None
-            await self.drained()  # who pings must take the answers
         return None
 
     def take(self, request: Request, deadline: float | None) -> bool:
@@ -169,7 +169,6 @@ class AsyncServerChannel(Stream):
         while (request := await self.next_request()) is not None:
             if self.take(request, self.deadline):
                 return bytes(request.payload)
-            await self.drained()
         return None
 
     def send_msg(self, payload: Payload) -> None:

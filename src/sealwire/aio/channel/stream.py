@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
-from typing import Final, cast
+from typing import ClassVar, Final, cast
 
 from sealwire.channel.plain import PlainObject
 from sealwire.channel.pump import LINGER, Sealed, reason
@@ -53,11 +53,14 @@ class Stream(asyncio.BufferedProtocol, Sealed):
     """One connection; AsyncClientChannel and AsyncServerChannel are the two ends.
 
     To be made by a loop's create_connection or connect_accepted_socket, without TLS. context: of TLS here; None for a
-    Unix socket, which goes without. One task takes what comes;
-    any number of them may send. Deadlines are moments of ``time.monotonic()``.
+    Unix socket, which goes without. One task takes what comes; any number of them may send. Deadlines are moments of
+    ``time.monotonic()``.
     """
 
     _protocol: StreamProtocol
+    _reads_while_full: ClassVar[bool]
+    """Whether it reads on while the peer does not take what was sent to it. A client does, since a server may not
+    (docs/protocol.md, section 4)."""
 
     def __init__(self, context: ssl.SSLContext | None, *, server_side: bool, host: str | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -121,11 +124,17 @@ class Stream(asyncio.BufferedProtocol, Sealed):
     def pause_writing(self) -> None:
         """The transport has enough."""
         self._full = True
+        self._watch()
+        if not self._reads_while_full:
+            # Whatever comes may have an answer, if only TLS's own to a KeyUpdate.
+            self._pause()
 
     def resume_writing(self) -> None:
         """It takes more."""
         self._full = False
         self._flush()
+        if self._waiting is not None:
+            self._resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -282,6 +291,8 @@ class Stream(asyncio.BufferedProtocol, Sealed):
             self._transport.pause_reading()
 
     def _resume(self) -> None:
+        if self._full and not self._reads_while_full and not self._discarding:
+            return
         if not self._reading and self._transport is not None and not self._transport.is_closing():
             self._reading = True
             self._transport.resume_reading()
