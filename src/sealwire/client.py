@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from random import SystemRandom
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from sealwire.channel import ClientChannel, connect, connect_unix
+from sealwire.clients import RESENDABLE, AtHost, AtPath, Attempts, Client, seconds_of, unknown, was_unprocessed
 from sealwire.errors import (
     ConfigurationError,
     ConnectionClosed,
@@ -24,77 +24,56 @@ from sealwire.errors import (
     TruncatedFrame,
 )
 from sealwire.security import Security
-from sealwire.tls.identity import PeerIdentity, canonical_host
-from sealwire.wire.frames import CloseCode, Payload, RejectCode, VerifiedPayload
+from sealwire.tls.identity import PeerIdentity
+from sealwire.wire.frames import Payload, VerifiedPayload
 
-BACK_OFF = 0.05
-"""Seconds before the first new attempt after REJECT 4 or 5; doubled each time, at most 1 s."""
 _FAREWELL = 0.1
 """Seconds for the end of a connection that the server has ended already: a round trip, for what nobody waits for."""
-_RESEND_AFTER = (CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY)
-RESENDABLE = (None, *_RESEND_AFTER, CloseCode.CREDENTIAL)
-"""Ends after which anything may be sent again: not after a protocol error, nor a code that is read as one."""
 _MAX_WINDOW = 1024
 """Requests under way; a server refuses to have more unanswered."""
-_random = SystemRandom()
 _process = object()
 """Another one in each process, for less than asking the kernel each time."""
 _T = TypeVar("_T")
 
 
-class SharedClient(ABC):
-    """What all synchronous clients share: several threads may use one, and a forked child gets a connection of its own.
+class _Usable(Protocol):
+    def usable(self) -> bool:
+        """Whether the connection can take a request, as far as is known here."""
 
-    timeout, wait: seconds. Raises ConfigurationError.
+    @property
+    def peer(self) -> PeerIdentity | None:
+        """Who the server is."""
+
+
+_C = TypeVar("_C", bound=_Usable)
+
+
+class SharedClient(Client, Generic[_C]):
+    """What all synchronous clients share: one connection, made when it is first used, and again when the server has
+    gone away; several threads may use it, one after the other, and a forked child gets one of its own.
     """
 
     def __init__(self, timeout: float, wait: float, security: Security) -> None:
-        if not isinstance(security, Security):
-            raise ConfigurationError(
-                "a client needs security=Security(…); see Security.from_files and Security.from_toml"
-            )
-        self.timeout = seconds_of("timeout", timeout)
-        self.wait = seconds_of("wait", wait)
-        self.security = security
+        super().__init__(timeout, wait, security)
+        self._channel: _C | None = None
         self._process = _process
         self._lock = threading.Lock()
 
     @abstractmethod
-    def _abandon(self) -> None:
-        """Let the connection go without a word: it belongs to the process that forked this one."""
-
-    def _acquire(self, seconds: float) -> None:
-        """Take the lock, in that time."""
-        self._see_fork()
-        if not self._lock.acquire(timeout=seconds):
-            raise DeadlineExceeded(
-                "another thread's request held the connection all the time; use a client for each thread"
-            )
-
-    def _see_fork(self) -> None:
-        """In a forked child the connection is the parent's, and so is whoever held the lock."""
-        if self._process is not _process:
-            self._process = _process
-            self._lock = threading.Lock()
-            self._abandon()
-
-
-class _SynchronousClient(SharedClient):
-    """What the clients of streams share: one connection, made when it is first used, and again when the server has gone
-    away."""
-
-    def __init__(self, timeout: float, wait: float, security: Security) -> None:
-        super().__init__(timeout, wait, security)
-        self._channel: ClientChannel | None = None
-
-    @property
-    @abstractmethod
-    def _where(self) -> str:
-        """The server, for people."""
-
-    @abstractmethod
-    def _connect(self, timeout: float) -> ClientChannel:
+    def _connect(self, timeout: float) -> _C:
         """A new connection, in so many seconds."""
+
+    @abstractmethod
+    def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
+        """The reply to a request."""
+
+    @abstractmethod
+    def _part(self, channel: _C) -> None:
+        """Close a connection that cannot be used any more."""
+
+    @abstractmethod
+    def _abandon(self, channel: _C) -> None:
+        """Let a connection go without a word: it belongs to the process that forked this one."""
 
     def __enter__(self) -> Self:
         return self
@@ -104,8 +83,9 @@ class _SynchronousClient(SharedClient):
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._where}, {'open' if self._channel else 'not connected'}>"
+    @property
+    def _is_open(self) -> bool:
+        return self._channel is not None
 
     @property
     def peer(self) -> PeerIdentity | None:
@@ -142,6 +122,59 @@ class _SynchronousClient(SharedClient):
             self._lock.release()
         del payload  # a large one is not held beside a large reply and what becomes of it
         return self.security.decode(reply)
+
+    def close(self) -> None:
+        """Close the connection, if there is one. The next request opens a new one."""
+        self._see_fork()
+        with self._lock:
+            channel, self._channel = self._channel, None
+            if channel is not None:
+                self._close(channel)
+
+    @abstractmethod
+    def _close(self, channel: _C) -> None:
+        """Close a connection."""
+
+    def _acquire(self, seconds: float) -> None:
+        """Take the lock, in that time."""
+        self._see_fork()
+        if not self._lock.acquire(timeout=seconds):
+            raise DeadlineExceeded(
+                "another thread's request held the connection all the time; use a client for each thread"
+            )
+
+    def _see_fork(self) -> None:
+        """In a forked child the connection is the parent's, and so is whoever held the lock."""
+        if self._process is not _process:
+            self._process = _process
+            self._lock = threading.Lock()
+            channel, self._channel = self._channel, None
+            if channel is not None:
+                self._abandon(channel)
+
+    def _usable(self, seconds: float) -> _C:
+        channel = self._channel
+        if channel is not None:
+            if channel.usable():
+                return channel
+            self._channel = None
+            self._part(channel)
+        self._channel = self._open(monotonic() + seconds)
+        return self._channel
+
+    def _open(self, deadline: float) -> _C:
+        attempts = Attempts(deadline)
+        while True:
+            try:
+                return self._connect(max(0.001, deadline - monotonic()))
+            except DeadlineExceeded as late:
+                raise attempts.refused or late from None
+            except HandshakeRejected as rejected:
+                threading.Event().wait(attempts.after(rejected))
+
+
+class _StreamClient(SharedClient[ClientChannel]):
+    """What the clients of streams share."""
 
     def send_requests(
         self,
@@ -224,14 +257,6 @@ class _SynchronousClient(SharedClient):
         finally:
             self._lock.release()
 
-    def close(self) -> None:
-        """Close the connection, if there is one. The next request opens a new one."""
-        self._see_fork()
-        with self._lock:
-            channel, self._channel = self._channel, None
-            if channel is not None:
-                channel.close()
-
     def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
         channel = self._usable(self.timeout)
         deadline = monotonic() + seconds
@@ -242,38 +267,6 @@ class _SynchronousClient(SharedClient):
                 raise unknown(closed) from None
         channel = self._usable(min(deadline - monotonic(), self.timeout))
         return self._exchange(channel, deadline, channel.request, payload)
-
-    def _usable(self, seconds: float) -> ClientChannel:
-        channel = self._channel
-        if channel is not None:
-            if channel.usable():
-                return channel
-            self._channel = None
-            channel.close(linger=_FAREWELL)
-        self._channel = self._open(monotonic() + seconds)
-        return self._channel
-
-    def _open(self, deadline: float) -> ClientChannel:
-        pause = BACK_OFF
-        refused: HandshakeRejected | None = None
-        while True:
-            try:
-                return self._connect(max(0.001, deadline - monotonic()))
-            except DeadlineExceeded:
-                if refused is None:
-                    raise
-                raise refused from None  # that says more
-            except HandshakeRejected as rejected:
-                if rejected.code not in (RejectCode.OVERLOADED, RejectCode.SHUTTING_DOWN):
-                    raise
-                left = deadline - monotonic()
-                if left < BACK_OFF:
-                    raise
-                refused = rejected
-                # Between half and all of the pause, so that clients refused together do not come back together.
-                seconds = min(pause, left) * _random.uniform(0.5, 1.0)
-                threading.Event().wait(seconds)
-                pause = min(1.0, pause * 2)
 
     def _exchange(self, channel: ClientChannel, deadline: float, exchange: Callable[..., _T], *payload: Payload) -> _T:
         """Let the connection go unless ``exchange`` left it without anything unanswered."""
@@ -296,13 +289,17 @@ class _SynchronousClient(SharedClient):
                 channel.close(linger=0)
             raise
 
-    def _abandon(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.abandon()
+    def _close(self, channel: ClientChannel) -> None:
+        channel.close()
+
+    def _part(self, channel: ClientChannel) -> None:
+        channel.close(linger=_FAREWELL)
+
+    def _abandon(self, channel: ClientChannel) -> None:
+        channel.abandon()
 
 
-class SynchronousTCPClient(_SynchronousClient):
+class SynchronousTCPClient(AtHost, _StreamClient):
     """A client for one server, to be shared by threads; one request is under way at a time.
 
     host, port: the server; the host is verified against its certificate (or see Security.peers). timeout: seconds for
@@ -313,39 +310,16 @@ class SynchronousTCPClient(_SynchronousClient):
     the connection is closed. Raises ConfigurationError.
     """
 
-    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
-        super().__init__(timeout, wait, security)
-        if type(port) is not int or not 0 < port < 65536:
-            raise ConfigurationError("port must be a whole number from 1 to 65535")
-        canonical_host(host)
-        self.host = host
-        self.port = port
-
-    @property
-    def _where(self) -> str:
-        return f"{self.host}:{self.port}"
-
     def _connect(self, timeout: float) -> ClientChannel:
         return connect(self.host, self.port, self.security, timeout=timeout)
 
 
-class SynchronousUnixClient(_SynchronousClient):
+class SynchronousUnixClient(AtPath, _StreamClient):
     """The same for a server on this machine that listens on a Unix socket.
 
     path: the socket. security: a Security with ``peers``, who the server may be, and a ``service``, since there is no
     host name to verify. ``peer`` has the server's uid, gid and pid. Raises ConfigurationError.
     """
-
-    def __init__(
-        self, path: str | os.PathLike[str], timeout: float = 10.0, wait: float = 10.0, *, security: Security
-    ) -> None:
-        super().__init__(timeout, wait, security)
-        security.check_local()
-        self.path = os.fspath(path)
-
-    @property
-    def _where(self) -> str:
-        return self.path
 
     def _connect(self, timeout: float) -> ClientChannel:
         return connect_unix(self.path, self.security, timeout=timeout)
@@ -362,26 +336,9 @@ def _may_go_again(
     return was_unprocessed(closed, next(iter(under_way)), renewed=channel.renewed)
 
 
-def unknown(closed: Exception) -> ConnectionClosed:
-    """What to say of requests of which nobody knows what became."""
-    return ConnectionClosed(
-        "the connection ended while the request was under way; the server may or may not have acted on it. Requests "
-        "for which acting twice does no harm can be sent with idempotent=True",
-        code=getattr(closed, "code", None),
-        last=getattr(closed, "last", None),
-    )
-
-
 def _unprocessed(channel: ClientChannel, closed: ConnectionClosed) -> bool:
     """Whether no handler can have seen the request (docs/protocol.md, section 5)."""
     return not channel.sent or was_unprocessed(closed, channel.sequence, renewed=channel.renewed)
-
-
-def was_unprocessed(closed: ConnectionClosed, sequence: int, *, renewed: bool) -> bool:
-    """Whether the peer's CLOSE says that no handler has seen the request of that number. renewed: whether a new
-    connection would be made with another certificate or key."""
-    known = closed.code in _RESEND_AFTER or (closed.code == CloseCode.CREDENTIAL and renewed)
-    return known and closed.last is not None and closed.last < sequence
 
 
 def _forked() -> None:
@@ -390,10 +347,3 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-
-def seconds_of(name: str, value: float) -> float:
-    """A number of seconds that can be waited for. Raises ConfigurationError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86_400:
-        raise ConfigurationError(f"{name} must be a number of seconds above 0 and at most 86400")
-    return float(value)

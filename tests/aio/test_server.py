@@ -309,14 +309,15 @@ def test_a_client_that_takes_nothing(deployment: Deployment, caplog: pytest.LogC
 
 FLOODS = {
     "pings": lambda client: client.send(p.PING, b"x" * 125),
-    "expired": lambda client: client.send_message(encode("x"), wait=0.01),
+    "impatient": lambda client: client.send_message(encode("x"), wait=0.01),
     "malformed": lambda client: client.send_message(b"x", wait=5),
     "good ones": lambda client: client.send_message(encode("x" * 100), wait=5),
 }
 
 
 @pytest.mark.parametrize(
-    ("handler", "flood"), [*((async_echo, flood) for flood in FLOODS), (Handle, "expired"), (AsyncHandle, "expired")]
+    ("handler", "flood"),
+    [*((async_echo, flood) for flood in FLOODS), (Handle, "impatient"), (AsyncHandle, "impatient")],
 )
 def test_floods_whose_answers_are_not_taken(
     deployment: Deployment, caplog: pytest.LogCaptureFixture, handler: Any, flood: str

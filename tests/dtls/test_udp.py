@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -229,6 +230,45 @@ def test_too_much_at_once(deployment: Deployment) -> None:
     security = deployment.server_security(limits={"max_in_flight": 1})
     with running(ThreadingUDPServer(ADDRESS, held, security)) as port:
         asyncio.run(main(port))
+
+
+@pytest.mark.parametrize("kind", ["synchronous", "asyncio"])
+def test_an_idempotent_request_waits_for_a_busy_server(deployment: Deployment, kind: str) -> None:
+    """FAULT 21 says that no handler has seen it: it is sent again, and fails with that if its time is over."""
+    go, entered = threading.Event(), threading.Event()
+
+    def held(message: Any) -> Any:
+        if message == "held":
+            entered.set()
+            go.wait(20)
+        return message
+
+    def ask(port: int, message: Any, wait: float) -> Any:
+        security = deployment.security("client")
+        if kind == "synchronous":
+            with SynchronousUDPClient("127.0.0.1", port, security=security) as one:
+                return one.send_request(message, wait=wait, idempotent=True)
+
+        async def main() -> Any:
+            async with AsyncUDPClient("127.0.0.1", port, security=security) as two:
+                return await two.send_request(message, wait=wait, idempotent=True)
+
+        return asyncio.run(main())
+
+    security = deployment.server_security(limits={"max_in_flight_total": 1})
+    server = ThreadingUDPServer(ADDRESS, held, security)
+    with running(server) as port, client(deployment, port) as other, ThreadPoolExecutor() as executor:
+        holding = threading.Thread(target=other.send_request, args=("held",))
+        holding.start()
+        assert entered.wait(10)
+        with pytest.raises(RemoteError) as overloaded:
+            ask(port, "too late", 0.6)
+        assert overloaded.value.code == 21
+        asking = executor.submit(ask, port, "in time", 10)
+        eventually(lambda: server.endpoint.peers == 2)
+        go.set()
+        assert asking.result(20) == "in time"
+        holding.join()
 
 
 def test_idle_peers_expire(deployment: Deployment) -> None:

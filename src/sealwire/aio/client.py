@@ -3,59 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable
-from random import SystemRandom
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
 from sealwire.aio.channel.client import AsyncClientChannel, Lost
 from sealwire.channel.client import where_text
 from sealwire.channel.pump import reason
-from sealwire.client import BACK_OFF, RESENDABLE, seconds_of, unknown
+from sealwire.clients import RESENDABLE, AtHost, AtPath, Attempts, Client, seconds_of, unknown
 from sealwire.errors import (
-    ConfigurationError,
     DeadlineExceeded,
     HandshakeRejected,
     TransportError,
 )
 from sealwire.security import Security
 from sealwire.tls.identity import PeerIdentity, canonical_host
-from sealwire.wire.frames import Payload, RejectCode, VerifiedPayload
+from sealwire.wire.frames import Payload, VerifiedPayload
 
 MAX_UNDER_WAY: Final = 256
 """Requests under way on one connection; who comes then waits for his turn."""
-_random = SystemRandom()
 _T = TypeVar("_T")
 
 
-class _AsyncClient(ABC):
-    """What the clients share: one connection, made when it is first used, and again when the server has gone away."""
-
-    def __init__(self, timeout: float, wait: float, security: Security) -> None:
-        if not isinstance(security, Security):
-            raise ConfigurationError(
-                "a client needs security=Security(…); see Security.from_files and Security.from_toml"
-            )
-        self.timeout = seconds_of("timeout", timeout)
-        self.wait = seconds_of("wait", wait)
-        self.security = security
-        self._channel: AsyncClientChannel | None = None
-        self._leaving: dict[AsyncClientChannel, asyncio.Task[None]] = {}
-        self._connecting = asyncio.Lock()
-        self._turns = asyncio.Semaphore(MAX_UNDER_WAY)
+class _Usable(Protocol):
+    def usable(self) -> bool:
+        """Whether the connection can take a request, as far as is known here."""
 
     @property
-    @abstractmethod
-    def _where(self) -> str:
-        """The server, for people."""
+    def peer(self) -> PeerIdentity | None:
+        """Who the server is."""
+
+
+_C = TypeVar("_C", bound=_Usable)
+
+
+class AsyncClient(Client, Generic[_C]):
+    """What all clients on asyncio share: one connection, made when it is first used, and again when the server has gone
+    away, with many requests under way."""
+
+    _most: ClassVar[int] = MAX_UNDER_WAY
+
+    def __init__(self, timeout: float, wait: float, security: Security) -> None:
+        super().__init__(timeout, wait, security)
+        self._channel: _C | None = None
+        self._connecting = asyncio.Lock()
+        self._turns = asyncio.Semaphore(self._most)
 
     @abstractmethod
-    async def _connect(self, deadline: float) -> AsyncClientChannel:
+    async def _connect(self, deadline: float) -> _C:
         """A new connection, until that moment of ``time.monotonic()``."""
+
+    @abstractmethod
+    async def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
+        """The reply to a request."""
+
+    @abstractmethod
+    def _let_go(self, channel: _C) -> None:
+        """Of a connection that is not used any more: those who wait for replies of it still get them."""
+
+    @abstractmethod
+    async def _give_up(self) -> None:
+        """End all connections that were let go, now."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,8 +76,9 @@ class _AsyncClient(ABC):
     ) -> None:
         await self.close()
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._where}, {'open' if self._channel else 'not connected'}>"
+    @property
+    def _is_open(self) -> bool:
+        return self._channel is not None
 
     @property
     def peer(self) -> PeerIdentity | None:
@@ -95,10 +107,36 @@ class _AsyncClient(ABC):
         if channel is not None:
             self._let_go(channel)
         # Nothing of ours outlives this.
-        for left in list(self._leaving):
-            left.give_up()
-        if self._leaving:
-            await asyncio.wait(self._leaving.values())
+        await self._give_up()
+
+    async def _usable(self) -> _C:
+        async with self._connecting:
+            channel = self._channel
+            if channel is not None:
+                if channel.usable():
+                    return channel
+                self._channel = None
+                self._let_go(channel)
+            self._channel = await self._open(monotonic() + self.timeout)
+            return self._channel
+
+    async def _open(self, deadline: float) -> _C:
+        attempts = Attempts(deadline)
+        while True:
+            try:
+                return await _within(self._connect(deadline), deadline - monotonic())
+            except DeadlineExceeded as late:
+                raise attempts.refused or late from None
+            except HandshakeRejected as rejected:
+                await asyncio.sleep(attempts.after(rejected))
+
+
+class _StreamClient(AsyncClient[AsyncClientChannel]):
+    """What the clients of streams share."""
+
+    def __init__(self, timeout: float, wait: float, security: Security) -> None:
+        super().__init__(timeout, wait, security)
+        self._leaving: dict[AsyncClientChannel, asyncio.Task[None]] = {}
 
     async def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
         channel = await self._usable()
@@ -115,43 +153,19 @@ class _AsyncClient(ABC):
         except Lost as lost:
             raise unknown(lost) from None
 
-    async def _usable(self) -> AsyncClientChannel:
-        async with self._connecting:
-            channel = self._channel
-            if channel is not None:
-                if channel.usable():
-                    return channel
-                self._channel = None
-                self._let_go(channel)
-            self._channel = await self._open(monotonic() + self.timeout)
-            return self._channel
-
     def _let_go(self, channel: AsyncClientChannel) -> None:
-        """Those who wait for replies of it still get them."""
         task = asyncio.get_running_loop().create_task(channel.end())
         self._leaving[channel] = task
         task.add_done_callback(lambda _: self._leaving.pop(channel, None))
 
-    async def _open(self, deadline: float) -> AsyncClientChannel:
-        pause = BACK_OFF
-        refused: HandshakeRejected | None = None
-        while True:
-            try:
-                return await _within(self._connect(deadline), deadline - monotonic())
-            except DeadlineExceeded:
-                if refused is None:
-                    raise
-                raise refused from None  # that says more
-            except HandshakeRejected as rejected:
-                refused = rejected
-                left = deadline - monotonic()
-                if rejected.code not in (RejectCode.OVERLOADED, RejectCode.SHUTTING_DOWN) or left < BACK_OFF:
-                    raise
-                await asyncio.sleep(min(pause, left) * _random.uniform(0.5, 1.0))
-                pause = min(1.0, pause * 2)
+    async def _give_up(self) -> None:
+        for left in list(self._leaving):
+            left.give_up()
+        if self._leaving:
+            await asyncio.wait(self._leaving.values())
 
 
-class AsyncTCPClient(_AsyncClient):
+class AsyncTCPClient(AtHost, _StreamClient):
     """A client for one server, on asyncio; many requests are under way at a time, on one connection.
 
     host, port, timeout, wait, security: as for SynchronousTCPClient. It belongs to one event loop. It connects when
@@ -159,35 +173,12 @@ class AsyncTCPClient(_AsyncClient):
     closed, and whoever still waits gets ConnectionClosed. Raises ConfigurationError.
     """
 
-    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
-        super().__init__(timeout, wait, security)
-        if type(port) is not int or not 0 < port < 65536:
-            raise ConfigurationError("port must be a whole number from 1 to 65535")
-        canonical_host(host)
-        self.host = host
-        self.port = port
-
-    @property
-    def _where(self) -> str:
-        return where_text(self.host, self.port)
-
     async def _connect(self, deadline: float) -> AsyncClientChannel:
         return await connect(self.host, self.port, self.security, timeout=deadline - monotonic())
 
 
-class AsyncUnixClient(_AsyncClient):
+class AsyncUnixClient(AtPath, _StreamClient):
     """The same for a server that listens on the Unix socket ``path``; ``security`` needs a service and peers."""
-
-    def __init__(
-        self, path: str | os.PathLike[str], timeout: float = 10.0, wait: float = 10.0, *, security: Security
-    ) -> None:
-        super().__init__(timeout, wait, security)
-        self.security.check_local()
-        self.path = os.fspath(path)
-
-    @property
-    def _where(self) -> str:
-        return self.path
 
     async def _connect(self, deadline: float) -> AsyncClientChannel:
         return await connect_unix(self.path, self.security, timeout=deadline - monotonic())

@@ -7,16 +7,15 @@ import math
 import socket
 from random import SystemRandom
 from time import monotonic
-from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
+from sealwire.aio.client import AsyncClient
 from sealwire.channel.client import REJECTIONS, where_text
 from sealwire.channel.pump import reason
-from sealwire.client import BACK_OFF, seconds_of, unknown, was_unprocessed
+from sealwire.clients import AtHost, unknown, was_unprocessed
 from sealwire.dtls.association import ClientAssociation
 from sealwire.dtls.client import MOST_PAUSE, RESEND, Lost
 from sealwire.errors import (
-    ConfigurationError,
     DeadlineExceeded,
     HandshakeFailed,
     HandshakeRejected,
@@ -28,10 +27,11 @@ from sealwire.errors import (
 from sealwire.security import Security
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.wire.events import Closed, Event, Faulted, Rejected, Reply
-from sealwire.wire.frames import Payload, RejectCode, VerifiedPayload
+from sealwire.wire.frames import FaultCode, Payload, RejectCode, VerifiedPayload
 
-MAX_UNDER_WAY: Final = 64
-"""Requests under way; who comes then waits for his turn. A server's window of sequence numbers is no larger."""
+MAX_UNDER_WAY: Final = 32
+"""Requests under way; who comes then waits for his turn. With those that are sent again they are to be within a
+server's window of 64 sequence numbers, and its Limits.max_in_flight."""
 _random = SystemRandom()
 
 
@@ -45,6 +45,8 @@ class _Link(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._replies: dict[int, asyncio.Future[VerifiedPayload]] = {}
+        self._patient: dict[asyncio.Future[VerifiedPayload], RemoteError | None] = {}
+        """Of requests that are sent again: that the server was too busy for one of them."""
         self._leaving = False
         self.established: asyncio.Future[None] = self._loop.create_future()
         self.gone: asyncio.Future[None] = self._loop.create_future()
@@ -86,6 +88,11 @@ class _Link(asyncio.DatagramProtocol):
             self._timer.cancel()
         self.gone.set_result(None)
 
+    @property
+    def peer(self) -> PeerIdentity | None:
+        """Who the server is."""
+        return self.association.peer
+
     def usable(self) -> bool:
         """Whether it can take a request, as far as is known here."""
         return self.failure is None and self.association.usable() is None
@@ -95,13 +102,15 @@ class _Link(asyncio.DatagramProtocol):
         future: asyncio.Future[VerifiedPayload] = self._loop.create_future()
         numbers: list[int] = []
         pause = RESEND
+        if idempotent:
+            self._patient[future] = None
         try:
             while True:
                 if self.failure is not None:
                     raise self.failure
                 left = deadline - monotonic()
                 if left <= 0:
-                    raise DeadlineExceeded(f"nothing came from {self._where} in time")
+                    raise self._patient.get(future) or DeadlineExceeded(f"nothing came from {self._where} in time")
                 numbers.append(self.association.protocol.send_request(payload, wait=left))
                 self._replies[numbers[-1]] = future
                 self._flush()
@@ -116,6 +125,7 @@ class _Link(asyncio.DatagramProtocol):
             raise
         finally:
             future.cancel()
+            self._patient.pop(future, None)
             for number in numbers:
                 if self._replies.pop(number, None) is not None:
                     self.association.protocol.give_up(number)
@@ -146,6 +156,8 @@ class _Link(asyncio.DatagramProtocol):
                 return
             if isinstance(event, Reply):
                 future.set_result(event.payload)
+            elif event.code == FaultCode.OVERLOADED and future in self._patient:
+                self._patient[future] = RemoteError(event.code, event.text)
             else:
                 future.set_exception(RemoteError(event.code, event.text))
 
@@ -183,75 +195,28 @@ class _Link(asyncio.DatagramProtocol):
             self._transport.close()
 
 
-class AsyncUDPClient:
+class AsyncUDPClient(AtHost, AsyncClient[_Link]):
     """A client for one server, on UDP and asyncio; many requests are under way at a time.
 
     host, port, timeout, wait, security: as for SynchronousUDPClient. It belongs to one event loop. An asynchronous
     context manager. Raises ConfigurationError.
     """
 
+    _most = MAX_UNDER_WAY
+
     def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
-        if not isinstance(security, Security):
-            raise ConfigurationError(
-                "a client needs security=Security(…); see Security.from_files and Security.from_toml"
-            )
-        if type(port) is not int or not 0 < port < 65536:
-            raise ConfigurationError("port must be a whole number from 1 to 65535")
-        canonical_host(host)
-        self.host = host
-        self.port = port
-        self.timeout = seconds_of("timeout", timeout)
-        self.wait = seconds_of("wait", wait)
-        self.security = security
-        self._link: _Link | None = None
+        super().__init__(host, port, timeout, wait, security=security)
         self._leaving: set[_Link] = set()
-        self._connecting = asyncio.Lock()
-        self._turns = asyncio.Semaphore(MAX_UNDER_WAY)
 
-    async def __aenter__(self) -> Self:
-        return self
+    def _let_go(self, channel: _Link) -> None:
+        self._leaving.add(channel)
+        channel.gone.add_done_callback(lambda _: self._leaving.discard(channel))
+        channel.leave()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def __repr__(self) -> str:
-        where = where_text(self.host, self.port)
-        return f"<{type(self).__name__} {where}, {'open' if self._link else 'not connected'}>"
-
-    @property
-    def peer(self) -> PeerIdentity | None:
-        """Who the server is; None while there is no association."""
-        return None if self._link is None else self._link.association.peer
-
-    async def connect(self) -> None:
-        """Make the association now, if none is usable. Raises TransportError, DeadlineExceeded, ConfigurationError."""
-        await self._usable()
-
-    async def send_request(self, data: Any, *, wait: float | None = None, idempotent: bool = False) -> Any:
-        """Send ``data`` and return the reply; arguments and errors as of SynchronousUDPClient.send_request."""
-        seconds = self.wait if wait is None else seconds_of("wait", wait)
-        payload = self.security.codec.encode_pieces(data)
-        async with self._turns:
-            reply = await self._request(payload, seconds, idempotent)
-        return self.security.decode(reply)
-
-    async def close(self) -> None:
-        """End the association, if there is one. The next request makes a new one."""
-        self._let_go()
-        # Nothing of ours outlives this.
+    async def _give_up(self) -> None:
         for link in list(self._leaving):
             link.close()
             await link.gone
-
-    def _let_go(self) -> None:
-        """The next request makes a new association; those who wait for replies on this one still get them."""
-        link, self._link = self._link, None
-        if link is not None:
-            self._leaving.add(link)
-            link.gone.add_done_callback(lambda _: self._leaving.discard(link))
-            link.leave()
 
     async def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
         link = await self._usable()
@@ -260,12 +225,13 @@ class AsyncUDPClient:
         try:
             return await link.request(payload, deadline, idempotent=idempotent)
         except DeadlineExceeded:
-            if self._link is link and link.association.heard < begun:
+            if self._channel is link and link.association.heard < begun:
                 # Perhaps the server does not know us any more, and cannot say so.
-                self._let_go()
+                self._channel = None
+                self._let_go(link)
             raise
         except Lost as lost:
-            if not (idempotent or lost.first == math.inf or was_unprocessed(lost, int(lost.first), renewed=False)):
+            if not (idempotent or lost.first == math.inf or was_unprocessed(lost, lost.first, renewed=False)):
                 raise unknown(lost) from None
         link = await self._usable()
         try:
@@ -273,29 +239,7 @@ class AsyncUDPClient:
         except Lost as lost:
             raise unknown(lost) from None
 
-    async def _usable(self) -> _Link:
-        async with self._connecting:
-            link = self._link
-            if link is not None:
-                if link.usable():
-                    return link
-                self._let_go()
-            self._link = await self._open(monotonic() + self.timeout)
-            return self._link
-
-    async def _open(self, deadline: float) -> _Link:
-        pause = BACK_OFF
-        while True:
-            try:
-                return await self._linked(deadline)
-            except HandshakeRejected as rejected:
-                left = deadline - monotonic()
-                if rejected.code not in (RejectCode.OVERLOADED, RejectCode.SHUTTING_DOWN) or left < 2 * BACK_OFF:
-                    raise
-                await asyncio.sleep(min(pause, left / 2) * _random.uniform(0.5, 1.0))
-                pause = min(1.0, pause * 2)
-
-    async def _linked(self, deadline: float) -> _Link:
+    async def _connect(self, deadline: float) -> _Link:
         """An association with the first address of the host that makes one."""
         where = where_text(self.host, self.port)
         loop = asyncio.get_running_loop()

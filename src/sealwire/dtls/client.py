@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 import select
 import socket
-import threading
 from contextlib import suppress
 from random import SystemRandom
 from time import monotonic
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from sealwire.channel.client import REJECTIONS, where_text
 from sealwire.channel.pump import reason
-from sealwire.client import BACK_OFF, SharedClient, seconds_of, unknown, was_unprocessed
+from sealwire.client import SharedClient
+from sealwire.clients import AtHost, unknown, was_unprocessed
 from sealwire.dtls.association import ClientAssociation
 from sealwire.dtls.records import MOST
 from sealwire.errors import (
-    ConfigurationError,
     ConnectionClosed,
     DeadlineExceeded,
     HandshakeFailed,
@@ -32,7 +30,7 @@ from sealwire.errors import (
 from sealwire.security import Security
 from sealwire.tls.identity import PeerIdentity, canonical_host
 from sealwire.wire.events import Closed, Established, Event, Faulted, Rejected, Reply
-from sealwire.wire.frames import Payload, RejectCode, VerifiedPayload
+from sealwire.wire.frames import FaultCode, Payload, RejectCode, VerifiedPayload
 
 RESEND: Final = 0.25
 """Seconds until an idempotent request is sent again; doubled each time, up to MOST_PAUSE."""
@@ -76,22 +74,30 @@ class _Link:
         self.first = sent[0]
         pause = RESEND
         again = monotonic() + pause if idempotent else math.inf
+        overloaded: RemoteError | None = None
         while True:
             for number in sent:
                 reply = self._replies.pop(number, None)
                 if isinstance(reply, RemoteError):
-                    raise reply
-                if reply is not None:
+                    if not (idempotent and reply.code == FaultCode.OVERLOADED):
+                        raise reply
+                    overloaded = reply
+                elif reply is not None:
                     return reply
             if self.closed is not None or self.association.ended:
                 how = {} if self.closed is None else self.closed._asdict()
                 raise Lost("the server has ended the association", **how)
             if not self._turn(min(deadline, again)):
                 if monotonic() >= deadline:
-                    raise DeadlineExceeded(f"nothing came from {self._where} in time")
+                    raise overloaded or DeadlineExceeded(f"nothing came from {self._where} in time")
                 sent.append(self._ask(payload, deadline))
                 pause = min(MOST_PAUSE, pause * 2)
                 again = monotonic() + pause
+
+    @property
+    def peer(self) -> PeerIdentity | None:
+        """Who the server is."""
+        return self.association.peer
 
     def close(self) -> None:
         """Say so, and close the socket."""
@@ -168,122 +174,50 @@ class _Link:
             self._sock.send(datagram)
 
 
-class SynchronousUDPClient(SharedClient):
+class SynchronousUDPClient(AtHost, SharedClient[_Link]):
     """A client for one server, on UDP. A message takes at most 1,132 bytes as it is encoded, and can be lost.
 
     host, port, timeout, wait, security: as for SynchronousTCPClient. One request is under way at a time. Its reply may
     be lost as well as the request, so that DeadlineExceeded says nothing about whether the server acted on it; with
-    ``idempotent=True`` a request is sent again until there is a reply. Threads may share it. A context manager. Raises
-    ConfigurationError.
+    ``idempotent=True`` a request is sent again, after 0.25 s and then after twice as long each time, 2 s at most, until
+    there is a reply. Threads may share it. A context manager. Raises ConfigurationError.
     """
 
-    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
-        super().__init__(timeout, wait, security)
-        if type(port) is not int or not 0 < port < 65536:
-            raise ConfigurationError("port must be a whole number from 1 to 65535")
-        canonical_host(host)
-        self.host = host
-        self.port = port
-        self._link: _Link | None = None
+    def _connect(self, timeout: float) -> _Link:
+        return _linked(self.host, self.port, self.security, monotonic() + timeout)
 
-    def __enter__(self) -> Self:
-        return self
+    def _close(self, channel: _Link) -> None:
+        channel.close()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    _part = _close
 
-    def __repr__(self) -> str:
-        where = where_text(self.host, self.port)
-        return f"<{type(self).__name__} {where}, {'open' if self._link else 'not connected'}>"
-
-    @property
-    def peer(self) -> PeerIdentity | None:
-        """Who the server is; None while there is no association."""
-        link = self._link
-        return None if link is None else link.association.peer
-
-    def connect(self) -> None:
-        """Make the association now, if none is usable. Raises TransportError, DeadlineExceeded, ConfigurationError."""
-        self._acquire(self.timeout)
-        try:
-            self._usable()
-        finally:
-            self._lock.release()
-
-    def send_request(self, data: Any, *, wait: float | None = None, idempotent: bool = False) -> Any:
-        """Send ``data`` and return the reply; arguments and errors as of SynchronousTCPClient.send_request.
-
-        idempotent: send it again, after 0.25 s and then after twice as long each time, 2 s at most, until there is a
-        reply.
-        """
-        seconds = self.wait if wait is None else seconds_of("wait", wait)
-        payload = self.security.codec.encode_pieces(data)
-        self._acquire(seconds)
-        try:
-            reply = self._request(payload, seconds, idempotent)
-        finally:
-            self._lock.release()
-        return self.security.decode(reply)
-
-    def close(self) -> None:
-        """End the association, if there is one. The next request makes a new one."""
-        self._see_fork()
-        with self._lock:
-            self._let_go()
-
-    def _abandon(self) -> None:
-        link, self._link = self._link, None
-        if link is not None:
-            link.abandon()
+    def _abandon(self, channel: _Link) -> None:
+        channel.abandon()
 
     def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
-        link = self._usable()
+        link = self._usable(self.timeout)
         deadline = monotonic() + seconds
-        for attempt in range(2):
-            try:
-                return link.exchange(payload, deadline, idempotent=idempotent)
-            except Lost as lost:
-                self._let_go()
-                if attempt or not (idempotent or was_unprocessed(lost, link.first, renewed=False)):
-                    raise unknown(lost) from None
-            except DeadlineExceeded:
-                # Perhaps the server does not know us any more, and cannot say so.
-                self._let_go()
-                raise
-            except (RemoteError, LocalProtocolError):
-                raise
-            except SealwireError:
-                self._let_go()
-                raise
-            link = self._usable()
-        raise AssertionError  # pragma: no cover - the second attempt returns or raises
+        try:
+            return self._exchange(link, payload, deadline, idempotent)
+        except Lost as lost:
+            if not (idempotent or was_unprocessed(lost, link.first, renewed=False)):
+                raise unknown(lost) from None
+        link = self._usable(max(0.001, min(deadline - monotonic(), self.timeout)))
+        try:
+            return self._exchange(link, payload, deadline, idempotent)
+        except Lost as lost:
+            raise unknown(lost) from None
 
-    def _usable(self) -> _Link:
-        if self._link is not None:
-            if self._link.usable():
-                return self._link
-            self._let_go()
-        self._link = self._open(monotonic() + self.timeout)
-        return self._link
-
-    def _open(self, deadline: float) -> _Link:
-        pause = BACK_OFF
-        while True:
-            try:
-                return _linked(self.host, self.port, self.security, deadline)
-            except HandshakeRejected as rejected:
-                left = deadline - monotonic()
-                if rejected.code not in (RejectCode.OVERLOADED, RejectCode.SHUTTING_DOWN) or left < 2 * BACK_OFF:
-                    raise
-                threading.Event().wait(min(pause, left / 2) * _random.uniform(0.5, 1.0))
-                pause = min(1.0, pause * 2)
-
-    def _let_go(self) -> None:
-        link, self._link = self._link, None
-        if link is not None:
+    def _exchange(self, link: _Link, payload: Payload, deadline: float, idempotent: bool) -> VerifiedPayload:
+        try:
+            return link.exchange(payload, deadline, idempotent=idempotent)
+        except (RemoteError, LocalProtocolError):
+            raise
+        except SealwireError:
+            # Also where no reply came: perhaps the server does not know us any more, and cannot say so.
+            self._channel = None
             link.close()
+            raise
 
 
 def _linked(host: str, port: int, security: Security, deadline: float) -> _Link:

@@ -13,7 +13,7 @@ from sealwire.aio.channel.stream import Stream
 from sealwire.channel.client import established, local, no_welcome, secured, tls_failure, unanswered
 from sealwire.channel.plain import PlainObject
 from sealwire.channel.pump import LINGER
-from sealwire.client import was_unprocessed
+from sealwire.clients import was_unprocessed
 from sealwire.errors import (
     ConnectionClosed,
     DeadlineExceeded,
