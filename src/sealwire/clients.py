@@ -8,7 +8,7 @@ from random import SystemRandom
 from time import monotonic
 from typing import Final
 
-from sealwire.channel.client import where_text
+from sealwire.channel.connecting import where_text
 from sealwire.errors import ConfigurationError, ConnectionClosed, HandshakeRejected
 from sealwire.security import Security
 from sealwire.tls.identity import canonical_host

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Self
 
+from sealwire import tables
 from sealwire.errors import ConfigurationError
 
 KIB = 1024
@@ -110,9 +111,7 @@ class Limits:
         if type(table) is not dict:
             raise ConfigurationError(f"limits: expected a table, not a TOML value of type {type(table).__name__}")
         known = [spec.name for spec in fields(cls)]
-        for option in table:
-            if option not in known:
-                raise ConfigurationError(f"unknown key {f'limits.{option}'!r}; expected {', '.join(known)}")
+        tables.only(table, known, "limits.")
         return cls(**table)
 
     @property

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from sealwire import tables
 from sealwire.encoding import Allowlist, Codec, RawCodec
 from sealwire.errors import ConfigurationError, PeerNotAllowed
 from sealwire.keyring import Keyring, KeyringStatus, KeySet, may_use
@@ -140,14 +141,14 @@ class Security:
 
     @classmethod
     def _from_document(cls, document: Mapping[str, Any], directory: Path) -> Security:
-        _only(document, _OPTIONS, "")
-        files = {option: directory / _path(document, option) for option in _FILES if option in document}
+        tables.only(document, _OPTIONS, "")
+        files = {option: directory / tables.path(document, option) for option in _FILES if option in document}
         for option in ("ca", "keyring"):
             if option not in files:
                 raise ConfigurationError(f"{option} is missing; expected a path as a string")
         limits = Limits.from_table(document.get("limits", {}))
         allowlist = Allowlist.from_table(document.get("allowlist", {}))
-        codec = _typed(document, "codec", str, f"{Codec.name!r} or {RawCodec.name!r}", Codec.name)
+        codec = tables.typed(document, "codec", str, f"{Codec.name!r} or {RawCodec.name!r}", Codec.name)
         if codec not in (Codec.name, RawCodec.name):
             raise ConfigurationError(f"codec: expected {Codec.name!r} or {RawCodec.name!r}")
         if codec == RawCodec.name and allowlist.adapters:
@@ -160,8 +161,8 @@ class Security:
             ),
             keys=Keyring.from_file(files["keyring"]),
             peers=_peers(document),
-            service=_typed(document, "service", str, "a string", ""),
-            names=_strings(document, "names") or (),
+            service=tables.typed(document, "service", str, "a string", ""),
+            names=tables.strings(document, "names") or (),
             codec=RawCodec() if codec == RawCodec.name else Codec(allowlist, limits=limits),
             limits=limits,
         )
@@ -362,41 +363,12 @@ class SecurityStatus(NamedTuple):
         return [each.refusal.reason for each in self if each.refusal is not None]
 
 
-def _only(table: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
-    for option in table:
-        if option not in known:
-            raise ConfigurationError(f"unknown key {prefix + option!r}; expected {', '.join(known)}")
-
-
-def _typed(table: Mapping[str, Any], option: str, kind: type, form: str, default: Any = None) -> Any:
-    value = table.get(option, default)
-    if type(value) is not kind:
-        raise ConfigurationError(f"{option}: expected {form}, not a TOML value of type {type(value).__name__}")
-    return value
-
-
-def _path(table: Mapping[str, Any], option: str) -> str:
-    path: str = _typed(table, option, str, "a path as a string")
-    if not path:
-        raise ConfigurationError(f"{option}: expected a path as a string, not an empty one")
-    return path
-
-
-def _strings(table: Mapping[str, Any], option: str) -> list[str] | None:
-    if option not in table:
-        return None
-    values: list[str] = _typed(table, option, list, "a list of strings")
-    if not all(type(value) is str for value in values):
-        raise ConfigurationError(f"{option}: expected a list of strings")
-    return values
-
-
 def _peers(document: Mapping[str, Any]) -> PeerPolicy | None:
     if document.get("peers") == ANY_SIGNED_BY_CA:
         return PeerPolicy.any_signed_by_ca()
     if "peers" in document and type(document["peers"]) is not list:
         raise ConfigurationError(f"peers: expected a list of strings, or {ANY_SIGNED_BY_CA!r}")
-    entries = _strings(document, "peers")
+    entries = tables.strings(document, "peers")
     try:
         return None if entries is None else PeerPolicy(entries)
     except ConfigurationError as error:

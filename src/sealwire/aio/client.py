@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 
 from sealwire.aio.channel.client import AsyncClientChannel, Lost
-from sealwire.channel.client import where_text
+from sealwire.channel.connecting import where_text
 from sealwire.channel.pump import reason
 from sealwire.clients import RESENDABLE, AtHost, AtPath, Attempts, Client, seconds_of, unknown
 from sealwire.errors import (

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, Final, cast
 
 from sealwire.aio.client import AsyncClient
-from sealwire.channel.client import REJECTIONS, where_text
+from sealwire.channel.connecting import REJECTIONS, where_text
 from sealwire.channel.pump import reason
 from sealwire.clients import AtHost, unknown, was_unprocessed
 from sealwire.dtls.association import ClientAssociation

@@ -10,7 +10,7 @@ from random import SystemRandom
 from time import monotonic
 from typing import Any, Final
 
-from sealwire.channel.client import REJECTIONS, where_text
+from sealwire.channel.connecting import REJECTIONS, where_text
 from sealwire.channel.pump import reason
 from sealwire.client import SharedClient
 from sealwire.clients import AtHost, unknown, was_unprocessed

@@ -16,6 +16,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal, Self
 
+from sealwire import tables
 from sealwire.errors import ConfigurationError
 from sealwire.limits import Limits
 from sealwire.pickling.adapters import Adapter, CustomAdapter, adapter_for, check_importable, spelling
@@ -105,9 +106,7 @@ class Allowlist:
         """From a table ``[allowlist]`` that has been read already. Raises ConfigurationError."""
         if type(table) is not dict:
             raise ConfigurationError("allowlist: expected a table")
-        for option in table:
-            if option not in _OPTIONS:
-                raise ConfigurationError(f"unknown key 'allowlist.{option}'; expected {', '.join(_OPTIONS)}")
+        tables.only(table, _OPTIONS, "allowlist.")
         option = "without"
         try:
             made = cls(without=_strings(table, option))
@@ -234,10 +233,10 @@ def _strings(table: dict[str, Any], option: str) -> list[str]:
 
 
 def _adapter_tables(table: dict[str, Any]) -> list[dict[str, Any]]:
-    tables = table.get("adapters", [])
-    if type(tables) is not list or not all(type(each) is dict and each.keys() == _ADAPTER for each in tables):
+    found = table.get("adapters", [])
+    if type(found) is not list or not all(type(each) is dict and each.keys() == _ADAPTER for each in found):
         raise ConfigurationError('expected tables of type, dump and load, each "module:name"')
-    return tables
+    return found
 
 
 def _with_outer(names: set[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -10,7 +10,8 @@ from contextlib import suppress
 from time import monotonic
 
 from sealwire.aio.channel.stream import Stream
-from sealwire.channel.client import established, local, no_welcome, secured, tls_failure, unanswered
+from sealwire.channel.client import unanswered
+from sealwire.channel.connecting import established, local, no_welcome, secured, tls_failure
 from sealwire.channel.plain import PlainObject
 from sealwire.channel.pump import LINGER
 from sealwire.clients import was_unprocessed
