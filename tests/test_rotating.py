@@ -105,7 +105,7 @@ def test_an_old_connection_lives_on(pair: Pair) -> None:
 def test_a_clients_new_certificate(pair: Pair) -> None:
     """Taken for its next connection: the old one has been revoked at the server."""
     pair.server.revoke(pair.ca)
-    serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]
+    serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]  # it has one
     with running(pair.serve(crl=True)) as port, pair.connect(port) as client:
         assert client.send_request(1) == 1
         pair.client.leaf(pair.ca)
@@ -228,7 +228,7 @@ def test_deleted_files(pair: Pair) -> None:
 def test_a_revoked_client(pair: Pair, cls: type[TCPServer]) -> None:
     """Its live connection is closed, without a request on it; new ones are refused."""
     pair.server.revoke(pair.ca)
-    serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]
+    serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]  # it has one
     with running(pair.serve(cls, crl=True)) as port, pair.connect(port) as client:
         assert client.send_request(1) == 1
         channel = client._channel
@@ -243,7 +243,7 @@ def test_revoked_with_a_reply_in_hand(tmp_path: Path) -> None:
     """CLOSE 3 at once, and the reply is dropped (docs/protocol.md, section 5)."""
     pair = Pair(tmp_path)
     pair.server.revoke(pair.ca)
-    serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]
+    serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]  # it has one
     started, go_on = threading.Event(), threading.Event()
 
     def slow(message: Any) -> Any:
@@ -275,7 +275,7 @@ def test_revoked_with_a_reply_in_hand(tmp_path: Path) -> None:
 
 def test_a_revoked_server(pair: Pair) -> None:
     pair.client.revoke(pair.ca)
-    serial = pair.server.security(peers=["dns:x.example"]).credentials.identity.serial  # type: ignore[union-attr]
+    serial = pair.server.security(peers=["dns:x.example"]).credentials.identity.serial  # type: ignore[union-attr]  # it has one
     with running(pair.serve()) as port, pair.connect(port, crl=True) as client:
         assert client.send_request(1) == 1
         pair.client.revoke(pair.ca, serial)

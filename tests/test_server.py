@@ -260,7 +260,7 @@ def test_serve(deployment: Deployment) -> None:
 def test_configuration(deployment: Deployment) -> None:
     security = deployment.server_security()
     with pytest.raises(ConfigurationError, match="needs a Security"):
-        TCPServer(ADDRESS, echo, None)  # type: ignore[arg-type]
+        TCPServer(ADDRESS, echo, None)  # type: ignore[arg-type]  # wrong, as the test wants it
     with pytest.raises(ConfigurationError, match="who may connect: peers="):
         TCPServer(ADDRESS, echo, deployment.security("server"))
     with pytest.raises(ConfigurationError, match=r"derived from sealwire\.RequestHandler"):
@@ -538,8 +538,8 @@ def test_wait_over_in_the_queue(deployment: Deployment) -> None:
         client.send_raw(b"".join([*frames, p.frame(p.MESSAGE, b"three", 3, 0, key, wait=3000)]))
         client.next_sequence = 4
         for number, payload in ((1, b"one"), (2, b"two"), (3, b"three")):
-            client.incoming.unanswered[number] = (p.MESSAGE, payload)  # type: ignore[union-attr]
-            client.incoming.requests.add(number)  # type: ignore[union-attr]
+            client.incoming.unanswered[number] = (p.MESSAGE, payload)  # type: ignore[union-attr]  # it is established
+            client.incoming.requests.add(number)  # type: ignore[union-attr]  # it is established
         assert handler.got.wait(5)
         threading.Event().wait(0.06)  # what is tested is that time passes
         handler.go.set()

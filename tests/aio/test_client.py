@@ -28,7 +28,7 @@ from sealwire import (
     ThreadingTCPServer,
     TransportError,
 )
-from support.service import Deployment, nothing_left, running
+from support.service import Deployment, eventually, nothing_left, running
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -123,7 +123,7 @@ def test_who_is_cancelled_leaves_the_others_alone(deployment: Deployment, port: 
             await one.send_request("first")
             held = asyncio.create_task(one.send_request("hold"))
             others = [asyncio.create_task(one.send_request(number)) for number in range(5)]
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(eventually, lambda: "hold" in handler.seen)
             held.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await held
@@ -262,9 +262,9 @@ def test_arguments(deployment: Deployment) -> None:
     security = deployment.security("client")
     for arguments in (("localhost", 0), ("a b", 1), ("localhost", 1, 0), ("localhost", 1, 1, -1)):
         with pytest.raises(ConfigurationError):
-            AsyncTCPClient(*arguments, security=security)  # type: ignore[arg-type]
+            AsyncTCPClient(*arguments, security=security)  # type: ignore[arg-type]  # wrong, as the test wants it
     with pytest.raises(ConfigurationError):
-        AsyncTCPClient("localhost", 1, security=None)  # type: ignore[arg-type]
+        AsyncTCPClient("localhost", 1, security=None)  # type: ignore[arg-type]  # wrong, as the test wants it
 
 
 def test_a_tampered_reply_ends_the_connection(deployment: Deployment) -> None:

@@ -86,7 +86,7 @@ class Handle(RequestHandler):
 
 
 class AsyncHandle(RequestHandler):
-    async def handle(self) -> None:  # type: ignore[override]
+    async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
         while (message := await recv_async(self.request)) is not None:
             send_msg(self.request, message)
 
@@ -146,7 +146,7 @@ def test_who_asks(deployment: Deployment) -> None:
 
 def test_the_article_by_hand(deployment: Deployment) -> None:
     class Goods(RequestHandler):
-        async def handle(self) -> None:  # type: ignore[override]
+        async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
             while (message := await recv_async(self.request)) is not None:
                 send_msg(self.request, encode({"got": decode(message)}))
 
@@ -187,8 +187,7 @@ class Gate:
 
     async def on_loop(self, message: Any) -> Any:
         self.entered.append(message)
-        while not self.of(message).is_set():
-            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(self.of(message).wait, 20)
         return message
 
 
@@ -392,7 +391,7 @@ class Article(RequestHandler):
 
 
 class AsyncArticle(RequestHandler):
-    async def handle(self) -> None:  # type: ignore[override]
+    async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
         while (message := await recv_async(self.request)) is not None:
             send_msg(self.request, encode(fail(decode(message))))
 
@@ -493,11 +492,13 @@ def test_a_handler_that_never_returns(deployment: Deployment, caplog: pytest.Log
 
 
 def test_cancelled_coroutines_at_the_end(deployment: Deployment) -> None:
+    entered = threading.Event()
     ended = []
 
     async def forever(_: Any) -> Any:
         try:
-            await asyncio.sleep(3600)
+            entered.set()
+            await asyncio.Event().wait()
         finally:
             ended.append(True)
 
@@ -506,7 +507,7 @@ def test_cancelled_coroutines_at_the_end(deployment: Deployment) -> None:
         pickling(deployment, one.port) as client,
     ):
         client.send_message(encode("held"), wait=5)
-        one.call(asyncio.sleep(0.05))
+        assert entered.wait(10)
         one.call(one.server.shutdown())
     assert ended == [True]
 
@@ -597,7 +598,7 @@ def test_no_descriptors(deployment: Deployment, caplog: pytest.LogCaptureFixture
 def test_wrong_arguments(deployment: Deployment) -> None:
     security = deployment.server_security()
     with pytest.raises(ConfigurationError, match="needs a Security"):
-        AsyncTCPServer(ADDRESS, echo, None)  # type: ignore[arg-type]
+        AsyncTCPServer(ADDRESS, echo, None)  # type: ignore[arg-type]  # wrong, as the test wants it
     with pytest.raises(ConfigurationError, match="workers"):
         AsyncTCPServer(ADDRESS, echo, security, workers=0)
     with socket.create_server(ADDRESS) as taken, pytest.raises(TransportError, match="cannot listen on 127"):

@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import victims  # noqa: E402 - the path is set above
 
-from sealwire.encoding import Allowlist, Codec  # noqa: E402
-from sealwire.errors import DecodeError  # noqa: E402
+from sealwire.encoding import Allowlist, Codec  # noqa: E402 - as above
+from sealwire.errors import DecodeError  # noqa: E402 - as above
 
 CODEC = Codec(Allowlist(*victims.TYPES))
 CODEC.decode(pickle.dumps(__import__("zoneinfo").ZoneInfo("UTC")))  # reads the time zone database once

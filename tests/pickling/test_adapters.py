@@ -82,7 +82,7 @@ class HookedStruct(msgspec.Struct):
 
 class Unhashable(enum.Enum):
     A = [1]  # noqa: RUF012 - a value that is not hashable
-    B = {"x": 1}  # noqa: RUF012
+    B = {"x": 1}  # noqa: RUF012 - what the test is about
 
 
 class Varied(Exception):
@@ -238,7 +238,7 @@ def raised(function: Callable[[], Any]) -> Exception:
         ImportError("x", name="m", path="p"),
         raised(lambda: __import__("not_installed_anywhere")),
         raised(lambda: None.foo),  # type: ignore[attr-defined]  # what the test is about
-        raised(lambda: not_defined),  # type: ignore[name-defined]  # noqa: F821
+        raised(lambda: not_defined),  # type: ignore[name-defined]  # noqa: F821 - wrong, as the test wants it
         AttributeError("x"),
     ],
     ids=repr,
@@ -292,7 +292,7 @@ def test_the_parts_of_an_exception_are_in_the_path() -> None:
     with pytest.raises(EncodeError, match=r"^\$\.args\[1\]: object is not on the allowlist"):
         CODEC.encode(error)
     error = ValueError("a")
-    error.detail = [object()]  # type: ignore[attr-defined]
+    error.detail = [object()]  # type: ignore[attr-defined]  # wrong, as the test wants it
     with pytest.raises(EncodeError, match=r"^\$\.detail\[0\]: object"):
         CODEC.encode(error)
 
@@ -518,7 +518,7 @@ def test_exceptions_with_the_attributes_of_their_kind() -> None:
     codec = Codec(Allowlist(ImportError, ModuleNotFoundError, AttributeError))
     values: list[Exception] = [ImportError("a", name="b", path="c"), ModuleNotFoundError("a", name="b"), ImportError()]
     try:
-        None.missing  # type: ignore[attr-defined]  # noqa: B018
+        None.missing  # type: ignore[attr-defined]  # noqa: B018 - wrong, as the test wants it
     except AttributeError as error:
         values.append(error)
     for value in values:

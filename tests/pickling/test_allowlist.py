@@ -278,7 +278,7 @@ def test_an_adapter_that_misbehaves() -> None:
         (lambda t: (t,), shop.Temperature, "cycle|taken apart|deep"),
         (lambda t: (object(),), shop.Temperature, "object is not on the allowlist"),
     ):
-        codec = Codec(Allowlist().register(shop.Temperature, dump=dump, load=load))  # type: ignore[arg-type]
+        codec = Codec(Allowlist().register(shop.Temperature, dump=dump, load=load))  # type: ignore[arg-type]  # wrong, as the test wants it
         with pytest.raises(EncodeError, match=why):
             codec.encode([shop.Temperature(1.0)])
 

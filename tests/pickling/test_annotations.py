@@ -97,7 +97,7 @@ GOOD: list[Any] = [
     Pictured(shop.Frozen("a", 1)),
     Lists([1, "x", None]),
     Lists([], Held(3)),
-    Aliased([1, 2], [3], {"value": 1, "children": [{"value": 2}]}, (1, None), [1, ["a"], 2]),  # type: ignore[arg-type]
+    Aliased([1, 2], [3], {"value": 1, "children": [{"value": 2}]}, (1, None), [1, ["a"], 2]),  # type: ignore[arg-type]  # wrong, as the test wants it
     Ordered(Lists([UserId(1)], None, {"a": [UserId(2)]}), (1, "x"), {1: [2]}),
 ]
 BAD: dict[str, tuple[Any, str]] = {
@@ -105,18 +105,18 @@ BAD: dict[str, tuple[Any, str]] = {
     "a bound": (Pictured(1), r"\$\.shape"),
     "what a variable stands for": (Ordered(Lists(["x"]), (1, "x"), {}), r"\$\.lists\.items"),
     "deeper": (Ordered(Lists([], None, {"a": ["x"]}), (1, "x"), {}), r"\$\.lists\.by_name"),
-    "a list for a mapping of lists": (Lists([], None, []), r"\$\.by_name"),  # type: ignore[arg-type]
+    "a list for a mapping of lists": (Lists([], None, []), r"\$\.by_name"),  # type: ignore[arg-type]  # wrong, as the test wants it
     "a variable of a field's type": (Lists([], Held("x")), r"\$\.inner"),
-    "another length": (Ordered(Lists([]), (1, "x", 2), {}), r"\$\.pair"),  # type: ignore[arg-type]
-    "a list for a tuple": (Ordered(Lists([]), [1, "x"], {}), r"\$\.pair"),  # type: ignore[arg-type]
-    "a list for a mapping": (Ordered(Lists([]), (1, "x"), []), r"\$\.anything"),  # type: ignore[arg-type]
-    "an alias": (Aliased("x"), r"\$\.alias"),  # type: ignore[arg-type]
-    "an alias with an argument": (Aliased(1, ["x"]), r"\$\.listed\[0\]"),  # type: ignore[list-item]
-    "a tree": (Aliased(1, [], {"value": 1, "children": [{"value": "x"}]}), r"\$\.tree"),  # type: ignore[typeddict-item]
-    "after good ones": (Aliased(1, [], None, (1, None), [1, ["a"], [2]]), r"\$\.mixed"),  # type: ignore[list-item]
+    "another length": (Ordered(Lists([]), (1, "x", 2), {}), r"\$\.pair"),  # type: ignore[arg-type]  # wrong, as the test wants it
+    "a list for a tuple": (Ordered(Lists([]), [1, "x"], {}), r"\$\.pair"),  # type: ignore[arg-type]  # wrong, as the test wants it
+    "a list for a mapping": (Ordered(Lists([]), (1, "x"), []), r"\$\.anything"),  # type: ignore[arg-type]  # wrong, as the test wants it
+    "an alias": (Aliased("x"), r"\$\.alias"),  # type: ignore[arg-type]  # wrong, as the test wants it
+    "an alias with an argument": (Aliased(1, ["x"]), r"\$\.listed\[0\]"),  # type: ignore[list-item]  # wrong, as the test wants it
+    "a tree": (Aliased(1, [], {"value": 1, "children": [{"value": "x"}]}), r"\$\.tree"),  # type: ignore[typeddict-item]  # wrong, as the test wants it
+    "after good ones": (Aliased(1, [], None, (1, None), [1, ["a"], [2]]), r"\$\.mixed"),  # type: ignore[list-item]  # wrong, as the test wants it
     "an array of another type": (Arrays(np.zeros(2, "i4")), r"\$\.floats"),
-    "an array of another dtype": (Arrays(None, np.zeros(2, "f4")), r"\$\.doubles"),  # type: ignore[arg-type]
-    "something for None": (Ordered(Lists([]), (1, "x"), {}, 0), r"\$\.nothing"),  # type: ignore[arg-type]
+    "an array of another dtype": (Arrays(None, np.zeros(2, "f4")), r"\$\.doubles"),  # type: ignore[arg-type]  # wrong, as the test wants it
+    "something for None": (Ordered(Lists([]), (1, "x"), {}, 0), r"\$\.nothing"),  # type: ignore[arg-type]  # wrong, as the test wants it
 }
 
 

@@ -142,7 +142,7 @@ class Sample:
     mask: np.ndarray | None = None
     weight: np.float32 | None = None
     matrix: np.ndarray[tuple[int, int], np.dtype[np.integer[Any]]] | None = None
-    either: NDArray[np.float32 | np.bool_] | None = None  # type: ignore[type-var]
+    either: NDArray[np.float32 | np.bool_] | None = None  # type: ignore[type-var]  # wrong, as the test wants it
     whatever: NDArray[Any] | None = None
 
 
@@ -182,7 +182,7 @@ def test_wrong_fields(path: str, changes: dict[str, Any]) -> None:
 
 @dataclass
 class Vague:
-    values: np.ndarray[Any, int]  # type: ignore[type-var]
+    values: np.ndarray[Any, int]  # type: ignore[type-var]  # wrong, as the test wants it
 
 
 def test_an_annotation_that_says_nothing() -> None:

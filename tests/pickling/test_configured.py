@@ -73,15 +73,15 @@ def test_a_cached_property_is_no_field() -> None:
 
 def test_shallow_on_request() -> None:
     codec = Codec(Allowlist().allow(shop.Node, validate="shallow"))
-    assert codec.decode(codec.encode(shop.Node(1, ["no node"]))).children == ["no node"]  # type: ignore[list-item]
+    assert codec.decode(codec.encode(shop.Node(1, ["no node"]))).children == ["no node"]  # type: ignore[list-item]  # wrong, as the test wants it
     with pytest.raises(EncodeError, match=r"Node\.children"):
-        codec.encode(shop.Node(1, "no list"))  # type: ignore[arg-type]
+        codec.encode(shop.Node(1, "no list"))  # type: ignore[arg-type]  # wrong, as the test wants it
     with pytest.raises(EncodeError, match=r"^\$\.children\[0\]: .*Node is wanted"):
-        CODEC.encode(shop.Node(1, ["no node"]))  # type: ignore[list-item]
+        CODEC.encode(shop.Node(1, ["no node"]))  # type: ignore[list-item]  # wrong, as the test wants it
 
 
 WRONG = {
-    "$.items[0].y": {"items": [shop.Point(1, "x")]},  # type: ignore[arg-type]
+    "$.items[0].y": {"items": [shop.Point(1, "x")]},  # type: ignore[arg-type]  # wrong, as the test wants it
     "$.price": {"price": 1.5},
     "$.colors[value 0][0]": {"colors": {shop.Color.RED: ["x"]}},
     "$.colors[key 0]": {"colors": {1: [1]}},

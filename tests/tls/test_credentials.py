@@ -26,6 +26,11 @@ from support.certificates import DAY, Files, Made, make, make_ca, make_crl, raw_
 HOUR = timedelta(hours=1)
 
 
+def pem(label: str) -> bytes:
+    """The form, with nothing in it that means anything."""
+    return f"-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n".encode()
+
+
 @pytest.fixture(scope="module")
 def ca() -> Made:
     return make_ca()
@@ -180,9 +185,9 @@ class TestFiles:
         [
             b"", b"\xff\xfe\0\0", b"hello", b"\0" * 100,
             b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
-            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-            b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+            pem("CERTIFICATE"),
+            pem("PRIVATE KEY"),
+            pem("X509 CRL"),
             b"-----END X509 CRL-----\n",
         ],
     )  # fmt: skip

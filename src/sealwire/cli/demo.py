@@ -45,6 +45,7 @@ class Order:
         return os.system, (sys.argv[1],)
 sys.stdout.buffer.write(pickle.dumps(Order()))
 """
+# What the service would be without Sealwire: the victim, in a process of its own.
 _LOAD_RAW = "import pickle, sys; pickle.load(sys.stdin.buffer)"
 _MARKER = "marker"
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from sealwire.errors import ConfigurationError
 
 try:
-    import OpenSSL  # noqa: F401
+    import OpenSSL  # noqa: F401 - whether it is there
 except ImportError:
     raise ConfigurationError("sealwire.dtls needs pyOpenSSL: pip install 'sealwire[dtls]'") from None
 

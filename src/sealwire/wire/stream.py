@@ -78,7 +78,7 @@ class StreamProtocol(Protocol):
                 if frame is None:
                     if self._eof:
                         self._reader.eof()
-                        raise ConnectionClosed("the peer ended the connection without CLOSE")  # noqa: TRY301
+                        raise ConnectionClosed("the peer ended the connection without CLOSE")  # noqa: TRY301 - told apart from what next_frame raises
                     return None
                 event = self._handshake(frame) if self.state is _HANDSHAKE else self._frame(frame)
             except RemoteProtocolError:

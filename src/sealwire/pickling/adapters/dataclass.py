@@ -34,7 +34,7 @@ class DataclassAdapter(Adapter):
         self._arguments = [field.name for field in found if field.init]
         self._keywords = frozenset(field.name for field in found if field.init and field.kw_only)
         # A frozen dataclass with slots gives a list of its fields as its state.
-        self._by_position = cls.__getstate__ is dataclasses._dataclass_getstate  # type: ignore[attr-defined]
+        self._by_position = cls.__getstate__ is dataclasses._dataclass_getstate  # type: ignore[attr-defined]  # not in typeshed
         self._with_slots = any("__slots__" in vars(base) for base in cls.__mro__)
         # What a cached property keeps in the instance's dict is no field; it is computed again.
         self._cached = frozenset(
