@@ -3,13 +3,17 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Parts of the suite that run beside the rest: one that computes, and two with processes and sockets. Coverage of SERVER_TESTS is
-# not measured: it is of the servers, and that of `wire` and `pickling` is what is enforced.
-CODEC_TESTS := tests/pickling tests/attacks/test_pickles.py
-SERVER_TESTS := tests/conformance tests/aio
-COMMAND_TESTS := tests/cli tests/test_how_to.py tests/test_readme.py tests/test_examples.py tests/attacks/test_crowd.py \
-	tests/attacks/test_frames_to_server.py tests/attacks/test_frames_to_client.py tests/attacks/test_strangers.py
-COMPILED ?= .venv-compiled
+# Processes for the tests: more than processors, since many tests wait most of the time.
+WORKERS ?= $(shell expr $$(nproc) + 2)
+# A process that has done its tests takes some of another's.
+BESIDE := --numprocesses $(WORKERS) --dist worksteal
+WHEEL ?= .venv-wheel
+SANITIZED_TESTS := tests/native tests/pickling/test_vet.py tests/pickling/test_unpickler.py tests/pickling/test_elide.py \
+	tests/pickling/test_key_costs.py tests/pickling/test_dict_keys.py tests/pickling/test_differential.py
+NATIVE := src/sealwire/native/.compiled
+OLDEST ?= .venv-oldest
+OLDEST_TESTS := tests/pki tests/trust tests/integrations tests/pickling/adapters tests/dtls/test_contexts.py \
+	tests/cli/test_app.py tests/cli/test_options.py tests/cli/keys
 CORPUS ?= .fuzz-corpus
 SECONDS ?= 60
 ROTATIONS ?= 20
@@ -18,42 +22,79 @@ FUZZ_UNTIL ?= -max_total_time=$(SECONDS)
 SHELL := /bin/bash
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Tests start some hundred interpreters, each of which would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-compiled fuzz soak-rotation check format bench clean
+.PHONY: help demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz soak-rotation native check check-types format bench clean
 
 help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
 	@echo "make test    the whole test suite"
-	@echo "make test-compiled   the tests of the pickling package, with its vetting pass compiled by mypyc (needs a C compiler)"
+	@echo "make native  compile the native core in place (needs a C compiler); a part of what the other targets do"
+	@echo "make test-pure   the tests of the pickling package and of all servers, without the native core"
+	@echo "make test-wheel   the tests of the pickling package, of a wheel as users install it"
+	@echo "make test-sanitized   the same, of a native core that stops at undefined behaviour or a wrong address"
+	@echo "make coverage    the branches of wire and pickling that their tests take, which must be all"
+	@echo "make test-oldest   the tests of what uses other packages, with the oldest versions that are allowed"
 	@echo "make fuzz    coverage-guided fuzzing of the decoder, for SECONDS=60 or longer"
 	@echo "make soak-rotation   everything rotates under full load, ROTATIONS=20 times, over REQUESTS=100000"
 	@echo "make check   formatting, lint, types, layers"
-	@echo "make bench   benchmarks beside what they are compared to"
+	@echo "make check-types   a user's program in pyright's strict mode"
+	@echo "make bench   Sealwire beside its peers, written to docs/explanation/performance.md; QUICK=1 only to see that it works"
 	@echo "make clean   remove the virtual environment and all caches"
 
 demo: $(VENV)/.runtime
 	@$(BIN)/sealwire demo
 
 test: $(VENV)/.development
+	@$(BIN)/python -m pytest $(BESIDE)
+
+# Each module of `wire` and `pickling` by its own tests, which take three times as long when they are measured; a half of
+# them without the native core. What `test_dangerous` decodes is decoded in processes of its own, which are not measured.
+coverage: $(VENV)/.development
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(CODEC_TESTS) >.test-codec.log 2>&1 & codec=$$!; \
-		$(BIN)/python -m pytest $(SERVER_TESTS) >.test-servers.log 2>&1 & servers=$$!; \
-		$(BIN)/coverage run -m pytest $(COMMAND_TESTS) >.test-commands.log 2>&1 & commands=$$!; \
-		$(BIN)/coverage run -m pytest $(addprefix --ignore=,$(CODEC_TESTS) $(SERVER_TESTS) $(COMMAND_TESTS)); others=$$?; \
-		wait $$codec; codec=$$?; wait $$servers; servers=$$?; wait $$commands; commands=$$?; \
-		cat .test-codec.log .test-servers.log .test-commands.log; exit $$((others + codec + servers + commands))
+	@$(BIN)/coverage run -m pytest -q -k 'not test_dangerous' \
+		tests/wire tests/native tests/pickling/adapters tests/pickling/test_[a-e]*.py >.test-covered.log 2>&1 & \
+		covered=$$!; SEALWIRE_NATIVE=off $(BIN)/coverage run -m pytest -q tests/pickling/test_[f-z]*.py; others=$$?; \
+		wait $$covered; covered=$$?; cat .test-covered.log; exit $$((others + covered))
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include='src/sealwire/wire/*,src/sealwire/pickling/*' --fail-under=100
 
-# A copy of the package, installed as users install it, in an environment of its own.
-test-compiled: $(VENV)/.development
-	@test -x $(COMPILED)/bin/python || $(PYTHON) -m venv $(COMPILED)
-	@$(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check --group test
-	@SEALWIRE_COMPILE=1 $(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--no-cache-dir --force-reinstall .
-	@$(COMPILED)/bin/python -c 'import sealwire.pickling.vet as vet; assert not vet.__file__.endswith(".py"), vet.__file__'
-	@$(COMPILED)/bin/python -m pytest -q tests/pickling
+native: $(NATIVE)
+
+test-pure: $(VENV)/.development
+	@SEALWIRE_NATIVE=off $(BIN)/python -m pytest -q $(BESIDE) tests/native tests/pickling tests/attacks/test_pickles.py \
+		tests/conformance/test_requests.py
+
+# A wheel as it is published, in an environment of its own, and a copy of the tests beside no source tree.
+test-wheel: $(VENV)/.development
+	@test -x $(WHEEL)/bin/python || $(PYTHON) -m venv $(WHEEL)
+	@rm -rf $(WHEEL)/dist $(WHEEL)/tests
+	@$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check --group test
+	@! SEALWIRE_NATIVE=require CC=false $(PIP) wheel --no-deps --no-cache-dir --wheel-dir $(WHEEL)/dist . 2>/dev/null
+	@CC=false $(PIP) wheel --no-deps --no-cache-dir --wheel-dir $(WHEEL)/dist . && rm $(WHEEL)/dist/*-py3-none-any.whl
+	@SEALWIRE_NATIVE=require $(PIP) wheel --no-deps --no-cache-dir --wheel-dir $(WHEEL)/dist .
+	@$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps $(WHEEL)/dist/*.whl
+	@$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check 'sealwire[cli]'
+	@cp -r tests pyproject.toml $(WHEEL)
+	@cd $(WHEEL) && SEALWIRE_NATIVE=require bin/python -m pytest -q $(BESIDE) tests/native tests/pickling tests/attacks/test_pickles.py
+
+# A copy of the package beside a native core that the compiler has instrumented. CPython itself has leaks at its end.
+test-sanitized: $(VENV)/.development
+	@rm -rf .sanitized && mkdir .sanitized && cp -r src/sealwire .sanitized && rm -f .sanitized/sealwire/native/*.so
+	@CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" $(BIN)/python hatch_build.py .sanitized
+	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+		PYTHONPATH=.sanitized SEALWIRE_NATIVE=require $(BIN)/python -m pytest -q $(SANITIZED_TESTS)
+
+# With the oldest allowed version of everything that the package uses, the tests of what uses it.
+test-oldest: $(VENV)/.development
+	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python tests/support/oldest.py >$(OLDEST)/constraints.txt
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
+		--editable '.[cli,dtls,prometheus]' --group test
+	@$(OLDEST)/bin/python -m pytest -q $(OLDEST_TESTS)
 
 # What it finds is written beside the corpus, which the next run goes on from.
 fuzz: $(VENV)/.fuzz
@@ -73,18 +114,21 @@ check: $(VENV)/.development
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# A user's program, in pyright's strict mode. basedpyright is pyright with a Node.js of its own.
+check-types: $(VENV)/.types
+	$(BIN)/basedpyright --pythonpath $(BIN)/python -p tests/typing
+
 format: $(VENV)/.development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.development
-	$(BIN)/python benchmarks/roundtrip.py
-	$(BIN)/python benchmarks/pipelining.py
-	$(BIN)/python benchmarks/codec.py
-	$(BIN)/python benchmarks/arrays.py
+# Some ten minutes on two processors, and the figures of a busy machine mislead. QUICK=1 takes two and writes no page.
+bench: $(VENV)/.bench
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick,--write --json docs/explanation/performance.json)
+	@$(if $(QUICK),true,$(BIN)/python benchmarks/codec.py && $(BIN)/python benchmarks/arrays.py)
 
 clean:
-	rm -rf $(VENV) $(COMPILED) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
+	rm -rf $(VENV) $(WHEEL) .sanitized src/sealwire/native/*.so $(NATIVE) $(OLDEST) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
 
 # The demo has what users have, and no more, so that it starts quickly and proves what they get.
 $(VENV)/.runtime: pyproject.toml
@@ -93,9 +137,25 @@ $(VENV)/.runtime: pyproject.toml
 	@$(PIP) install --editable '.[cli]'
 	@touch $@
 
-$(VENV)/.development: $(VENV)/.runtime
+$(VENV)/.development: $(VENV)/.runtime | $(NATIVE)
 	@$(PIP) install --upgrade 'pip>=25.1'
 	@$(PIP) install --group dev
+	@touch $@
+
+
+# Where it cannot be compiled, the tests run without it, unless SEALWIRE_NATIVE=require.
+$(NATIVE): hatch_build.py $(wildcard src/sealwire/native/*.pyx src/sealwire/native/*.pxd) | $(VENV)/.runtime
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --group native
+	@$(BIN)/python hatch_build.py
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.development
+	@$(PIP) install --group bench
+	@touch $@
+
+$(VENV)/.types: $(VENV)/.development
+	@$(PIP) install --group types
 	@touch $@
 
 $(VENV)/.fuzz: $(VENV)/.development

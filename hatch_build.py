@@ -1,64 +1,135 @@
-"""Compiles the vetting pass with mypyc, where SEALWIRE_COMPILE=1 asks for it: ``SEALWIRE_COMPILE=1 pip install .``
+"""Compiles the native core, ``src/sealwire/native``, with Cython: into a wheel, or in place for development.
 
-It needs a C compiler and CPython's headers. Without the variable nothing is compiled and nothing more is installed; the
-modules are ordinary Python and do the same either way.
+``pip install`` compiles it if a C compiler and CPython's headers are there, and otherwise installs the pure library and
+says so. ``SEALWIRE_NATIVE=require`` makes it fail in this case; ``SEALWIRE_NATIVE=off`` compiles nothing.
+
+``python hatch_build.py [DIRECTORY]`` compiles into the source tree, or into ``DIRECTORY/sealwire/native``.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULES = ("opcodes", "leaves", "probes", "keys", "nodes", "vet", "resolve", "adapters/record")
-_OPTIONS = ("--follow-imports=silent", "--ignore-missing-imports")  # `make check` checks the types
+PACKAGE = Path("sealwire", "native")
+SHARED = "_shared"
+"""The module of what Cython adds to each module that uses typed memory; compiled once, not in each."""
+# Every index is checked, and so is every overflow of a C integer: the core reads what a peer wrote.
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": True,
+    "wraparound": False,
+    "overflowcheck": True,
+    "initializedcheck": True,
+    "cdivision": False,
+}
 
 
 class CompileHook(BuildHookInterface[Any]):
-    """Adds the compiled modules to a wheel; the Python ones stay beside them."""
+    """Adds the compiled modules to a wheel."""
 
     def dependencies(self) -> list[str]:
-        """What the build needs more."""
-        return ["mypy>=1.13", "setuptools>=77"] if _wanted() else []
+        """Return the packages that the build needs in addition."""
+        return [] if _wish() == "off" else ["cython>=3.1,<4", "setuptools>=77"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, where it is wanted; not for an editable installation, whose sources may change."""
-        if self.target_name != "wheel" or version == "editable" or not _wanted():
+        """Compile, but not for an editable installation, which the Makefile compiles in place."""
+        wish = _wish()
+        if self.target_name != "wheel" or version == "editable" or wish == "off":
             return
-        self._directory = tempfile.mkdtemp(prefix="sealwire-compile-")
+        # Two builds of one tree may run at a time: whatever this one writes is in its own directory.
+        self._directory = Path(tempfile.mkdtemp(prefix="sealwire-native-"))
+        try:
+            files = compile_into(Path(self.root), self._directory)
+        except Exception as error:
+            if wish == "require":
+                raise
+            self.app.display_warning(
+                f"sealwire: installed without its native core, which is faster but needs a C compiler and CPython's "
+                f"headers ({type(error).__name__}); SEALWIRE_NATIVE=require makes this an error, with the reason"
+            )
+            return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        for file in _compile(Path(self.root) / "src", Path(self._directory)):
-            build_data["force_include"][str(file)] = str(file.relative_to(self._directory))
+        for file in files:
+            build_data["force_include"][str(file)] = str(PACKAGE / file.name)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Clean up."""
-        shutil.rmtree(getattr(self, "_directory", ""), ignore_errors=True)
+        """Remove the directory of the build."""
+        if hasattr(self, "_directory"):
+            shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _wanted() -> bool:
-    return os.environ.get("SEALWIRE_COMPILE") == "1"
+def _wish() -> str:
+    wish = os.environ.get("SEALWIRE_NATIVE", "")
+    if wish not in ("", "off", "require"):
+        raise SystemExit(f"SEALWIRE_NATIVE={wish}: must be off, require or unset")
+    return wish
 
 
-def _compile(source: Path, target: Path) -> list[Path]:
-    """The compiled modules, below ``target`` as they have to be below site-packages."""
-    from mypyc.build import mypycify
-    from setuptools import Distribution
+def compile_into(root: Path, target: Path) -> list[Path]:
+    """Compile all modules in a process of its own.
 
-    here = Path.cwd()
-    os.chdir(source)
-    try:
-        modules = [f"sealwire/pickling/{name}.py" for name in MODULES]
-        distribution = Distribution({"name": "sealwire", "ext_modules": mypycify([*_OPTIONS, *modules])})
+    Args:
+        root: The directory of this file.
+        target: Where to put what is made.
+
+    Returns:
+        The compiled modules, in ``target / PACKAGE``.
+
+    Raises:
+        subprocess.CalledProcessError: It cannot be compiled; the compiler has said why on standard error.
+    """
+    subprocess.run([sys.executable, __file__, str(target)], cwd=root, check=True, stdout=sys.stderr)
+    return sorted(file for file in (target / PACKAGE).iterdir() if file.suffix in (".so", ".pyd"))
+
+
+def _compile(root: Path, target: Path) -> None:
+    from Cython.Build import cythonize
+    from setuptools import Distribution, Extension
+
+    sources = sorted((root / "src" / PACKAGE).glob("*.pyx"))
+    with tempfile.TemporaryDirectory(prefix="sealwire-c-") as temporary:
+        names = {".".join((*PACKAGE.parts, source.stem)): str(source) for source in sources}
+        shared = ".".join((*PACKAGE.parts, SHARED))
+        names[shared] = str(Path(temporary, f"{SHARED}.c"))  # written by Cython
+        options = [] if "CFLAGS" in os.environ else ["-O3", "-g0"]
+        extensions = cythonize(
+            [Extension(name, [source], extra_compile_args=options) for name, source in names.items()],
+            include_path=[str(root / "src")],
+            build_dir=temporary,
+            compiler_directives=DIRECTIVES,
+            shared_utility_qualified_name=shared,
+            force=True,
+            quiet=True,
+        )
+        distribution = Distribution({"name": "sealwire", "ext_modules": extensions})
         command = distribution.get_command_obj("build_ext")
-        command.build_lib, command.build_temp = str(target), str(target / "temporary")
+        command.build_lib, command.build_temp = str(target), temporary
+        command.parallel = os.cpu_count()
         command.ensure_finalized()
         command.run()
-    finally:
-        os.chdir(here)
-        shutil.rmtree(source / "build", ignore_errors=True)
-    return [file for suffix in ("*.so", "*.pyd") for file in target.rglob(suffix) if "temporary" not in file.parts]
+
+
+def _compile_in_place(root: Path) -> None:
+    try:
+        _compile(root, root / "src")
+    except Exception as error:
+        if _wish() == "require":
+            raise
+        print(f"this tree is used without its native core, which cannot be compiled: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    here = Path(__file__).resolve().parent
+    if len(sys.argv) > 1:
+        _compile(here, Path(sys.argv[1]))
+    elif _wish() != "off":
+        _compile_in_place(here)

@@ -1,11 +1,9 @@
-"""Memory and time of a large array beside pickle of protocol 5, in one run.
+"""Measure memory and time for a large array, compared with pickle protocol 5, in one run.
 
     python benchmarks/arrays.py [--mib 64] [--json]
 
-Each figure is of a process of its own: the best time of several runs, and the peak of its resident memory over what it
-held before, in sizes of the array. So 1 is one copy. "round trip" is over TLS on this machine, between two processes,
-as in roundtrip.py: "pickle" is what a careful programmer would write by hand, with buffers out of band; the array goes
-there and comes back. What a side holds then is the message of one direction and the array that is made of it.
+Each figure comes from a process of its own: the best time of several runs, and the growth of its peak resident memory
+in multiples of the array's size, so that 1 is one copy.
 """
 
 from __future__ import annotations
@@ -15,8 +13,6 @@ import json
 import multiprocessing
 import pickle
 import resource
-import socket
-import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -25,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import roundtrip
 
-from sealwire import Allowlist, Codec, Limits, Security, SynchronousTCPClient, ThreadingTCPServer
-from sealwire.testing import Throwaway
+from sealwire import Allowlist, Codec, Limits
 
 RUNS = 5
 WIDE = Limits(max_frame=1 << 30, max_string=1 << 30, max_memory=1 << 32)
@@ -38,20 +32,13 @@ def codec() -> Codec:
     return Codec(Allowlist(np.ndarray), limits=WIDE)
 
 
-def security(directory: Path, name: str, peer: str) -> Security:
-    files = {"cert": directory / f"{name}.pem", "key": directory / f"{name}.key", "ca": directory / "ca.pem"}
-    return Security.from_files(
-        **files, keyring=directory / "keyring.toml", peers=[f"dns:{peer}"], limits=WIDE, allow=[np.ndarray]
-    )
-
-
 def resident() -> int:
-    """Bytes now, from Linux."""
+    """Return the resident memory of this process in bytes (Linux only)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def peak() -> int:
-    """Bytes at most, since reset_peak."""
+    """Return the peak of the resident memory in bytes since ``reset_peak``."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -63,7 +50,7 @@ def reset_peak() -> None:
 
 
 def measured(call: Callable[[], Any]) -> tuple[float, int]:
-    """Seconds, and bytes at most over those at the beginning."""
+    """Return the best time of ``call`` in seconds, and the growth of peak memory in bytes."""
     call()
     best = float("inf")
     reset_peak()
@@ -73,14 +60,6 @@ def measured(call: Callable[[], Any]) -> tuple[float, int]:
         call()
         best = min(best, time.perf_counter() - start)
     return best, peak() - before
-
-
-# Encode and decode
-
-
-def dumps_apart(value: Any) -> list[Any]:
-    buffers: list[pickle.PickleBuffer] = []
-    return [pickle.dumps(value, 5, buffer_callback=buffers.append), *buffers]
 
 
 def encode_and_decode(kind: str, size: int) -> tuple[float, int]:
@@ -97,97 +76,15 @@ def encode_and_decode(kind: str, size: int) -> tuple[float, int]:
     return measured(lambda: codec().decode(data))
 
 
-# Round trip
-
-
-def bare_send(sock: ssl.SSLSocket, value: Any) -> None:
-    head, *buffers = dumps_apart(value)
-    views = [buffer.raw() for buffer in buffers]
-    sizes = [len(head), *map(len, views)]
-    sock.sendall(b"".join(size.to_bytes(8, "big") for size in (len(sizes), *sizes)) + head)
-    for view in views:
-        sock.sendall(view)
-
-
-def bare_receive(sock: ssl.SSLSocket) -> Any:
-    def number() -> int:
-        return int.from_bytes(roundtrip.read_exactly(sock, 8), "big")
-
-    sizes = [number() for _ in range(number())]
-    head, *buffers = [roundtrip.read_exactly(sock, size) for size in sizes]
-    return pickle.loads(head, buffers=buffers)
-
-
-def bare_server(directory: Path, ready: Connection) -> None:
-    context = roundtrip.bare_context(directory, ssl.PROTOCOL_TLS_SERVER, "server")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ready.send(listener.getsockname()[1])
-        raw, _ = listener.accept()
-        with context.wrap_socket(raw, server_side=True) as sock:
-            try:
-                while True:
-                    bare_send(sock, bare_receive(sock))
-            except EOFError:
-                pass
-
-
-def sealwire_server(directory: Path, ready: Connection) -> None:
-    with ThreadingTCPServer(("127.0.0.1", 0), lambda m: m, security(directory, "server", "client.example")) as server:
-        ready.send(server.server_address[1])
-        server.handle_request()
-
-
-def round_trip(kind: str, size: int) -> tuple[float, int]:
-    value = np.random.default_rng(1).random(size // 8)
-    with Throwaway() as place:
-        place.leaf("server", "localhost")
-        place.leaf("client", "client.example")
-        ours, theirs = multiprocessing.Pipe()
-        serve = bare_server if kind == "pickle" else sealwire_server
-        server = multiprocessing.get_context("spawn").Process(target=serve, args=(place.directory, theirs))
-        server.start()
-        theirs.close()
-        try:
-            return exchange(kind, place.directory, ours.recv(), value)
-        finally:
-            server.kill()
-            server.join()
-
-
-def exchange(kind: str, directory: Path, port: int, value: Any) -> tuple[float, int]:
-    if kind == "pickle":
-        context = roundtrip.bare_context(directory, ssl.PROTOCOL_TLS_CLIENT, "client")
-        raw = socket.create_connection(("127.0.0.1", port))
-        with context.wrap_socket(raw, server_hostname="localhost") as sock:
-
-            def ask() -> None:
-                bare_send(sock, value)
-                bare_receive(sock)
-
-            return measured(ask)
-    with SynchronousTCPClient(
-        "localhost", port, wait=60, security=security(directory, "client", "localhost")
-    ) as client:
-        return measured(lambda: client.send_request(value))
-
-
-KINDS: dict[str, Callable[[str, int], tuple[float, int]]] = {
-    "pickle.dumps": encode_and_decode,
-    "encode": encode_and_decode,
-    "encode, to be sent": encode_and_decode,
-    "pickle.loads": encode_and_decode,
-    "decode": encode_and_decode,
-    "pickle": round_trip,
-    "sealwire": round_trip,
-}
+KINDS = ("pickle.dumps", "encode", "encode, to be sent", "pickle.loads", "decode")
 
 
 def run(kind: str, size: int, answer: Connection) -> None:
-    answer.send(KINDS[kind](kind, size))
+    answer.send(encode_and_decode(kind, size))
 
 
 def apart(kind: str, size: int) -> tuple[float, int]:
-    """In a process of its own."""
+    """Run the measurement in a process of its own."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=run, args=(kind, size, theirs))
     process.start()
@@ -202,7 +99,7 @@ def apart(kind: str, size: int) -> tuple[float, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mib", type=int, default=64, help="of the array, of float64")
+    parser.add_argument("--mib", type=int, default=64, help="size of the float64 array")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     size = arguments.mib << 20
@@ -212,8 +109,7 @@ def main() -> None:
         return
     print(f"float64 array of {arguments.mib} MiB{'ms':>18}{'copies':>9}")
     for kind, (seconds, taken) in rows.items():
-        title = f"round trip, {kind}" if KINDS[kind] is round_trip else kind
-        print(f"{title:<30}{seconds * 1e3:>12.1f}{taken / size:>9.2f}")
+        print(f"{kind:<30}{seconds * 1e3:>12.1f}{taken / size:>9.2f}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Every kind of server on TCP with the same handlers, side by side, in one run.
+"""Compare every kind of TCP server with the same handlers, in one run.
 
     python benchmarks/serving.py [seconds]
 
-The server is a process of its own (or several), and so is what asks: CLIENTS connections of AsyncTCPClient, each with
-one request after the other, for some seconds a cell. Columns: a handler that returns at once; one that computes for a
-millisecond; one that waits for ten milliseconds; a new connection for each request; and the times of a single client
-whose handler returns at once. The ratio is to ThreadingTCPServer's. On two processors the clients take one of them, so
-that several processes gain less here than they do elsewhere.
+The server is a process of its own (or several), and so is the load: CLIENTS connections of AsyncTCPClient, each with
+one request after another, for some seconds per cell. The columns are: a handler that returns at once; one that computes
+for a millisecond; one that waits for ten milliseconds; a new connection for each request; and the latency of a single
+client whose handler returns at once. Ratios are to ThreadingTCPServer. On two processors the clients take one of them,
+so several processes gain less here than on a larger machine.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def serve(directory: Path, kind: str, handler: str, link: Connection) -> None:
 
 
 async def ask(directory: Path, port: int, seconds: float, *, anew: bool) -> float:
-    """Requests a second."""
+    """Return the number of requests per second."""
     security = security_of(directory, "client")
     clients = [AsyncTCPClient("localhost", port, wait=30, timeout=30, security=security) for _ in range(CLIENTS)]
     done = 0
@@ -132,7 +132,7 @@ def load(directory: Path, port: int, seconds: float, anew: bool, link: Connectio
 
 
 def single(directory: Path, port: int) -> tuple[float, float]:
-    """Milliseconds: half of the requests, and all but one in a hundred, take less."""
+    """Return the 50th and the 99th percentile of the latency in milliseconds."""
     times = []
     with SynchronousTCPClient("localhost", port, security=security_of(directory, "client")) as client:
         for _ in range(SINGLE):
@@ -169,7 +169,7 @@ def measure(directory: Path, kind: str, seconds: float) -> dict[str, float]:
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
-    print(f"{os.cpu_count()} processors; {CLIENTS} connections; requests a second, and their ratio; milliseconds")
+    print(f"{os.cpu_count()} processors; {CLIENTS} connections; requests per second, and their ratio; milliseconds")
     print(f"{'':28}{'at once':>14}{'computes 1 ms':>16}{'waits 10 ms':>14}{'anew':>14}{'p50':>7}{'p99':>7}")
     first: dict[str, float] = {}
     with Throwaway() as place:

@@ -1,4 +1,4 @@
-"""A connection in the handler's own hands, as in the article: ``handle``, ``recv_msg``, ``send_msg``.
+"""A handler that runs its connection itself, as in the article: ``handle``, ``recv_msg``, ``send_msg``.
 
 Prints::
 
@@ -14,7 +14,7 @@ from sealwire.testing import Throwaway
 
 class Goods(RequestHandler):
     def handle(self):
-        while (message := recv_msg(self.request)) is not None:  # None: the client has said good-bye
+        while (message := recv_msg(self.request)) is not None:  # None: the client closed the connection
             print("the server got", decode(message), flush=True)
             send_msg(self.request, encode({"msg": "Goods received."}))
 

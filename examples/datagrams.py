@@ -3,7 +3,7 @@
 Prints::
 
     {'msg': 'Goods received.', 'from': 'client.example'}
-    a payload of 2018 bytes; a datagram takes 1132 at most; send it in parts, or over TCP
+    a payload of 2018 bytes; a datagram holds at most 1132; send it in parts, or over TCP
 """
 
 import threading
@@ -24,7 +24,7 @@ with Throwaway() as place:
         threading.Thread(target=server.serve_forever).start()
         mine = place.security("client", "client.example")
         with SynchronousUDPClient("localhost", server.server_address[1], security=mine) as client:
-            # What does no harm if it is done twice is sent again until there is a reply.
+            # An idempotent request is sent again until there is a reply.
             print(client.send_request({"msg": "Goods for you."}, idempotent=True))
             try:
                 client.send_request(b"x" * 2000)

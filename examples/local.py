@@ -1,4 +1,4 @@
-"""A Unix socket: the kernel says which process is at the other end, and both hold the same key.
+"""A Unix socket: the kernel identifies the process at the other end, and both ends have the same key.
 
 Prints::
 
@@ -12,17 +12,17 @@ from sealwire import RequestHandler, SynchronousUnixClient, ThreadingUnixStreamS
 from sealwire.testing import Throwaway
 
 
-class Who(RequestHandler):
+class ClientProcess(RequestHandler):
     def respond(self, _):
         return {"uid": self.peer.uid, "pid": self.peer.pid}
 
 
 with Throwaway() as place:
     path = place.directory / "orders.sock"
-    # There are no certificates: the service has a name, and both ends say whose processes may be at the other one.
+    # There are no certificates: the service has a name, and each end lists the users that may be at the other end.
     me = [f"uid:{os.getuid()}"]
     security = place.security("server", "orders.example", peers=me, service="orders")
-    with ThreadingUnixStreamServer(path, Who, security, mode=0o600) as server:
+    with ThreadingUnixStreamServer(path, ClientProcess, security, mode=0o600) as server:
         threading.Thread(target=server.serve_forever).start()
         mine = place.security("client", "client.example", peers=me, service="orders")
         with SynchronousUnixClient(path, security=mine) as client:

@@ -1,4 +1,4 @@
-"""A process for each connection, which ends with it: what one client breaks, the others do not notice.
+"""A process for each connection, which ends with it: a crash that one client causes does not affect the others.
 
 Prints::
 

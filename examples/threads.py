@@ -1,9 +1,9 @@
-"""A thread for each connection; a dataclass goes there, and only that one is let in.
+"""A thread for each connection; the server accepts one dataclass and refuses another.
 
 Prints::
 
     3 apples for client.example
-    refused: the payload has a type that is not on the server's allowlist
+    refused: the payload has a type that is not on the server's allowlist: __main__:Invoice
 """
 
 import threading
@@ -25,7 +25,7 @@ class Invoice:
 
 
 class Shop(RequestHandler):
-    def respond(self, message):  # once for each message; self.peer says who asks
+    def respond(self, message):  # once for each message; self.peer identifies the client
         return f"{message.count} {message.item} for {self.peer.dns[0]}"
 
 

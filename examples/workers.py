@@ -1,4 +1,4 @@
-"""Several processes on one port: one that dies is replaced, and the next request is answered.
+"""Several processes on one port: a process that dies is replaced, and the next request is answered.
 
 Prints::
 

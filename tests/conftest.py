@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.service import Deployment, nothing_left
 
 # A shell has processes in the background ignore it, and what ignores it has its children do so, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples each time, however busy the machine: what a commit has not changed must not fail it.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +30,9 @@ def clean() -> Iterator[None]:
     """The test leaves no thread, descriptor or child process behind."""
     with nothing_left():
         yield
+
+
+@pytest.fixture
+def python() -> list[str]:
+    """The beginning of a command line that runs `sealwire` in a process of its own, warnings as errors."""
+    return [sys.executable, "-W", "error", "-m", "sealwire"]

@@ -1,4 +1,4 @@
-"""Places: who has one, who must give it up."""
+"""Slots: bounds, eviction, and release."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from sealwire import Limits, admission
-from sealwire.admission import GRACE, Admission
+import sealwire.admission
+from sealwire import Limits
+from sealwire.admission import GRACE, Admission, SharedBounds
+from sealwire.computing import computations
+from sealwire.trust.identity import PeerIdentity
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -32,7 +35,7 @@ class Pairs:
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pairs]:
     pairs = Pairs()
-    monkeypatch.setattr(admission, "monotonic", lambda: pairs.now)
+    monkeypatch.setattr(sealwire.admission, "monotonic", lambda: pairs.now)
     yield pairs
     for sock in pairs.made:
         sock.close()
@@ -46,131 +49,310 @@ def ended(sock: socket.socket) -> bool:
         return False
 
 
-def test_oldest_makes_room_after_its_time(pairs: Pairs) -> None:
-    places = Admission(Limits(max_handshakes=2))
+def test_oldest_is_evicted_after_its_grace(pairs: Pairs) -> None:
+    admission = Admission(Limits(max_handshakes=2))
     (first, first_peer), (second, second_peer) = pairs.pair(), pairs.pair()
-    assert places.room(0)
-    places.enter(first)
-    assert places.room(0)
+    assert admission.wait_for_room(0)
+    admission.acquire(first)
+    assert admission.wait_for_room(0)
     pairs.now += 0.5
-    places.enter(second)
-    assert not places.room(0)
+    admission.acquire(second)
+    assert not admission.wait_for_room(0)
     assert not ended(first_peer)
     pairs.now += GRACE - 0.5
-    assert not places.room(0)  # it has been told, but is not gone
+    assert not admission.wait_for_room(0)  # evicted, but not released yet
     assert ended(first_peer)
     assert not ended(second_peer)
     pairs.now += 0.6
-    assert not places.room(0)
+    assert not admission.wait_for_room(0)
     assert ended(second_peer)
 
 
+def test_one_that_was_welcomed_has_more_time(pairs: Pairs) -> None:
+    """It may have sent a request, whose fate it could not know. Strangers are evicted before it."""
+    limits = Limits(max_handshakes=2, max_handshakes_per_source=2, handshake_timeout=10)
+    admission = Admission(limits)
+    welcomed, stranger = (admission.acquire(From("192.0.2.1")) for _ in range(2))  # type: ignore[arg-type]  # enough
+    welcomed.mark_welcomed()
+    pairs.now += GRACE
+    assert admission.until_late() == 0
+    assert not admission.acquire(From("192.0.2.1")).evicted  # type: ignore[arg-type]  # enough
+    assert (welcomed.evicted, stranger.evicted) == (False, True)
+    pairs.now += GRACE
+    assert not admission.wait_for_room(0)
+    assert not welcomed.evicted
+    assert admission.unauthenticated()[0] is welcomed
+    pairs.now += limits.handshake_timeout - 2 * GRACE
+    admission.evict_oldest()
+    assert welcomed.evicted
+
+
 def test_room_is_signalled(pairs: Pairs) -> None:
-    places = Admission(Limits(max_handshakes=1))
-    place = places.enter(pairs.pair()[0])
+    admission = Admission(Limits(max_handshakes=1))
+    slot = admission.acquire(pairs.pair()[0])
     found: list[bool] = []
-    thread = threading.Thread(target=lambda: found.append(places.room(10)))
+    thread = threading.Thread(target=lambda: found.append(admission.wait_for_room(10)))
     thread.start()
-    place.leave()
+    slot.release()
     thread.join(5)
     assert found == [True]
 
 
-def test_established_places_are_never_dropped_for_others(pairs: Pairs) -> None:
-    places = Admission(Limits(max_handshakes=1, max_connections=3))
+def test_established_connections_are_never_evicted(pairs: Pairs) -> None:
+    admission = Admission(Limits(max_handshakes=1, max_connections=3))
     peers = []
     for _ in range(3):
         ours, theirs = pairs.pair()
-        assert places.enter(ours).promote()
+        assert admission.acquire(ours).mark_authenticated()
         peers.append(theirs)
-    assert places.overloaded()
+    assert admission.overloaded()
     pairs.now += 100
     pending, pending_peer = pairs.pair()
-    place = places.enter(pending)
-    assert not places.room(0)
+    slot = admission.acquire(pending)
+    assert not admission.wait_for_room(0)
     pairs.now += 100
-    assert not places.room(0)
+    assert not admission.wait_for_room(0)
     assert ended(pending_peer)
     assert not any(map(ended, peers))
-    assert not place.promote()
+    assert not slot.mark_authenticated()
 
 
-def test_a_place_left_is_free(pairs: Pairs) -> None:
-    places = Admission(Limits(max_handshakes=1, max_connections=1))
-    first = places.enter(pairs.pair()[0])
-    assert first.promote()
-    assert places.overloaded()
-    first.leave()
-    first.leave()
-    assert not places.overloaded()
-    assert places.places() == []
+def test_a_released_slot_is_free(pairs: Pairs) -> None:
+    admission = Admission(Limits(max_handshakes=1, max_connections=1))
+    first = admission.acquire(pairs.pair()[0])
+    assert first.mark_authenticated()
+    assert admission.overloaded()
+    first.release()
+    first.release()
+    assert not admission.overloaded()
+    assert admission.slots() == []
 
 
 def test_a_closed_socket_is_not_touched(pairs: Pairs) -> None:
-    """Its descriptor may be somebody else's by then."""
-    places = Admission(Limits(max_handshakes=1))
+    """Its descriptor may belong to another file by then."""
+    admission = Admission(Limits(max_handshakes=1))
     ours, theirs = pairs.pair()
-    place = places.enter(ours)
-    place.hold(None)
+    slot = admission.acquire(ours)
+    slot.track_socket(None)
     pairs.now += 100
-    places.drop_oldest()
-    assert place.dropped
+    admission.evict_oldest()
+    assert slot.evicted
     assert not ended(theirs)
 
 
-def test_drop(pairs: Pairs) -> None:
-    places = Admission(Limits())
+def test_evict(pairs: Pairs) -> None:
+    admission = Admission(Limits())
     peers = []
     for number in range(4):
         ours, theirs = pairs.pair()
-        place = places.enter(ours)
+        slot = admission.acquire(ours)
         if number % 2:
-            place.promote()
+            slot.mark_authenticated()
         peers.append(theirs)
-    assert len(places.pending()) == 2
-    left = places.pending()[0]
-    left.leave()
-    places.drop([*places.pending(), left])
+    assert len(admission.unauthenticated()) == 2
+    left = admission.unauthenticated()[0]
+    left.release()
+    admission.evict([*admission.unauthenticated(), left])
     assert [ended(peer) for peer in peers] == [False, False, True, False]
-    places.drop(places.places())
+    admission.evict(admission.slots())
     assert [ended(peer) for peer in peers] == [False, True, True, True]
 
 
 def test_a_child_process_is_killed(pairs: Pairs) -> None:
-    """Its connection is its own: ending our copy of the socket would not end it."""
-    places = Admission(Limits(max_handshakes=1))
-    place = places.enter(pairs.pair()[0])
+    """The child serves the connection, so eviction ends the child."""
+    admission = Admission(Limits(max_handshakes=1))
+    slot = admission.acquire(pairs.pair()[0])
     with subprocess.Popen(["sleep", "60"]) as child:
-        place.pid = child.pid
-        places.drop([place])
+        slot.pid = child.pid
+        admission.evict([slot])
         assert child.wait(5) == -signal.SIGKILL
-    places.drop([place])  # with nobody there any more
+    admission.evict([slot])  # the process is gone
 
 
-def test_places_are_used_again(pairs: Pairs) -> None:
-    places = Admission(Limits(max_handshakes=2, max_connections=1))
+def test_slots_are_used_again(pairs: Pairs) -> None:
+    admission = Admission(Limits(max_handshakes=2, max_connections=1))
     for _ in range(10):
-        first = places.enter(pairs.pair()[0])
-        second = places.enter(pairs.pair()[0])
-        assert not places.room(0)
-        assert first.promote()
-        assert not second.promote()
-        assert places.pending() == [second]
-        first.leave()
-        assert second.promote()
-        second.leave()
-    assert places.places() == []
-    assert not places.overloaded()
+        first = admission.acquire(pairs.pair()[0])
+        second = admission.acquire(pairs.pair()[0])
+        assert not admission.wait_for_room(0)
+        assert first.mark_authenticated()
+        assert not second.mark_authenticated()
+        assert admission.unauthenticated() == [second]
+        first.release()
+        assert second.mark_authenticated()
+        second.release()
+    assert admission.slots() == []
+    assert not admission.overloaded()
 
 
 def test_join(pairs: Pairs) -> None:
-    place = Admission(Limits()).enter(pairs.pair()[0])
-    place.join(0)
+    slot = Admission(Limits()).acquire(pairs.pair()[0])
+    slot.join(0)
     go = threading.Event()
-    place.thread = threading.Thread(target=go.wait)
-    place.thread.start()
-    place.join(pairs.now)
-    assert place.thread.is_alive()
+    slot.thread = threading.Thread(target=go.wait)
+    slot.thread.start()
+    slot.join(pairs.now)
+    assert slot.thread.is_alive()
     go.set()
-    place.join(float("inf"))
-    assert not place.thread.is_alive()
+    slot.join(float("inf"))
+    assert not slot.thread.is_alive()
+
+
+def test_wait_until_authenticated(pairs: Pairs) -> None:
+    admission = Admission(Limits())
+    slots = [admission.acquire(pairs.pair()[0]) for _ in range(2)]
+    admission.wait_until_authenticated(0)
+    assert admission.unauthenticated() == slots
+    thread = threading.Thread(target=admission.wait_until_authenticated, args=[60])
+    thread.start()
+    slots[0].release()
+    assert slots[1].mark_authenticated()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+class From:
+    """A socket whose peer has that address."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self.shut = False
+
+    def getpeername(self) -> tuple[str, int]:
+        return self._host, 4711
+
+    def shutdown(self, _: int) -> None:
+        self.shut = True
+
+
+class TestSources:
+    """Each address has its share of the handshakes."""
+
+    def test_no_more_than_its_bound(self, pairs: Pairs) -> None:
+        admission = Admission(Limits(max_handshakes_per_source=2))
+        first, second = (admission.acquire(From("192.0.2.1")) for _ in range(2))  # type: ignore[arg-type]  # enough
+        assert admission.acquire(From("192.0.2.1")).evicted  # type: ignore[arg-type]  # enough
+        assert not admission.acquire(From("192.0.2.2")).evicted  # type: ignore[arg-type]  # enough
+        pairs.now += GRACE
+        assert not admission.acquire(From("192.0.2.1")).evicted  # type: ignore[arg-type]  # enough
+        assert first.evicted
+        assert not second.evicted
+
+    def test_when_all_are_taken_the_address_with_most_gives_way(self, pairs: Pairs) -> None:
+        admission = Admission(Limits(max_handshakes=4))
+        flood = []
+        for _ in range(4):
+            assert admission.wait_for_room(0)
+            flood.append(admission.acquire(From("192.0.2.1")))  # type: ignore[arg-type]  # enough
+        assert not admission.wait_for_room(0)  # all of one address: no other could be preferred
+        flood[0].release()
+        good = admission.acquire(From("192.0.2.2"))  # type: ignore[arg-type]  # enough
+        assert admission.wait_for_room(0)
+        assert admission.acquire(From("192.0.2.1")).evicted  # type: ignore[arg-type]  # enough
+        other = admission.acquire(From("192.0.2.3"))  # type: ignore[arg-type]  # enough
+        assert [slot.evicted for slot in (*flood, good, other)] == [False, False, False, True, False, False]
+        assert pairs.now
+
+    def test_all_that_are_late_are_evicted(self, pairs: Pairs) -> None:
+        admission = Admission(Limits(max_handshakes=3))
+        slots = [admission.acquire(From("192.0.2.1")) for _ in range(3)]  # type: ignore[arg-type]  # enough
+        assert admission.until_late() == GRACE
+        pairs.now += GRACE
+        assert not admission.wait_for_room(0)
+        assert all(slot.evicted for slot in slots)
+
+    @pytest.mark.parametrize(
+        ("one", "other", "same"),
+        [
+            ("2001:db8::1", "2001:db8::ffff:1", True),
+            ("2001:db8::1", "2001:db8:0:1::1", False),
+            ("::ffff:192.0.2.1", "192.0.2.1", True),
+            ("fe80::1%eth0", "fe80::2", True),
+            ("192.0.2.1", "192.0.2.2", False),
+        ],
+    )
+    def test_addresses(self, one: str, other: str, same: bool) -> None:
+        admission = Admission(Limits(max_handshakes_per_source=1))
+        admission.acquire(From(one))  # type: ignore[arg-type]  # enough
+        assert admission.acquire(From(other)).evicted is same  # type: ignore[arg-type]  # enough
+
+    def test_a_loop_is_told(self, pairs: Pairs) -> None:
+        admission = Admission(Limits(max_handshakes=1))
+        told: list[str] = []
+        admission.on_change = lambda: told.append("changed")
+        slot = admission.acquire(pairs.pair()[0])
+        assert told == []
+        slot.mark_authenticated()
+        assert told == ["changed"]
+        slot.release()
+        assert told == ["changed"] * 2
+
+
+class TestIdentities:
+    """One identity cannot have all connections."""
+
+    def test_has_its_share(self, pairs: Pairs) -> None:
+        admission = Admission(Limits(max_connections=4, max_identity_share=50))
+        slots = []
+        for name in ("a", "a", "a", "b"):
+            slot = admission.acquire(pairs.pair()[0])
+            slot.peer = PeerIdentity(dns=(name,), fingerprint=str(len(slots)))
+            slots.append(slot)
+        assert [slot.mark_authenticated() for slot in slots] == [True, True, False, True]
+        assert [admission.overloaded(slot) for slot in slots] == [True, True, True, False]
+        assert not admission.overloaded()
+        slots[0].release()
+        assert slots[2].mark_authenticated()
+
+    def test_processes_of_one_user_are_one(self, pairs: Pairs) -> None:
+        admission = Admission(Limits(max_connections=2, max_identity_share=50))
+        slots = []
+        for pid in (1, 2):
+            slot = admission.acquire(pairs.pair()[0])
+            slot.peer = PeerIdentity.of_process(1000, 1000, pid)
+            slots.append(slot)
+        assert [slot.mark_authenticated() for slot in slots] == [True, False]
+
+
+def test_processes_share_bounds() -> None:
+    """Each has a number that no other one has."""
+    limits = Limits(max_requests_per_second=1, max_buffered=64 << 20)
+    shared = SharedBounds(limits, 2)
+    numbers = [shared.free_index(set()), shared.free_index({0})]
+    first, second = Admission(limits), Admission(limits)
+    try:
+        for number, admission in zip(numbers, (first, second), strict=True):
+            admission.share(shared, number)
+        first.buffers.open().update(1 << 20)
+        assert first.buffers.used == second.buffers.used == shared.held.total == 1 << 20
+        assert first.rates is not None
+        assert second.rates is not None
+        assert first.rates.allow("a", 1.0)
+        assert not second.rates.allow("a", 1.0)
+        with computations.one("a", 1 << 20):
+            assert shared.decoding.large[1] == limits.max_memory
+            shared.clear_others({0})
+            assert shared.decoding.large.total == 0
+            shared.decoding.large[1] = limits.max_memory
+    finally:
+        computations.reset()
+
+
+def test_children_that_were_ended_do_not_count_until_they_are_reaped(pairs: Pairs) -> None:
+    mib = 1 << 20
+    admission = Admission(Limits(max_buffered=4 * mib))
+    processes = [subprocess.Popen(["sleep", "60"]) for _ in range(4)]
+    slots = [admission.acquire(pairs.pair()[0]) for _ in processes]
+    try:
+        for slot, process in zip(slots, processes, strict=True):
+            slot.pid = process.pid
+            admission.publish_held(slot.index, 3 * mib // 2)
+        for _ in range(2):
+            admission.shed_children()
+            assert [slot.evicted for slot in slots] == [True, True, False, False]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for slot in slots:
+            slot.release()

@@ -11,7 +11,7 @@ import pytest
 
 import sealwire
 from sealwire import errors
-from sealwire.errors import ConnectionClosed, HandshakeRejected, RemoteError, SealwireError
+from sealwire.errors import ConnectionClosed, DeadlineExceeded, HandshakeRejected, RemoteError, SealwireError
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
 
@@ -24,6 +24,8 @@ def example(kind: type[Exception]) -> Exception:
         return ConnectionClosed("gone", code=1, last=7)
     if kind is RemoteError:
         return RemoteError(19, "the handler failed")
+    if kind is DeadlineExceeded:
+        return DeadlineExceeded("late", sent=True)
     return kind("what was wrong")
 
 
@@ -103,6 +105,10 @@ class TestAttributes:
     def test_handshake_rejected(self) -> None:
         assert HandshakeRejected("x", code=4).code == 4
         assert HandshakeRejected("x").code == 3  # as an unknown code is read
+
+    def test_deadline_exceeded(self) -> None:
+        assert not DeadlineExceeded("x").sent
+        assert DeadlineExceeded("x", sent=True).sent
 
     def test_remote_error(self) -> None:
         error = RemoteError(16, "malformed")

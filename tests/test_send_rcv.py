@@ -24,8 +24,8 @@ from sealwire import (
     recvall,
     send_msg,
 )
-from sealwire.channel import connect
 from sealwire.errors import InvalidState, PayloadTooLarge, RemoteError, TruncatedFrame
+from sealwire.sync import connect
 from support.service import Deployment, running
 
 pytestmark = pytest.mark.usefixtures("clean")

@@ -9,13 +9,14 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from sealwire.client import SynchronousTCPClient
 from sealwire.errors import ConfigurationError, HandshakeRejected
-from sealwire.keyring import Keyring
 from sealwire.limits import Limits
 from sealwire.security import Security
-from sealwire.server import TCPServer
+from sealwire.session.terms import client_tls, server_tls
+from sealwire.sync.client import SynchronousTCPClient
+from sealwire.sync.server import TCPServer
 from sealwire.testing import Throwaway
+from sealwire.trust.keyring import Keyring
 from support.certificates import Handshake
 
 
@@ -93,7 +94,9 @@ class TestFiles:
             server = one.security("server", "localhost", peers=["dns:localhost"])
             client = two.security("client", "localhost")
             assert Handshake(
-                server.server_context(server.present()), client.client_context(client.present()), host="localhost"
+                server_tls(server, server.credentials.current),
+                client_tls(client, client.credentials.current),
+                host="localhost",
             ).failures
 
 

@@ -1,4 +1,4 @@
-"""Sealwire: Python objects between hosts that do not trust each other.
+"""Exchange Python objects between hosts that do not trust each other.
 
 TLS 1.3 with certificates on both sides around socketserver's servers and their clients, HMAC-signed and size-capped
 frames, and a restricted unpickler with a type allowlist in place of raw pickle. See README.md.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sealwire.client import SynchronousTCPClient, SynchronousUnixClient
-from sealwire.encoding import Allowlist, Codec, decode, encode
+from sealwire.codec import Allowlist, Codec, decode, encode
 from sealwire.errors import (
     AuthenticationError,
     BadSequence,
@@ -41,9 +40,8 @@ from sealwire.errors import (
     UnknownKey,
 )
 from sealwire.handler import RequestHandler
-from sealwire.keyring import Keyring
 from sealwire.limits import Limits
-from sealwire.prefork import PreforkTCPServer
+from sealwire.prefork.supervisor import PreforkTCPServer
 from sealwire.security import Security
 from sealwire.send_rcv import (
     BYTE_COUNT,
@@ -55,16 +53,19 @@ from sealwire.send_rcv import (
     recvall,
     send_msg,
 )
-from sealwire.server import ForkingTCPServer, TCPServer, ThreadingTCPServer, serve
-from sealwire.tls.credentials import Credentials
-from sealwire.tls.identity import PeerIdentity
-from sealwire.tls.policy import PeerPolicy
-from sealwire.unix import ForkingUnixStreamServer, ThreadingUnixStreamServer, UnixStreamServer
+from sealwire.sync.client import SynchronousTCPClient, SynchronousUnixClient
+from sealwire.sync.server import ForkingTCPServer, TCPServer, ThreadingTCPServer, serve
+from sealwire.sync.unix_server import ForkingUnixStreamServer, ThreadingUnixStreamServer, UnixStreamServer
+from sealwire.trust.credentials import Credentials
+from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.keyring import Keyring
+from sealwire.trust.peers import PeerPolicy
 from sealwire.wire.keys import Key
 
 if TYPE_CHECKING:
     from sealwire.aio.client import AsyncTCPClient, AsyncUnixClient
-    from sealwire.aio.server import AsyncTCPServer, AsyncUnixServer
+    from sealwire.aio.server import AsyncTCPServer
+    from sealwire.aio.unix_server import AsyncUnixServer
 
 __version__ = "0.1.0"
 
@@ -72,9 +73,9 @@ _LAZY = {
     "AsyncTCPClient": "sealwire.aio.client",
     "AsyncTCPServer": "sealwire.aio.server",
     "AsyncUnixClient": "sealwire.aio.client",
-    "AsyncUnixServer": "sealwire.aio.server",
+    "AsyncUnixServer": "sealwire.aio.unix_server",
 }
-"""Names that pull in asyncio, which not everybody needs."""
+"""Names imported on first use, so that programs without asyncio do not load it."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: ``sealwire`` and ``python -m sealwire``. Needs the extra ``cli``."""
+"""Entry point of the command line, ``sealwire`` and ``python -m sealwire``. Requires the extra ``cli``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command line with the arguments of the process, and exit."""
+    """Run the command line with the arguments of this process, and exit."""
     try:
-        import click  # noqa: F401 - asked for here, so that an ImportError of any other kind is not explained away
-        import rich  # noqa: F401 - the same
+        import click  # noqa: F401 - checked here, so that no other ImportError gets this message
+        import rich  # noqa: F401 - checked here as well
     except ImportError:
         sys.exit(
             "sealwire: the command line needs click and rich, the extra sealwire[cli]; install them with: "

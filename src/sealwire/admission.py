@@ -1,170 +1,446 @@
-"""Who gets a place: bounds on connections, and who makes room.
+"""Limits concurrent connections; evicts the oldest unauthenticated one when full.
 
-A connection is *pending* until its peer has proved who it is, then *established*; each state has its own bound. When
-the pending ones are too many, the oldest that has had a second is dropped, so that clients which sit and do nothing
-cannot keep out those that take milliseconds; while all are younger than that, accepting waits.
+Every accepted connection takes a slot. The slot is *unauthenticated* until the first frame sealed with the client's
+traffic key arrives (HELLO alone may be a replay), and *established* from then on. The two states have separate bounds,
+``Limits.max_handshakes`` and ``Limits.max_connections``, so a flood of strangers never displaces an established client.
+
+Eviction. When all ``max_handshakes`` are taken, all unauthenticated connections older than GRACE are evicted, so silent
+ones cannot lock out the rest. A handshake takes milliseconds, and without the grace a stream of new connections would
+push out the handshakes in progress. A client that was welcomed has proved its identity, and perhaps sent a request,
+whose fate it could not know: it has Limits.handshake_timeout. If none is old enough, the address that has most of them
+gives way: a newcomer of that address is refused, one of another address takes the place of its youngest. So each
+address has its share. While all are of one address, accepting waits for the next of them to end, or to be old enough.
+
+Forks. In ForkingTCPServer a child authenticates the client, but the bounds hold for the whole server. The states are
+therefore one byte per slot in an anonymous ``mmap``, which parent and children share; Slot objects are private copies.
+Only the parent acquires and releases slots, and a child writes nothing but the entries of its own slot, so the
+processes need no common lock. A second table has eight bytes for each slot, the hash of an established client's
+account, to count the connections of an identity. ``mark_authenticated`` writes its entries *before* it counts: two
+children that race for the last slot may both withdraw, whereas counting first would admit both. A child cannot wake a
+thread of the parent, which is why ``wait_for_room`` has a timeout and its caller tries again.
+
+Locking. ``Admission.changed`` protects the slots from the other threads of a process. A fork copies a lock in its
+current state, and a copy that another thread held would stay locked in the child for ever; so ForkingTCPServer holds
+``changed`` itself while it forks.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import mmap
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Final
 
+from sealwire.computing import DecodingCells, Memory, computations
 from sealwire.limits import Limits
-from sealwire.tls.identity import PeerIdentity
-from sealwire.worker import Recycling
+from sealwire.session import explain
+from sealwire.session.buffers import Buffers
+from sealwire.session.rates import rates_for
+from sealwire.session.shared import Cells
+from sealwire.trust.identity import PeerIdentity
+
+logger = logging.getLogger("sealwire.server")
 
 GRACE = 1.0
-"""Seconds that a pending connection has before it can be dropped to make room."""
+"""Seconds for which an unauthenticated connection cannot be evicted."""
 
 _FREE: Final = 0
-_PENDING: Final = 1
+_UNAUTHENTICATED: Final = 1
 _ESTABLISHED: Final = 2
+_GENERATIONS: Final = 4
+"""Processes for which there are numbers, as a multiple of those that serve: some drain, and some are starting."""
+_WELCOMED: Final = 3
+"""Unauthenticated still, but HELLO was good."""
+_PENDING: Final = (_UNAUTHENTICATED, _WELCOMED)
+_ACCOUNT: Final = 8
+"""Bytes of an account's hash."""
 
 
-class Place:
-    """One connection's place. A thread of this process serves it."""
+class SharedBounds:
+    """The bounds that the processes of a server have together. Made before the first of them is forked.
 
-    def __init__(self, admission: Admission, slot: int, sock: socket.socket) -> None:
+    Args:
+        limits: The limits of the server.
+        processes: Number of processes that serve at a time. While some are replaced there may be more.
+
+    Attributes:
+        held: The bytes that the connections of each process hold.
+        decoding: The bytes that each process needs for what it decodes.
+        rates: The requests of each identity; None without a bound.
+    """
+
+    def __init__(self, limits: Limits, processes: int) -> None:
+        self.processes = processes
+        self.held = Cells(_GENERATIONS * processes)
+        self.decoding = DecodingCells(_GENERATIONS * processes)
+        self.rates = rates_for(limits)
+
+    def free_index(self, used: Collection[int]) -> int:
+        """Return a number for a new process, given those of the present ones."""
+        return min(set(range(len(self.held))).difference(used), default=0)
+
+    def clear_others(self, used: Collection[int]) -> None:
+        """Forget what processes had that have ended."""
+        self.held.clear_others(used)
+        self.decoding.clear_others(used)
+
+
+class Slot:
+    """The slot of one connection, acquired from an Admission."""
+
+    def __init__(
+        self, admission: Admission, index: int, sock: socket.socket, on_request: Callable[[], None] | None
+    ) -> None:
         self._admission = admission
         self._sock: socket.socket | None = sock
         self._process = os.getpid()
-        self.slot = slot
+        self.on_request = on_request
+        """Called for each request passed to a handler, if not None."""
+        self.index = index
+        """The slot's position in the shared table of states."""
         self.since = monotonic()
-        self.dropped = False
-        self.peer: PeerIdentity | None = None
-        """Who it is by the verified certificate, for the log."""
+        self.source = _source_of(sock)
+        """The address of the client, IPv6 as its /64; None on a Unix socket."""
+        self.holding = admission.buffers.open()
+        """The bytes that the connection holds."""
+        self.holding.end = self.shed
+        self.holding.publish = partial(admission.publish_held, index)
+        self.evicted = False
+        self.is_counted = False
+        """True if the log counts the eviction instead of having a line for it."""
+        self._peer: PeerIdentity | None = None
+        self.key: Hashable = ("address", self.source)
+        """The peer for whom work is counted: an identity's account, before and without one the address."""
         self.thread: threading.Thread | None = None
-        self.recycling: Recycling | None = None
+        """The thread that serves the connection, if it has one of its own."""
         self.pid: int | None = None
-        """The child process that serves it; None where this one does."""
+        """The child process that serves the connection, or None for this process."""
 
-    def count(self) -> None:
-        """One more request of that connection goes to a handler."""
-        if self.recycling is not None:
-            self.recycling.count()
+    @property
+    def peer(self) -> PeerIdentity | None:
+        """The client's verified identity. Work is counted for it once it is set."""
+        return self._peer
 
-    def hold(self, sock: socket.socket | None) -> None:
-        """This is the connection's socket from now on; None just before it is closed."""
+    @peer.setter
+    def peer(self, peer: PeerIdentity | None) -> None:
+        self._peer = peer
+        if peer is not None:
+            self.key = peer.account
+
+    def track_socket(self, sock: socket.socket | None) -> None:
+        """Set the socket that eviction shuts down; pass None just before closing it."""
         with self._admission.changed:
             self._sock = sock
 
-    def promote(self) -> bool:
-        """The peer has proved who it is. False where there is no room for it."""
-        return self._admission.promote(self)
+    def close_copy(self) -> None:
+        """Close this process's copy of the socket, in a forked child, without sending anything."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
 
-    def leave(self) -> None:
-        """The connection is over. (A child's copy of a place is not its own to give back.)"""
+    def mark_authenticated(self) -> bool:
+        """Establish the connection; return False if max_connections are established already."""
+        return self._admission.mark_authenticated(self)
+
+    def mark_welcomed(self) -> None:
+        """Note that the client's HELLO was good."""
+        self._admission.mark_welcomed(self)
+
+    def until_late(self) -> float:
+        """Return the seconds until the connection can be evicted, if it is not authenticated before."""
+        return max(0.0, self.since + self._admission.grace(self) - monotonic())
+
+    def is_late(self) -> bool:
+        """Return True if the connection can be evicted."""
+        return not self.until_late()
+
+    def release(self) -> None:
+        """Free the slot at the end of the connection. Without effect on the copy in a forked child."""
         if self._process == os.getpid():
-            self._admission.remove(self)
+            self._admission.release(self)
 
-    def drop(self) -> None:
-        """End the connection from outside; whoever serves it sees the end of its stream. The lock is held."""
-        self.dropped = True
+    def evict(self) -> None:
+        """End the connection from outside; its thread sees the end of the stream. The caller holds the lock."""
+        self.evicted = True
         if self.pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
         elif self._sock is not None:
-            # Not SSLSocket.shutdown, which takes the TLS layer away from under the thread that serves it. The lock
-            # that hold() takes before a close keeps this from hitting a descriptor that is in use again.
+            # The descriptor cannot belong to a new connection by now, because track_socket(None) takes the lock before
+            # the close.
             with suppress(OSError):
-                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def allow_request(self) -> Callable[[float], bool] | None:
+        """The function that tells if another request may be handled now; None without a bound."""
+        rates = self._admission.rates
+        return None if rates is None else lambda now: rates.allow(self.key, now)
+
+    def shed(self) -> None:
+        """End the connection because it holds most of the bytes that the server may buffer."""
+        logger.warning("%s: ended: %s", self.peer, explain.shed())
+        self._admission.evict([self])
 
     def join(self, deadline: float) -> None:
-        """Wait until the thread that serves it is gone."""
+        """Wait until the connection's thread has ended, or until the deadline."""
         if self.thread is not None and self.thread is not threading.current_thread():
             self.thread.join(min(threading.TIMEOUT_MAX, max(0.0, deadline - monotonic())))
 
 
 class Admission:
-    """The places of one server.
-
-    Their states are in memory that forked children share: a child sees what the others have proved, and the parent what
-    each child has.
-    """
+    """The slots of one server, with their states in memory shared by forked children."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._places: dict[Place, None] = {}
+        self._slots: dict[Slot, None] = {}
         self._states = mmap.mmap(-1, limits.max_threads + 1)
+        self._accounts = mmap.mmap(-1, _ACCOUNT * (limits.max_threads + 1))
+        self._held = Cells(limits.max_threads + 1)
+        self._decoding = DecodingCells(limits.max_threads + 1)
+        self._process = os.getpid()
+        self.buffers = Buffers(limits.max_buffered)
+        """The bytes that the connections hold."""
+        self.rates = rates_for(limits)
+        """The requests of each identity; None without a bound."""
         self.changed = threading.Condition()
+        """Protects the slots, and is notified when one of them changes."""
+        self.on_change: Callable[[], None] | None = None
+        """Called when a slot changes, if not None. For an event loop, which cannot wait for ``changed``."""
 
-    def enter(self, sock: socket.socket) -> Place:
-        """A place for a connection just accepted, which :meth:`room` has made."""
+    def leave_to_parent(self) -> None:
+        """Free all slots in a forked child, and close its copies of their sockets."""
+        self.changed = threading.Condition()
+        for slot in self._slots:
+            slot.close_copy()
+        self._slots = {}
+        self._states = mmap.mmap(-1, len(self._states))
+        self._accounts = mmap.mmap(-1, len(self._accounts))
+        self._held = Cells(len(self._held))
+        self._decoding = DecodingCells(len(self._held))
+        self._process = os.getpid()
+        self.buffers = Buffers(self._limits.max_buffered)
+
+    def begin_child(self, slot: Slot) -> None:
+        """Share the bounds on memory, in the child process that serves the slot's connection."""
+        computations.share(Memory(self._decoding, slot.index, self._limits.max_memory))
+
+    def share(self, shared: SharedBounds, index: int) -> None:
+        """Share the bounds of the server with its other processes; ``index`` is this one's number among them."""
+        self.buffers.share(shared.held, index, shared.processes)
+        computations.share(Memory(shared.decoding, index, self._limits.max_memory))
+        self.rates = shared.rates
+
+    def acquire(self, sock: socket.socket, on_request: Callable[[], None] | None = None) -> Slot:
+        """Return a slot for an accepted connection. Call :meth:`wait_for_room` before accepting it.
+
+        If the slot is ``evicted``, its address has too many of them already, and the connection must be closed.
+        """
         with self.changed:
-            slot = self._states.find(bytes((_FREE,)), 0)
-            self._states[slot] = _PENDING
-            place = Place(self, slot, sock)
-            self._places[place] = None
-        return place
+            index = self._states.find(bytes((_FREE,)), 0)
+            self._states[index] = _UNAUTHENTICATED
+            slot = Slot(self, index, sock, on_request)
+            self._slots[slot] = None
+            excess = self._excess(slot)
+            if excess is slot:
+                slot.evicted = True
+            elif excess is not None:
+                excess.evict()
+        return slot
 
-    def promote(self, place: Place) -> bool:
-        """Whether that connection is established now, or there is no room for it."""
+    def mark_welcomed(self, slot: Slot) -> None:
+        """Give a slot's connection more time until it is established."""
         with self.changed:
-            # First taken, then counted: of children that do so at the same moment too many cannot both succeed.
-            self._states[place.slot] = _ESTABLISHED
-            room = self._count(_ESTABLISHED) <= self._limits.max_connections
-            if not room:
-                self._states[place.slot] = _PENDING
-            self.changed.notify_all()
-            return room
+            if self._states[slot.index] == _UNAUTHENTICATED:
+                self._states[slot.index] = _WELCOMED
 
-    def remove(self, place: Place) -> None:
-        """That connection is over."""
+    def grace(self, slot: Slot) -> float:
+        """Return the seconds for which a slot's connection cannot be evicted."""
+        welcomed = self._states[slot.index] == _WELCOMED
+        return max(GRACE, self._limits.handshake_timeout) if welcomed else GRACE
+
+    def mark_authenticated(self, slot: Slot) -> bool:
+        """Establish a slot's connection; return False if there are too many already, of all or of its identity."""
         with self.changed:
-            if place in self._places:
-                del self._places[place]
-                self._states[place.slot] = _FREE
-                self.changed.notify_all()
+            # Mark first, count second: children that do this at the same moment cannot all succeed.
+            account = _account_of(slot)
+            self._set_account(slot.index, account)
+            self._states[slot.index] = _ESTABLISHED
+            admitted = (
+                self._count(_ESTABLISHED) <= self._limits.max_connections
+                and self._count_account(account) <= self._limits.max_connections_per_identity
+            )
+            if not admitted:
+                self._states[slot.index] = _UNAUTHENTICATED
+                self._set_account(slot.index, bytes(_ACCOUNT))
+            self._notify()
+            return admitted
 
-    def overloaded(self) -> bool:
-        """Whether no further connection can be established."""
-        return self._count(_ESTABLISHED) >= self._limits.max_connections
-
-    def room(self, timeout: float) -> bool:
-        """Whether one more may be accepted; where there is no room, makes some and waits up to ``timeout`` seconds."""
+    def release(self, slot: Slot) -> None:
+        """Free a slot; without effect if it is free already."""
         with self.changed:
-            if self._count(_PENDING) >= self._limits.max_handshakes:
-                self.drop_oldest()
-                self.changed.wait(timeout)
-            return self._count(_PENDING) < self._limits.max_handshakes
+            if slot in self._slots:
+                del self._slots[slot]
+                self._states[slot.index] = _FREE
+                self._set_account(slot.index, bytes(_ACCOUNT))
+                self._held[slot.index] = 0
+                self._decoding.clear(slot.index)
+                self._notify()
+        slot.holding.release()
 
-    def settle(self, timeout: float) -> None:
-        """Wait until nobody is pending, or the time is over."""
-        with self.changed:
-            self.changed.wait_for(lambda: not self._count(_PENDING), timeout)
+    def overloaded(self, slot: Slot | None = None) -> bool:
+        """Return whether max_connections are established, or as many of the slot's identity as it may have."""
+        return self._count(_ESTABLISHED) >= self._limits.max_connections or (
+            slot is not None and self._count_account(_account_of(slot)) >= self._limits.max_connections_per_identity
+        )
 
-    def pending(self) -> list[Place]:
-        """Those whose peers have proved nothing yet, the oldest first."""
-        with self.changed:
-            return [place for place in self._places if self._states[place.slot] == _PENDING]
+    def wait_for_room(self, timeout: float) -> bool:
+        """Return whether another connection may be accepted.
 
-    def places(self) -> list[Place]:
-        """All that are there now."""
+        If not, evict the unauthenticated ones that are older than GRACE and wait up to ``timeout`` seconds.
+        """
         with self.changed:
-            return list(self._places)
+            if not self._has_room():
+                for slot in self._pending():
+                    if slot.is_late():
+                        slot.evict()
+                self.changed.wait(min(timeout, self.until_late()))
+            return self._has_room()
 
-    def drop_oldest(self) -> None:
-        """Drop the pending connection that has waited longest, if it has had its time."""
+    def until_late(self) -> float:
+        """Return the seconds until an unauthenticated connection can be evicted, GRACE at most."""
         with self.changed:
-            oldest = next((place for place in self.pending() if not place.dropped), None)
-            if oldest is not None and monotonic() - oldest.since >= GRACE:
-                oldest.drop()
+            return min((slot.until_late() for slot in self._pending()), default=GRACE)
 
-    def drop(self, places: Iterable[Place]) -> None:
-        """End those connections from outside."""
+    def publish_held(self, index: int, held: int) -> bool:
+        """Write the bytes that a connection holds into shared memory.
+
+        Return True in a child process whose connection holds most of all children's, and the sum is above the limit.
+        """
+        self._held[index] = held
+        if os.getpid() == self._process or not held:
+            return False
+        return self._held.total > self._limits.max_buffered and held == self._held.largest
+
+    def shed_children(self) -> None:
+        """End the child processes whose connections hold most, as long as all hold more than max_buffered."""
+        used = self._held.total
+        if used > self._limits.max_buffered:
+            with self.changed:
+                children = [slot for slot in self._slots if slot.pid is not None]
+                # Those that were ended before hold theirs until they have been reaped.
+                used -= sum(self._held[slot.index] for slot in children if slot.evicted)
+                alive = [slot for slot in children if not slot.evicted]
+                for slot in sorted(alive, key=lambda slot: self._held[slot.index], reverse=True):
+                    if used <= self._limits.max_buffered:
+                        break
+                    used -= self._held[slot.index]
+                    logger.warning("process %d: ended: %s", slot.pid, explain.shed())
+                    slot.evict()
+
+    def wait_until_authenticated(self, timeout: float) -> None:
+        """Wait until no connection is unauthenticated, at most ``timeout`` seconds."""
         with self.changed:
-            for place in places:
-                if place in self._places:
-                    place.drop()
+            self.changed.wait_for(lambda: not self._count_pending(), timeout)
+
+    def unauthenticated(self) -> list[Slot]:
+        """Return the slots of all unauthenticated connections, oldest first."""
+        with self.changed:
+            return [slot for slot in self._slots if self._states[slot.index] in _PENDING]
+
+    def slots(self) -> list[Slot]:
+        """Return all slots in use, oldest first."""
+        with self.changed:
+            return list(self._slots)
+
+    def evict_oldest(self) -> None:
+        """Evict the oldest unauthenticated connection if GRACE has passed."""
+        with self.changed:
+            late = next(filter(Slot.is_late, self._pending()), None)
+            if late is not None:
+                late.evict()
+
+    def evict(self, slots: Iterable[Slot]) -> None:
+        """End the connections of those slots that are still in use."""
+        with self.changed:
+            for slot in slots:
+                if slot in self._slots:
+                    slot.evict()
+
+    def _has_room(self) -> bool:
+        """Return True if a connection may be accepted: there is a slot, or it will show which address gives way."""
+        if self._count_pending() < self._limits.max_handshakes:
+            return True
+        return len(self._slots) <= self._limits.max_threads and len({slot.source for slot in self._pending()}) > 1
+
+    def _excess(self, newcomer: Slot) -> Slot | None:
+        """Return the unauthenticated connection that must end because of a new one; None if there is room for it."""
+        pending = self._pending()
+        mine = [slot for slot in pending if slot.source == newcomer.source]
+        if newcomer.source is not None and len(mine) > self._limits.max_handshakes_per_source:
+            return next(filter(Slot.is_late, mine), newcomer)
+        if len(pending) <= self._limits.max_handshakes:
+            return None
+        numbers = Counter(slot.source for slot in pending)
+        largest = max(numbers, key=lambda source: (numbers[source], source == newcomer.source))
+        theirs = [slot for slot in pending if slot.source == largest]
+        return next(filter(Slot.is_late, theirs), theirs[-1])
+
+    def _pending(self) -> list[Slot]:
+        """Return the slots of unauthenticated connections that are not evicted yet, oldest first."""
+        return [slot for slot in self._slots if self._states[slot.index] in _PENDING and not slot.evicted]
+
+    def _notify(self) -> None:
+        self.changed.notify_all()
+        if self.on_change is not None:
+            self.on_change()
+
+    def _set_account(self, index: int, account: bytes) -> None:
+        self._accounts[_ACCOUNT * index : _ACCOUNT * (index + 1)] = account
+
+    def _count_account(self, account: bytes) -> int:
+        accounts = self._accounts[:]
+        count = 0
+        position = accounts.find(account)
+        while position >= 0:
+            count += position % _ACCOUNT == 0
+            position = accounts.find(account, position + 1)
+        return count
+
+    def _count_pending(self) -> int:
+        return sum(map(self._count, _PENDING))
 
     def _count(self, state: int) -> int:
-        # Of all places' states, which is quicker than to go through the places, however many there are.
+        # Counting bytes is faster than walking the slots, of which there may be thousands.
         return self._states[:].count(state)
+
+
+def _source_of(sock: socket.socket) -> str | None:
+    """Return the address of a client, of IPv6 the part that identifies a network; None on a Unix socket."""
+    try:
+        address = sock.getpeername()
+    except OSError:  # it has gone already
+        return None
+    if not isinstance(address, tuple):
+        return None
+    host: str = address[0]
+    if ":" not in host:
+        return host
+    network = ipaddress.IPv6Address(host.partition("%")[0])
+    return str(network.ipv4_mapped or ipaddress.IPv6Network((network, 64), strict=False).network_address)
+
+
+def _account_of(slot: Slot) -> bytes:
+    """Return the hash under which the connections of a slot's identity are counted."""
+    peer = slot.peer
+    account = slot.key if peer is None else peer.account if peer.uid is None else ("uid", peer.uid)
+    return (hash(account) & 0xFFFF_FFFF_FFFF_FFFF | 1).to_bytes(_ACCOUNT, "big")

@@ -1,11 +1,11 @@
-"""Every error that Sealwire raises on purpose. Anything else that escapes from the package is a bug in it.
+"""Every error that Sealwire raises on purpose. Any other exception that escapes from the package is a bug in it.
 
 ::
 
     SealwireError
-    ├── ConfigurationError (ValueError)      what this program was told cannot work
+    ├── ConfigurationError (ValueError)      files or arguments that cannot work
     ├── ProtocolError
-    │   ├── LocalProtocolError               our caller's fault
+    │   ├── LocalProtocolError               the calling program's fault
     │   │   ├── InvalidState                 not possible now (sent on a closed connection, nothing to answer, …)
     │   │   └── PayloadTooLarge              more than the peer announced that it takes
     │   └── RemoteProtocolError              the peer's fault; the connection is over
@@ -27,10 +27,11 @@
     │   ├── HandshakeRejected                the server answered REJECT (attribute ``code``)
     │   ├── PeerNotAllowed                   the peer's certificate is genuine, its identity is not on our list
     │   └── ConnectionClosed                 the connection ended (attributes ``code`` and ``last``)
-    ├── DeadlineExceeded (TimeoutError)
+    ├── DeadlineExceeded (TimeoutError)      the time ran out (attribute ``sent``)
     └── RemoteError                          the server's FAULT in place of a reply (attributes ``code`` and ``text``)
 
-Apart from the bounded, escaped text of a ``RemoteError`` no message holds a key, a payload or bytes from the peer.
+No message holds a key, a payload or bytes from the peer, but for three texts, which are bounded and escaped: the text
+of a ``RemoteError``, the name of a type that is not on the allowlist, and names of fields that a type does not have.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class ConfigurationError(SealwireError, ValueError):
 
 
 class ProtocolError(SealwireError):
-    """The wire protocol was violated; the subclasses say by whom."""
+    """The wire protocol was violated, by our caller or by the peer (see the subclasses)."""
 
 
 class LocalProtocolError(ProtocolError):
@@ -53,7 +54,7 @@ class LocalProtocolError(ProtocolError):
 
 
 class InvalidState(LocalProtocolError):
-    """What was asked for is not possible in the connection's present state."""
+    """The call is not possible in the connection's present state."""
 
 
 class PayloadTooLarge(LocalProtocolError):
@@ -93,15 +94,32 @@ class BadSequence(AuthenticationError):
 
 
 class EncodeError(SealwireError):
-    """A value that cannot be sent; the message has the path to the offending part. Nothing was sent."""
+    """A value that cannot be sent; the message has the path to the offending part. Nothing was sent.
+
+    Attributes:
+        over_limit: whether the value is acceptable but for a limit: it is too large, or nested too deeply.
+    """
+
+    def __init__(self, message: str, *, over_limit: bool = False) -> None:
+        super().__init__(message)
+        self.over_limit = over_limit
 
 
 class DecodeError(SealwireError):
-    """Bytes that are not the pickle of an acceptable value. Nothing was made of them that anybody has."""
+    """Bytes that are not the pickle of an acceptable value. No object was built from them."""
 
 
 class TypeNotAllowed(DecodeError):
-    """The message names a type that is not on the allowlist."""
+    """The message names a type that is not on the allowlist, or uses one in a way that is not allowed.
+
+    Attributes:
+        name: What the message names, as ``module:name``: at most 100 characters, control characters escaped. Empty if
+            it is on the list.
+    """
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class MalformedPickle(DecodeError):
@@ -123,12 +141,12 @@ class InvalidValue(DecodeError):
         self._segments: list[str] = []
 
     def inside(self, *segments: str) -> None:
-        """Say that this was found inside of something: segments of the path, innermost first."""
+        """Extend the path outwards by ``segments``, innermost first."""
         self._segments += segments
 
     @property
     def path(self) -> str:
-        """To the value, from the root of the message; ``$`` where that is all there is."""
+        """Path to the value from the root of the message, ``$``."""
         return "".join(("$", *reversed(self._segments)))
 
     def __str__(self) -> str:
@@ -140,7 +158,15 @@ class TransportError(SealwireError, OSError):
 
 
 class HandshakeFailed(TransportError):
-    """TLS, or Sealwire's handshake inside it, did not complete."""
+    """TLS, or Sealwire's handshake inside it, did not complete.
+
+    ``transient``: whether the server cut the connection without a reason, as one does that has too much to do. Clients
+    try again within their ``timeout``.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class HandshakeRejected(TransportError):
@@ -161,8 +187,8 @@ class PeerNotAllowed(TransportError):
 class ConnectionClosed(TransportError):
     """The connection ended.
 
-    ``code`` and ``last`` are those of the peer's CLOSE (docs/protocol.md, section 5), both None where the stream
-    ended without one: then nothing is known of requests that were under way.
+    ``code`` and ``last`` are those of the peer's CLOSE (docs/protocol.md, section 5). Both are None if the stream ended
+    without one: then the outcome of pending requests is unknown.
     """
 
     def __init__(self, message: str, *, code: int | None = None, last: int | None = None) -> None:
@@ -172,7 +198,16 @@ class ConnectionClosed(TransportError):
 
 
 class DeadlineExceeded(SealwireError, TimeoutError):
-    """The time that the caller allowed was over first."""
+    """The time that the caller allowed ran out.
+
+    ``sent``: False if the request was never sent whole, so that no handler can have seen it: sending it again is as
+    safe as the first time. True if the server may act on it, now or later: then send it again only if acting twice does
+    no harm.
+    """
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class RemoteError(SealwireError):

@@ -1,4 +1,4 @@
-"""Every bound that Sealwire keeps, with unit, default and reason.
+"""Every bound that Sealwire enforces, with unit, default and reason.
 
 Each is a security limit: it is checked before the cost that it bounds is incurred. The defaults are safe for a
 service on an open port without any configuration.
@@ -10,8 +10,9 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Self
 
-from sealwire import tables
+from sealwire import toml_options
 from sealwire.errors import ConfigurationError
+from sealwire.memory import available_memory
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -20,103 +21,157 @@ FRAME_OVERHEAD = 52
 """Bytes of a frame's ``length`` that are not payload: 20 of header and 32 of tag (docs/protocol.md, section 2)."""
 
 MIN_MAX_FRAME = 1184
-"""The least ``max_frame`` that may be announced: one frame in a DTLS datagram (docs/protocol.md, section 6)."""
+"""Smallest ``max_frame`` that may be announced: one frame in a DTLS datagram (docs/protocol.md, section 6)."""
 
 
-def _count(default: int, unit: str, why: str, *, least: int = 1, most: int = 2**31 - 1) -> int:
-    metadata = {"unit": unit, "why": why, "least": least, "most": most, "kind": int}
+UNBOUNDED = 2**31 - 1
+"""A count that is no bound."""
+
+
+def _count(
+    default: int, unit: str, why: str, *, minimum: int = 1, maximum: int = UNBOUNDED, shown: str | None = None
+) -> int:
+    metadata = {"unit": unit, "why": why, "minimum": minimum, "maximum": maximum, "kind": int, "shown": shown}
     value: int = field(default=default, metadata=metadata)
     return value
 
 
 def _seconds(default: float, why: str) -> float:
     # poll(2) takes milliseconds in a C int; a day is longer than any phase of a connection needs.
-    metadata = {"unit": "seconds", "why": why, "least": 0.001, "most": 86_400.0, "kind": float}
+    metadata = {"unit": "seconds", "why": why, "minimum": 0.001, "maximum": 86_400.0, "kind": float}
     value: float = field(default=default, metadata=metadata)
     return value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The bounds of a server, a client and a codec; all arguments by keyword.
+    """The bounds of a server, a client and a codec.
 
-    Raises ConfigurationError for a value of the wrong type or out of range.
+    Each field is a keyword argument. docs/reference/configuration.md lists units, ranges, defaults and reasons.
+
+    Raises:
+        ConfigurationError: A value has the wrong type or is out of range.
     """
 
     max_frame: int = _count(
         16 * MIB, "bytes", "memory for one message; a payload is at most 52 bytes less",
-        least=MIN_MAX_FRAME, most=2**32 - 1,
+        minimum=MIN_MAX_FRAME, maximum=2**32 - 1,
     )  # fmt: skip
     max_connections: int = _count(
         512,
         "connections",
         "threads or processes of authenticated peers; with max_handshakes below 1,024 descriptors",
-        most=1_000_000,
+        maximum=1_000_000,
     )
     max_handshakes: int = _count(
-        256, "connections", "connections that have proved nothing; over it the oldest makes room", most=1_000_000
+        256, "connections", "connections that have not authenticated; above it the oldest is evicted", maximum=1_000_000
+    )
+    max_handshakes_per_source: int = _count(
+        1_000_000,
+        "connections",
+        "those of one address (IPv6: of a /64); when max_handshakes are taken, each has its share anyway",
+        maximum=1_000_000,
+    )
+    max_identity_share: int = _count(
+        87,
+        "percent",
+        "connections of one identity among max_connections, on a Unix socket of one user; on asyncio and UDP also its "
+        "requests among max_in_flight_total",
+        maximum=100,
     )
     max_in_flight: int = _count(
         64,
         "requests",
-        "requests of one connection in the hands of handlers, where a server has several at a time",
-        most=1024,
+        "requests of one connection that are handled at once, on servers that handle several",
+        maximum=1024,
     )
     max_in_flight_total: int = _count(
-        1024, "requests", "the same of all connections of an asyncio server", most=1_000_000
+        1024, "requests", "the same for all connections of an asyncio server together", maximum=1_000_000
+    )
+    max_requests_per_second: int = _count(
+        UNBOUNDED, "requests", "requests of one identity in a second; the others get FAULT 21. The default is no bound"
+    )
+    max_buffered: int = _count(
+        max(64 * MIB, available_memory() // 8),
+        "bytes",
+        "unfinished frames, unanswered requests and unsent replies of all connections of a server together; above it "
+        "the connection that holds most is ended",
+        minimum=MIB,
+        maximum=2**40,
+        shown="an eighth of the memory, at least 64 MiB",
     )
     handshake_timeout: float = _seconds(10.0, "TLS and HELLO to WELCOME together, however slowly bytes drip")
     idle_timeout: float = _seconds(300.0, "an authenticated connection without a request")
     frame_timeout: float = _seconds(60.0, "one frame from its first byte to its last, in or out")
     max_connection_age: float = _seconds(
-        3600.0, "a connection, up to a tenth less; then its peer has to prove again who it is"
+        3600.0, "a connection, less up to a tenth; then its peer must connect and authenticate again"
     )
     reload_interval: float = _seconds(
-        1.0, "between two looks at the files of certificates and keys, and at whether a connection's still hold"
+        1.0, "between checks of the files of certificates and keys, and of each connection's certificates and key"
     )
-    drain_timeout: float = _seconds(10.0, "requests in hand when the server shuts down")
-    max_depth: int = _count(100, "levels", "nesting; deep values overflow the C stack", most=500)
-    max_nodes: int = _count(1_000_000, "opcodes", "time for one message")
+    max_crl: int = _count(
+        32 * MIB, "bytes", "a file of revocation lists, which takes some twenty times as much memory",
+        minimum=KIB, maximum=2**30,
+    )  # fmt: skip
+    drain_timeout: float = _seconds(10.0, "running requests when the server shuts down")
+    max_depth: int = _count(100, "levels", "nesting; deep values overflow the C stack", maximum=500)
+    max_nodes: int = _count(4_000_000, "opcodes", "time for one message; a number takes one, another value a few")
     max_expanded_nodes: int = _count(
-        4_000_000, "nodes", "size with every shared part counted each time it is referred to"
+        4_000_000,
+        "nodes",
+        "size with each shared part counted once per reference; cost of hashing and comparing keys; steps of checks",
     )
-    max_memory: int = _count(128 * MIB, "bytes", "estimate of what a decoded message takes", most=2**40)
+    max_memory: int = _count(128 * MIB, "bytes", "estimated memory of a decoded message", maximum=2**40)
     max_integer_bits: int = _count(
-        16_384, "bits", "arithmetic and decimal conversion of huge integers", least=32, most=2**20
+        14_284,
+        "bits",
+        "arithmetic with huge integers; those of the default can be printed (4,300 digits)",
+        minimum=32,
+        maximum=2**20,
     )
     max_string: int = _count(16 * MIB, "bytes", "one str or bytes, encoded")
     max_probes: int = _count(
         32,
         "probes for each key",
         "crafted keys that collide in a dict; sets are allowed eight times as many",
-        least=8,
-        most=1024,
+        minimum=8,
+        maximum=1024,
     )
 
     def __post_init__(self) -> None:
         for spec in fields(self):
             value = getattr(self, spec.name)
             kind: type = spec.metadata["kind"]
-            least, most, unit = spec.metadata["least"], spec.metadata["most"], spec.metadata["unit"]
+            minimum, maximum, unit = spec.metadata["minimum"], spec.metadata["maximum"], spec.metadata["unit"]
             number = type(value) is int or (kind is float and type(value) is float and math.isfinite(value))
-            if not number or not least <= value <= most:
+            if not number or not minimum <= value <= maximum:
                 form = "a whole number" if kind is int else "a number"
                 raise ConfigurationError(
-                    f"Limits.{spec.name} must be {form} of {unit} from {least} to {most}, not {_shown(value)}"
+                    f"Limits.{spec.name} must be {form} of {unit} from {minimum} to {maximum}, not {_shown(value)}"
                 )
 
     @classmethod
     def from_table(cls, table: object) -> Self:
-        """From a table ``[limits]`` of a configuration file. Raises ConfigurationError."""
+        """Read the table ``[limits]`` of a configuration file. Raises ConfigurationError."""
         if type(table) is not dict:
             raise ConfigurationError(f"limits: expected a table, not a TOML value of type {type(table).__name__}")
         known = [spec.name for spec in fields(cls)]
-        tables.only(table, known, "limits.")
+        toml_options.reject_unknown(table, known, "limits.")
         return cls(**table)
 
     @property
+    def max_connections_per_identity(self) -> int:
+        """Most connections of one identity: max_identity_share of max_connections, rounded up."""
+        return -(-self.max_connections * self.max_identity_share // 100)
+
+    @property
+    def max_in_flight_per_identity(self) -> int:
+        """Most requests of one identity that are handled at once: its share of max_in_flight_total, rounded up."""
+        return -(-self.max_in_flight_total * self.max_identity_share // 100)
+
+    @property
     def max_threads(self) -> int:
-        """Threads that a threading server can have at once: one for each connection."""
+        """Most threads of a threading server at once: one for each connection."""
         return self.max_connections + self.max_handshakes
 
 

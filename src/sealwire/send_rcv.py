@@ -1,12 +1,12 @@
-"""The article's functions, on sealed channels."""
+"""The functions of the socketserver article, on sealed channels instead of plain sockets."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from sealwire.channel import Sealed
 from sealwire.errors import ConnectionClosed, EncodeError, InvalidState, TruncatedFrame
-from sealwire.wire.framing import BYTE_COUNT, add_msg_header, len_frombytes, len_inbytes
+from sealwire.session.requests import Sealed
+from sealwire.wire.length_prefix import BYTE_COUNT, add_msg_header, len_frombytes, len_inbytes
 
 __all__ = [
     "BYTE_COUNT",
@@ -27,13 +27,21 @@ class _Stream(Protocol):
 
 
 def send_msg(sock: Sealed, msg: bytes | bytearray | memoryview) -> None:
-    """Send one message: a client's is a request, a server's the reply to its oldest unanswered request.
+    """Send one message: from a client a request, from a server the reply to its oldest unanswered request.
 
-    Raises InvalidState for anything but a sealed channel (nothing is ever sent over a plain socket) and where a server
-    has nothing to answer; EncodeError for anything but bytes; PayloadTooLarge, DeadlineExceeded, ConnectionClosed.
+    On an asyncio channel it never waits: the event loop sends the message, before the next recv_async returns.
 
-    On a channel of asyncio it never waits: the message is sent while others are served, and before the next recv_async
-    returns.
+    Args:
+        sock: A sealed channel: a handler's ``self.request``, or the result of ``sealwire.sync.connect`` or
+            ``sealwire.aio.connect``. Nothing is ever sent over a plain socket.
+        msg: The payload.
+
+    Raises:
+        InvalidState: ``sock`` is not a sealed channel, or a server has no request to answer.
+        EncodeError: ``msg`` is not bytes-like.
+        PayloadTooLarge: The payload exceeds the peer's limit.
+        DeadlineExceeded: The message could not be sent in time.
+        ConnectionClosed: The connection has ended.
     """
     channel = _sealed(sock, "send_msg", "send_msg")
     if not isinstance(msg, bytes | bytearray | memoryview):
@@ -42,26 +50,48 @@ def send_msg(sock: Sealed, msg: bytes | bytearray | memoryview) -> None:
 
 
 def recv_msg(sock: Sealed) -> bytes | None:
-    """The next message's payload, verified; None after the peer's CLOSE, the only clean end.
+    """Receive one message.
 
-    Raises InvalidState for anything but a sealed channel; ConnectionClosed where the connection ended without CLOSE,
-    TruncatedFrame where it ended inside a frame; DeadlineExceeded, RemoteProtocolError, and for a client RemoteError.
+    Args:
+        sock: A sealed channel, as for :func:`send_msg`.
+
+    Returns:
+        The verified payload; None after the peer's CLOSE, which is the only clean end.
+
+    Raises:
+        InvalidState: ``sock`` is not a sealed channel.
+        ConnectionClosed: The connection ended without CLOSE.
+        TruncatedFrame: The connection ended inside a frame.
+        DeadlineExceeded: No message came in time.
+        RemoteProtocolError: The peer violated the protocol.
+        RemoteError: To a client: the server answered with a fault.
     """
     message: bytes | None = _sealed(sock, "recv_msg", "recv_msg").recv_msg()
     return message
 
 
 async def recv_async(sock: Sealed) -> bytes | None:
-    """The same on a channel of asyncio: of ``async def handle`` in an AsyncTCPServer, or of sealwire.aio.connect."""
+    """Receive one message on an asyncio channel.
+
+    Results and errors are those of :func:`recv_msg`.
+
+    Args:
+        sock: ``self.request`` in ``async def handle`` of an AsyncTCPServer, or the result of ``sealwire.aio.connect``.
+    """
     message: bytes | None = await _sealed(sock, "recv_async", "recv_async").recv_async()
     return message
 
 
 def recvall(sock: _Stream, length: int) -> bytes:
-    """Exactly ``length`` bytes of a stream. They are allocated as they arrive.
+    """Read exactly ``length`` bytes of a stream, without verifying them. Memory grows only as they arrive.
 
-    Raises ConnectionClosed where the stream ends before the first of them, TruncatedFrame where it ends among them.
-    Bytes are all that this gives: what they are worth is for the caller to verify.
+    Args:
+        sock: Any object with ``recv``, such as a plain socket.
+        length: Number of bytes.
+
+    Raises:
+        ConnectionClosed: The stream ended before the first byte.
+        TruncatedFrame: The stream ended among the bytes.
     """
     data = bytearray()
     while len(data) < length:
@@ -79,7 +109,7 @@ def _sealed(sock: object, name: str, method: str) -> Any:
         return sock
     other = {"recv_msg": "; use `await recv_async(sock)` there", "recv_async": "; use recv_msg(sock) there"}
     raise InvalidState(
-        f"{name} needs a sealed channel (a handler's self.request, or sealwire.channel.connect), "
+        f"{name} needs a sealed channel (a handler's self.request, or sealwire.sync.connect), "
         f"not a {type(sock).__name__}{other.get(name, '') if isinstance(sock, Sealed) else ''}; "
         "nothing was sent or received"
     )

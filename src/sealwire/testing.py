@@ -1,4 +1,4 @@
-"""For tests, demonstrations and benchmarks: a deployment with a certificate authority of its own, thrown away later.
+"""A throwaway deployment with its own certificate authority, for tests, demonstrations and benchmarks.
 
 Two endpoints that trust each other::
 
@@ -20,15 +20,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from sealwire.pki.authority import Profile, create_ca
+from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, write_files
 from sealwire.security import Security
-from sealwire.tls.files import PRIVATE, PUBLIC, NewFile, write_files
-from sealwire.tls.issue import Profile, create_ca
 
 
 class Throwaway:
-    """A directory with a CA, a keyring of one key, and the leaf certificates that are asked for.
+    """A directory with a CA, a keyring of one key, and leaf certificates as needed.
 
-    directory: where; by default a temporary one, which the end of the ``with`` block removes.
+    Args:
+        directory: Directory for the files; by default a temporary one, removed at the end of the ``with`` block.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
@@ -49,20 +50,36 @@ class Throwaway:
             self._temporary.cleanup()
 
     def new_keyring(self, name: str, *, key_id: str = "throwaway") -> Path:
-        """A keyring file with one fresh key; returns its path."""
+        """Write a keyring file with one new key. Return its path."""
         secret = base64.b64encode(secrets.token_bytes(32)).decode()
         path = self.directory / f"{name}.toml"
         write_files([NewFile(path, f'[[key]]\nid = "{key_id}"\nsecret = "{secret}"\n'.encode(), PRIVATE)])
         return path
 
     def leaf(self, name: str, *names: str, profile: Profile = "peer", days: int = 1) -> tuple[Path, Path]:
-        """Issue a leaf certificate; returns the paths of certificate and private key, ``name``.pem and ``name``.key."""
+        """Issue a leaf certificate.
+
+        Args:
+            name: Stem of the files: ``name.pem`` and ``name.key``.
+            names: Subject alternative names.
+            profile: Extended key usage: ``server``, ``client`` or ``peer`` (both).
+            days: Validity.
+
+        Returns:
+            The paths of certificate and private key.
+        """
         issued = self.authority.issue(*names, profile=profile, days=days)
         cert, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
         write_files([NewFile(key, issued.key_pem, PRIVATE), NewFile(cert, issued.cert_pem, PUBLIC)], replace=True)
         return cert, key
 
     def security(self, name: str, *names: str, **options: Any) -> Security:
-        """A Security with a leaf certificate for those names; ``options`` are those of Security.from_files."""
+        """Make a Security with a new leaf certificate.
+
+        Args:
+            name: Stem of the certificate's files.
+            names: Subject alternative names.
+            options: Arguments of Security.from_files, in place of the deployment's.
+        """
         cert, key = self.leaf(name, *names)
         return Security.from_files(**{"cert": cert, "key": key, "ca": self.ca, "keyring": self.keyring} | options)

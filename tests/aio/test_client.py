@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reference.peer import answer, close, drop, reject
+from reference.peer import answer, answer_partly, close, do, drop, hold, reject
 from sealwire import (
     AsyncTCPClient,
     ConfigurationError,
@@ -22,12 +22,14 @@ from sealwire import (
     EncodeError,
     HandshakeFailed,
     HandshakeRejected,
+    Limits,
     PeerNotAllowed,
     RemoteError,
     RemoteProtocolError,
     ThreadingTCPServer,
     TransportError,
 )
+from sealwire.aio import connect
 from support.service import Deployment, eventually, nothing_left, running
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -185,7 +187,7 @@ def test_connections_that_end_with_age(deployment: Deployment, handler: Handler)
 
             await asyncio.gather(*map(ask, range(20)))
 
-    security = deployment.server_security(limits={"max_connection_age": 0.05})
+    security = deployment.server_security(limits={"max_connection_age": 0.2})
     with running(ThreadingTCPServer(("127.0.0.1", 0), handler, security)) as port:
         run(main(port))
     assert len(handler.seen) == len(set(handler.seen)) == 2000
@@ -287,4 +289,56 @@ def test_a_reply_that_cannot_be_decoded(deployment: Deployment, caplog: pytest.L
             assert await one.send_request("y") is None
 
     with deployment.ref_server({1: answer(b"garbage"), 2: answer(b"\x80\x05N.")}) as server:
+        run(main(server.port))
+
+
+def test_a_server_that_takes_nothing(deployment: Deployment) -> None:
+    """The request is given up with the connection, and not only when its own time is over."""
+    go_on = threading.Event()
+
+    async def main(port: int) -> None:
+        limits = Limits(frame_timeout=0.3)
+        async with client(deployment, port, wait=60, raw=True, limits=limits) as asking:
+            with pytest.raises(DeadlineExceeded, match="did not take"):
+                await asking.send_request(bytes(10_000_000))
+            go_on.set()
+
+    with deployment.ref_server({"welcomed": hold(go_on)}, max_frame=1 << 24) as server:
+        run(main(server.port))
+        server.violations.clear()
+
+
+def test_a_disk_that_does_not_answer(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client goes on with what is in service, on its connection and on a new one."""
+    looked, go_on = threading.Event(), threading.Event()
+
+    def look() -> None:
+        looked.set()
+        go_on.wait(20)
+
+    async def main(port: int) -> None:
+        security = deployment.security("client", limits=Limits(reload_interval=0.05))
+        async with AsyncTCPClient("localhost", port, timeout=1, security=security) as asking:
+            await asking.connect()
+            monkeypatch.setattr(security, "refresh_due", lambda: True)
+            monkeypatch.setattr(security, "refresh", look)
+            while not looked.is_set():
+                assert await asking.send_request("x") == "x"
+            await asking.close()
+            assert await asking.send_request("y") == "y"
+        go_on.set()
+
+    with running(ThreadingTCPServer(("127.0.0.1", 0), lambda message: message, deployment.server_security())) as port:
+        run(main(port))
+
+
+def test_the_article_and_a_reply_that_breaks_off(deployment: Deployment) -> None:
+    async def main(port: int) -> None:
+        channel = await connect("localhost", port, deployment.security("client", raw=True))
+        channel.send_msg(b"x")
+        with pytest.raises(ConnectionClosed, match="inside a frame"):
+            await channel.recv_async()
+        await channel.end()
+
+    with deployment.ref_server({1: do(answer_partly(20), drop())}) as server:
         run(main(server.port))

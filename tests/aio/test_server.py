@@ -9,6 +9,7 @@ import resource
 import socket
 import stat
 import threading
+from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
@@ -41,7 +42,7 @@ from sealwire import (
 )
 from sealwire.aio import connect
 from support.aio import serving
-from support.service import KEY_ID, Deployment, descriptors, eventually
+from support.service import KEY_ID, Deployment, eventually, sockets
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -236,7 +237,7 @@ def test_bounded_for_all_connections(deployment: Deployment) -> None:
         eventually(lambda: len(gate.entered) == 2)
         late = other.send_message(encode("late"), wait=0.05)
         number = other.send_message(encode("other"), wait=5)
-        threading.Event().wait(0.1)  # the time of the first is over
+        threading.Event().wait(0.5)  # the time of the first is over, which counts from when it was read
         assert gate.entered == [0, 1]
         gate.of("other").set()
         gate.of(0).set()
@@ -280,6 +281,24 @@ def test_no_object_has_two_messages(deployment: Deployment) -> None:
     assert set(finished) == set(made)
 
 
+def test_a_client_that_takes_nothing_from_a_handler_of_its_connection(deployment: Deployment) -> None:
+    """Its requests came together, so that the handler never waits for one."""
+    asked = []
+
+    class Large(RequestHandler):
+        async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
+            while (message := await recv_async(self.request)) is not None:
+                asked.append(message)
+                send_msg(self.request, bytes(1_000_000))
+
+    with served(deployment, Large, raw=True) as one, deployment.ref_client(one.port) as client:
+        client.send_raw(b"".join(p.frame(p.MESSAGE, b"x", n, 0, client.key_out) for n in range(1, 200)))
+        eventually(lambda: asked)
+        one.call(asyncio.sleep(0.1))
+        assert len(asked) < 30
+        client.link.abort(reset=True)
+
+
 def test_a_client_that_takes_nothing(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
     """It is asked for no more, gets its time and is dropped; the others are served."""
     asked = []
@@ -314,30 +333,40 @@ FLOODS = {
 }
 
 
+@pytest.mark.parametrize("new_loop", LOOPS)
 @pytest.mark.parametrize(
     ("handler", "flood"),
     [*((async_echo, flood) for flood in FLOODS), (Handle, "impatient"), (AsyncHandle, "impatient")],
 )
 def test_floods_whose_answers_are_not_taken(
-    deployment: Deployment, caplog: pytest.LogCaptureFixture, handler: Any, flood: str
+    deployment: Deployment, tmp_path: Path, caplog: pytest.LogCaptureFixture, new_loop: Any, handler: Any, flood: str
 ) -> None:
-    """The server reads no more when it has too much to say, and lets go of who does not listen."""
+    """The server reads no more when it has too much to say, and lets go of who does not listen.
+
+    On a Unix socket: TCP drops what comes while the client's buffer is full of small segments, and acknowledgements.
+    """
     caplog.set_level(logging.INFO, "sealwire.server")
-    with served(deployment, handler, limits={"frame_timeout": 2}, raw=handler is not async_echo) as one:
-        # So little that the kernel soon takes no more.
-        one.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
-        codec = "pickle-5" if handler is async_echo else "raw"
-        with deployment.ref_client(one.port, codec=codec) as client:
-            client.link.timeout = 0.5
-            with pytest.raises(TimeoutError):
-                [FLOODS[flood](client) for _ in range(1_000_000)]
-            eventually(lambda: "did not take what was sent" in caplog.text)
+    raw = handler is not async_echo
+    security = deployment.server_security(
+        limits={"frame_timeout": 1}, raw=raw, peers=[f"uid:{os.getuid()}"], service="of-flood"
+    )
+    path = str(tmp_path / "socket")
+    with (
+        serving(lambda: AsyncUnixServer(path, handler, security, workers=8), new_loop),
+        deployment.ref_client(
+            None, path, server_name="/of-flood", codec="raw" if raw else "pickle-5", timeout=30
+        ) as client,
+    ):
+        # The client is stuck until the server loses patience; a time-out here would only say that the server is slow.
+        with pytest.raises(ConnectionError):
+            [FLOODS[flood](client) for _ in range(1_000_000)]
+        eventually(lambda: "did not take what was sent" in caplog.text)
 
 
 def test_refused_and_gone(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
     keys = Keyring([Key("k1", b"another secret of the same name, of an attacker")])
     with served(deployment, echo, limits={"handshake_timeout": 1.0}) as one:
-        before = len(descriptors())
+        before = len(sockets(os.getpid()))
         with (
             socket.create_connection(("127.0.0.1", one.port)),
             deployment.client(one.port, keys=keys) as stranger,
@@ -352,7 +381,7 @@ def test_refused_and_gone(deployment: Deployment, caplog: pytest.LogCaptureFixtu
             socket.create_connection(("127.0.0.1", one.port)).close()
         with deployment.client(one.port) as client:
             assert client.send_request(1) == 1
-        eventually(lambda: len(descriptors()) <= before + 1)
+        eventually(lambda: len(sockets(os.getpid())) <= before + 1)
     assert "refused: HELLO with a wrong tag" in caplog.text
     assert "refused: TLS failed" in caplog.text
 
@@ -426,7 +455,7 @@ class Fails(RequestHandler):
 
 
 def test_bounds_of_connections(deployment: Deployment) -> None:
-    with served(deployment, echo, limits={"max_connections": 1, "idle_timeout": 0.3}) as one:
+    with served(deployment, echo, limits={"max_connections": 1, "idle_timeout": 1.0}) as one:
         with pickling(deployment, one.port) as client:
             assert client.request(encode(1))[1] == encode(1)
             with pytest.raises(Rejected, match="4"):
@@ -513,7 +542,7 @@ def test_cancelled_coroutines_at_the_end(deployment: Deployment) -> None:
 
 
 def test_the_age_of_a_connection(deployment: Deployment) -> None:
-    limits = {"max_connection_age": 0.1, "reload_interval": 0.05}
+    limits = {"max_connection_age": 0.5, "reload_interval": 0.05}
     with served(deployment, echo, limits=limits) as one, pickling(deployment, one.port) as client:
         number = client.send_message(encode(1), wait=5)
         assert client.receive(number).payload == encode(1)
@@ -522,15 +551,83 @@ def test_the_age_of_a_connection(deployment: Deployment) -> None:
         assert (closed.value.frame.code, closed.value.frame.last) == (0, number)
 
 
+@pytest.mark.parametrize("trouble", ["stuck", "no descriptors"])
+def test_files_that_cannot_be_looked_at(deployment: Deployment, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server goes on with what is in service, and connections still end with age."""
+    go_on, tried = threading.Event(), threading.Event()
+    security = deployment.server_security(limits={"max_connection_age": 0.5, "reload_interval": 0.05})
+
+    def refresh() -> None:
+        tried.set()
+        if trouble == "stuck":
+            go_on.wait(20)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(security, "refresh", refresh)
+    with serving(lambda: AsyncTCPServer(ADDRESS, echo, security)) as one:
+        assert tried.wait(10)
+        with pickling(deployment, one.port) as client:
+            assert client.receive(client.send_message(encode(1), wait=5)).payload == encode(1)
+            assert client.expect_end(5).code == 0
+        go_on.set()
+
+
+def test_a_connection_is_not_idle_while_its_handlers_tasks_are_at_work(deployment: Deployment) -> None:
+    class InTasks(RequestHandler):
+        async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
+            tasks = []
+            while (message := await recv_async(self.request)) is not None:
+                tasks.append(asyncio.create_task(self.answer(message)))
+            for task in tasks:
+                task.cancel()
+
+        async def answer(self, message: bytes) -> None:
+            await asyncio.sleep(0.5)
+            send_msg(self.request, message)
+
+    limits = {"idle_timeout": 0.1}
+    with served(deployment, InTasks, raw=True, limits=limits) as one, deployment.ref_client(one.port) as client:
+        numbers = [client.send_message(message) for message in (b"a", b"b")]
+        assert [client.receive(number).payload for number in numbers] == [b"a", b"b"]
+        assert client.expect_end(5).code == 1
+
+
+def test_each_reload_is_followed_by_a_check_of_all_connections(deployment: Deployment) -> None:
+    """Even of one that was made or checked a moment before: a revocation is noticed within one interval, not two."""
+    limits = {"max_connection_age": 0.3, "reload_interval": 0.05}
+    with served(deployment, echo, limits=limits) as one, pickling(deployment, one.port) as client:
+        channel = eventually(lambda: next((each for each in list(one.server._channels) if each._sealed), None))
+        channel.session.validity.next_check += 60
+        assert client.expect_end(5).code == 0
+
+
+def test_new_connections_do_not_wait_for_a_stuck_disk(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, calls = threading.Event(), Counter[str]()
+    security = deployment.server_security(limits={"reload_interval": 20.0})
+
+    def refresh() -> None:
+        calls["refresh"] += 1
+        if calls["refresh"] > 1:
+            go_on.wait(20)
+
+    monkeypatch.setattr(security, "refresh", refresh)
+    monkeypatch.setattr(security, "refresh_due", lambda: True)
+    with serving(lambda: AsyncTCPServer(ADDRESS, echo, security)) as one:
+        for _ in range(2):
+            with deployment.client(one.port) as client:
+                assert client.send_request("x") == "x"
+        go_on.set()
+
+
 def test_serves_once(deployment: Deployment) -> None:
     async def main() -> None:
         server = AsyncTCPServer(ADDRESS, echo, deployment.server_security())
         serving = asyncio.create_task(server.serve_forever())
-        while server._over is None:
+        while server._finished is None:
             await asyncio.sleep(0)
         await server.shutdown()
         await serving
-        with pytest.raises(InvalidState, match="make another one"):
+        with pytest.raises(InvalidState, match="make a new one"):
             async with server:
                 pass
         unused = AsyncTCPServer(ADDRESS, echo, deployment.server_security())

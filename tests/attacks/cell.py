@@ -2,8 +2,9 @@
 
     python cell.py SOURCES < lines of JSON: {"name", "data" in base64, "reader": "sealwire" or "recipe"}
 
-Each process may use a second of CPU and 200 MB more than the package takes. For each line there is one answer: the
-name, and what became of it: "refused KIND", "accepted", "changed", "killed SIGNAL" or "failed KIND".
+Each process may use five seconds of CPU, or two with the recipe, and 200 MB more than the package takes. For each line
+there is one answer: the name, and what became of it: "refused KIND", "accepted", "changed", "killed SIGNAL" or
+"failed KIND".
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pathlib import Path
 
 SOURCES = Path(sys.argv[1])
 MEMORY = 200 * 10**6
-SECONDS = 1
+SECONDS = 5
+"""Each refusal takes less than one on an idle machine; an attack on time that works takes more than twenty."""
+SECONDS_OF_RECIPE = 2
 
 # The package without what its __init__ imports, which needs `cryptography`.
 package = types.ModuleType("sealwire")
@@ -31,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import victims  # noqa: E402 - the path is set above
 
-from sealwire.encoding import Allowlist, Codec  # noqa: E402 - as above
+from sealwire.codec import Allowlist, Codec  # noqa: E402 - as above
 from sealwire.errors import DecodeError  # noqa: E402 - as above
 
 CODEC = Codec(Allowlist(*victims.TYPES))
@@ -85,7 +88,8 @@ def imprison(data: bytes, reader: str) -> str:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         memory = pages * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+        seconds = SECONDS if reader == "sealwire" else SECONDS_OF_RECIPE
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         os.write(write, judge(data, reader).encode())
         os._exit(0)
     os.close(write)

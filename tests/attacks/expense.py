@@ -3,7 +3,7 @@
     python expense.py LIMITS < pickle      LIMITS: JSON of Limits, or "plain" for pickle.loads
 
 Answers with JSON: verdict ("accepted" or the name of a limit), memory (bytes of the peak beyond what there was before),
-seconds (of CPU). At most three seconds, then the process is killed.
+seconds (of CPU). After six seconds of CPU, or two without any limits, the process is killed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def main(limits: str, data: bytes) -> None:
     codec = None if limits == "plain" else Codec(limits=Limits(**json.loads(limits)))
     sys.set_int_max_str_digits(0)  # as programs do that print large integers
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    resource.setrlimit(resource.RLIMIT_CPU, (3, 3))
+    seconds = 2 if codec is None else 6
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     start = process_time()
     value: Any = None
     try:

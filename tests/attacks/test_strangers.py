@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("clean")
 MARK = b"Marked4TheLog"
 
 
-class Watched:
+class ReloadableFiles:
     """A server whose log is counted, and whose handler should see nobody but us."""
 
     def __init__(self, deployment: Deployment, port: int, log: pytest.LogCaptureFixture, seen: list[bytes]) -> None:
@@ -47,7 +47,7 @@ class Watched:
 @pytest.fixture(params=KINDS)
 def watched(
     deployment: Deployment, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
-) -> Iterator[Watched]:
+) -> Iterator[ReloadableFiles]:
     seen: list[bytes] = []
 
     def respond(message: bytes) -> bytes:
@@ -57,7 +57,7 @@ def watched(
     caplog.set_level(logging.INFO, "sealwire")
     security = deployment.server_security(raw=True, limits={"handshake_timeout": 0.5})
     with served_by(request.param, respond, security) as port:
-        yield Watched(deployment, port, caplog, seen)
+        yield ReloadableFiles(deployment, port, caplog, seen)
 
 
 def exchange(port: int, data: bytes, *, end: bool) -> bytes:
@@ -91,7 +91,7 @@ def exchange(port: int, data: bytes, *, end: bool) -> bytes:
     ],
     ids=["nothing", "text", "HTTP", "SSH", "article", "half a ClientHello", "much", *(f"random {n}" for n in range(6))],
 )
-def test_plain_tcp(watched: Watched, data: bytes, end: bool) -> None:
+def test_plain_tcp(watched: ReloadableFiles, data: bytes, end: bool) -> None:
     came = exchange(watched.port, data, end=end)
     # At most an alert: nothing of ours is ever sent before TLS.
     assert len(came) <= 7
@@ -99,14 +99,14 @@ def test_plain_tcp(watched: Watched, data: bytes, end: bool) -> None:
     assert watched.one_line().startswith("127.0.0.1:")
 
 
-def test_reset_at_once(watched: Watched) -> None:
+def test_reset_at_once(watched: ReloadableFiles) -> None:
     sock = socket.create_connection(("127.0.0.1", watched.port), 5)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     sock.close()
     watched.one_line()
 
 
-def test_http_inside_tls(watched: Watched) -> None:
+def test_http_inside_tls(watched: ReloadableFiles) -> None:
     with watched.deployment.ref_client(watched.port, until="tls") as client:
         client.send_raw(b"GET /" + MARK + b" HTTP/1.1\r\n\r\n")
         with pytest.raises(Ended):
@@ -114,7 +114,7 @@ def test_http_inside_tls(watched: Watched) -> None:
     assert "bytes was announced" in watched.one_line() or "bytes were announced" in watched.lines()[0].getMessage()
 
 
-def test_silent_after_tls(watched: Watched) -> None:
+def test_silent_after_tls(watched: ReloadableFiles) -> None:
     with watched.deployment.ref_client(watched.port, until="tls") as client, pytest.raises(Ended):
         client.read_unverified(3)
     assert "in time" in watched.one_line()
@@ -142,7 +142,7 @@ def _tls12(context: ssl.SSLContext) -> None:
         ({"role": "server only"}, "certificate is not acceptable: (unsuitable|unsupported) certificate purpose"),
         ({"key_id": "k9"}, "key id that is unknown"),
         ({"psk": MARK * 3}, "wrong tag"),
-        ({"server_name": "localhost/other"}, "another server name"),
+        ({"server_name": "localhost/other"}, "server name or service"),
         ({"codec": "pickle-5"}, "another codec than raw"),
     ],
     ids=[
@@ -150,7 +150,7 @@ def _tls12(context: ssl.SSLContext) -> None:
         "key id", "key", "name", "codec",
     ],
 )  # fmt: skip
-def test_refused(watched: Watched, tmp_path: Path, options: dict[str, object], expected: str) -> None:
+def test_refused(watched: ReloadableFiles, tmp_path: Path, options: dict[str, object], expected: str) -> None:
     deployment = watched.deployment
     role = options.get("role")
     if role == "stranger":
@@ -165,7 +165,7 @@ def test_refused(watched: Watched, tmp_path: Path, options: dict[str, object], e
     assert re.search(expected, watched.one_line())
 
 
-def test_many_at_once(watched: Watched) -> None:
+def test_many_at_once(watched: ReloadableFiles) -> None:
     """Fifty strangers, fifty lines."""
     threads = [
         threading.Thread(target=exchange, args=(watched.port, MARK * number), kwargs={"end": True})
@@ -179,7 +179,7 @@ def test_many_at_once(watched: Watched) -> None:
     assert MARK.decode() not in watched.log.text
 
 
-def test_reference_client_is_no_stranger(watched: Watched) -> None:
+def test_reference_client_is_no_stranger(watched: ReloadableFiles) -> None:
     """That the refusals above are not of everybody."""
     client: RefClient
     with watched.deployment.ref_client(watched.port) as client:

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from sealwire import Security, ThreadingTCPServer
 from sealwire.cli.app import app
-from support.commands import furnish
-from support.service import Deployment
-
-Run = Callable[..., Result]
+from support.commands import Configured, Run, furnish
+from support.service import Deployment, running
 
 
 @pytest.fixture
@@ -30,13 +28,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.fixture
-def python() -> list[str]:
-    """The beginning of a command line that runs `sealwire` in a process of its own, warnings as errors."""
-    return [sys.executable, "-W", "error", "-m", "sealwire"]
-
-
-@pytest.fixture
 def directory(tmp_path: Path, deployment: Deployment) -> Path:
     """A directory in which `sealwire serve` and `sealwire call` can work."""
     furnish(tmp_path, deployment)
     return tmp_path
+
+
+@pytest.fixture
+def place(tmp_path: Path, run: Run) -> Configured:
+    return Configured(tmp_path, run)
+
+
+@pytest.fixture
+def port(place: Configured) -> Iterator[int]:
+    """The port of a server with that configuration."""
+    security = Security.from_toml(place.config("server"))
+    with running(ThreadingTCPServer(("127.0.0.1", 0), lambda message: message, security)) as port:
+        yield port

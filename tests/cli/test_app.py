@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from sealwire.cli import app as module
 from sealwire.cli.app import COMMANDS, app
+from sealwire.cli.console import form
 from sealwire.errors import ConfigurationError, DeadlineExceeded, TransportError
 
 
@@ -61,7 +62,7 @@ def test_wrong_usage_is_status_2() -> None:
 
 def test_version() -> None:
     result = CliRunner().invoke(app, ["--version"], prog_name="sealwire")
-    assert result.stdout == f"sealwire {version('sealwire')}\n"
+    assert result.stdout == f"sealwire {version('sealwire')} ({form()})\n"
 
 
 @pytest.mark.parametrize("command", [[], ["certs"], ["keys"], ["allowlist"]])

@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from sealwire.cli.console import print_json, print_table, printable
+from sealwire.cli.console import print_json, print_line, print_table
 
 
-def test_nothing_steers_the_terminal() -> None:
-    assert printable("dns:a\x1b]0;title\x07\r\n\u202eb\udcff ü") == r"dns:a\x1b]0;title\x07\r\n\u202eb\udcff ü"
+@pytest.mark.parametrize("err", [False, True])
+def test_nothing_steers_the_terminal(capsys: pytest.CaptureFixture[str], err: bool) -> None:
+    print_line("dns:a\x1b]0;title\x07\r\n\u202eb\udcff ü", err=err)
+    assert capsys.readouterr()[err] == r"dns:a\x1b]0;title\x07\r\n\u202eb\udcff ü" + "\n"
 
 
 def test_a_table_elsewhere_than_on_a_terminal_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:

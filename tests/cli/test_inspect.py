@@ -6,20 +6,18 @@ import os
 import pickle
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from pickling import shop
 from pickling.assembler import call, message, name, text
 from sealwire.cli.app import app
-from sealwire.cli.inspect import MAX_FILE, SHOWN
+from sealwire.cli.inspect import MAX_FILE, MAX_SHOWN
 from sealwire.pickling import opcodes as op
-
-Run = Callable[..., Result]
+from support.commands import Run
 
 
 class Hostile:
@@ -50,7 +48,7 @@ def test_a_hostile_pickle_is_explained_and_not_run(python: list[str], tmp_path: 
         [*python, "inspect", "hostile.pickle"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (1, "")
-    assert f"{os.system.__module__}.system  called    NO, DANGEROUS: runs programs" in done.stdout
+    assert f"{os.system.__module__}.system  called  NO, DANGEROUS: runs programs" in done.stdout
     assert "refused: TypeNotAllowed: the message names a type that is not on the allowlist" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["hostile.pickle"]
 
@@ -87,7 +85,7 @@ def test_the_error_is_the_one_of_decode(run: Run) -> None:
     bad = pickle.dumps([shop.Money(shop.Decimal(1))]).replace(b"\x8c\x03EUR", b"\x8c\x03\xff\x1bR")
     result = run("inspect", write(bad), "--config", "sealwire.toml", status=1)
     assert "refused: MalformedPickle: a str is not UTF-8" in result.stdout
-    assert "NOT READ     what comes after byte" in result.stdout
+    assert "NOT READ     the rest after byte" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -131,7 +129,7 @@ def test_names_are_printed_escaped_and_bounded(run: Run) -> None:
 
 
 def test_many_names_dangerous_ones_first(run: Run) -> None:
-    names = b"".join(name("m", f"x{number}") for number in range(SHOWN + 10)) + name("os", "system")
+    names = b"".join(name("m", f"x{number}") for number in range(MAX_SHOWN + 10)) + name("os", "system")
     result = run("inspect", write(message(op.EMPTY_LIST, op.MARK, names, op.APPENDS)), status=1)
     assert result.stdout.splitlines()[6].startswith("os.system   imported  NO, DANGEROUS")
     assert "and 11 more" in result.stdout
@@ -142,5 +140,5 @@ def test_garbage(run: Run) -> None:
         result = run("inspect", write(data), status=1)
         assert "NOT READ" in result.stdout
         assert re.search(r"^refused: (MalformedPickle|LimitExceeded): ", result.stdout, re.MULTILINE)
-    assert "no protocol said (0 or 1)" in run("inspect", write(pickle.dumps([1], 0)), status=1).stdout
+    assert "no protocol stated (0 or 1)" in run("inspect", write(pickle.dumps([1], 0)), status=1).stdout
     assert "after its end" in run("inspect", write(pickle.dumps(text("a")) * 2), status=1).stdout

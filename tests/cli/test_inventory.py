@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sealwire.cli.inventory import Row, inventory
-from sealwire.tls.issue import Issued, Issuer, create_ca
+from sealwire.cli.inventory import Row, inventory, rows_of
+from sealwire.pki.authority import Issued, Issuer, create_ca
+from sealwire.pki.crl import reissue
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +97,12 @@ def test_keys(directory: Path, ca: Issuer) -> None:
     os.mkfifo(directory / "pipe.key", 0o600)
     assert {row.file: row.key for row in inventory(directory)} == {
         "ca.pem": "ok",
-        "open.pem": "mode 0640, needs 0600",
+        "open.pem": "mode 0640 lets other users open it",
         "swapped.pem": "of another certificate",
         "gone.pem": "missing",
-        "broken.pem": "broken",
+        "broken.pem": "no private key in PEM form could be read",
         "locked.pem": "encrypted",
-        "pipe.pem": "cannot be read: not a regular file",
+        "pipe.pem": "no private key in PEM form could be read",
     }
 
 
@@ -114,16 +115,31 @@ def test_what_is_no_certificate(directory: Path) -> None:
     os.mkfifo(directory / "pipe.pem")
     (directory / ".hidden.pem").write_bytes(b"")
     (directory / "notes.txt").write_bytes(b"")
-    no_pem, no_file = "broken: no certificate in PEM form", "cannot be read: not a regular file"
+    no_pem = "no certificate in PEM form could be read"
     assert {row.file: row.state for row in inventory(directory)} == {
         "ca.pem": "ok",
         "garbage.pem": no_pem,
         "empty.crt": no_pem,
         "bent.pem": no_pem,
-        "directory.pem": no_file,
-        "dangling.pem": no_file,
-        "pipe.pem": no_file,
+        "directory.pem": "cannot be read (Is a directory)",
+        "dangling.pem": "cannot be read (No such file or directory)",
+        "pipe.pem": no_pem,
     }
+
+
+def test_revocation_lists(directory: Path, ca: Issuer) -> None:
+    ours = reissue(ca, None, serials=[7], days=3)
+    others = reissue(create_ca("Other CA"), None)
+    (directory / "crl.pem").write_bytes(b"".join(crl.public_bytes(Encoding.PEM) for crl in (ours, others)))
+    found = [row for row in inventory(directory) if row.file == "crl.pem"]
+    assert [(row.kind, row.names, row.serial, row.days_left, row.key, row.state) for row in found] == [
+        ("revocation list", ("CN=Test CA",), "1", 2, "", "ok"),
+        ("revocation list", ("CN=Other CA",), "1", 6, "", "not from the CA in ca.pem"),
+    ]
+    assert [row.lifetime.name for row in rows_of(directory / "crl.pem")] == [
+        "revocation list CN=Test CA",
+        "revocation list CN=Other CA",
+    ]
 
 
 def test_certificates_of_others(directory: Path, ca: Issuer) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sealwire.tls.credentials import Credentials
+from sealwire.trust.credentials import Credentials
 
 
 def sealwire(python: list[str], directory: Path, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:

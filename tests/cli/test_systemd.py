@@ -139,7 +139,7 @@ def test_reload_while_there_is_no_worker(python: list[str], directory: Path, mon
         for _ in range(4):
             worker = eventually(lambda: children(served.process.pid))[0]
             os.kill(worker, signal.SIGKILL)
-            served.logged(f"worker {worker} has ended")
+            served.logged(f"worker {worker} exited")
         assert children(served.process.pid) == []  # the next one has to wait
         served.signal(signal.SIGHUP)
         assert said.recv(1000).startswith(b"RELOADING=1")
@@ -179,7 +179,7 @@ def test_sockets_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} & os.environ.keys()
     for count in ("0", "2", "many"):
         given(os.getpid(), count)
-        with pytest.raises(ConfigurationError, match="one is wanted"):
+        with pytest.raises(ConfigurationError, match="one is expected"):
             systemd.listener()
 
 

@@ -4,6 +4,8 @@ its standard input, drains and ends with 0.
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
 import signal
 import sys
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import sealwire
-from conformance.combinations import Given
+from conformance.given import Given
 from conformance.handlers import HANDLERS
 
 
@@ -29,7 +31,14 @@ def main(settings: dict[str, Any]) -> None:
     )
     # The thread below only waits, and what forks is the main thread.
     warnings.simplefilter("ignore", DeprecationWarning)
-    with getattr(sealwire, name)(given.address, HANDLERS[given.handler], given.security(), **options) as server:
+    if name.startswith("Async"):
+        name, _, loop = name.partition("-")
+        new_loop = importlib.import_module(loop).new_event_loop if loop else None
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(serve_on_loop(name, given))
+        return
+    package = importlib.import_module("sealwire.dtls") if name.endswith("UDPServer") else sealwire
+    with getattr(package, name)(given.address, HANDLERS[given.handler], given.security(), **options) as server:
         print(json.dumps(server.server_address), flush=True)
 
         def stop_at_the_end() -> None:
@@ -39,6 +48,15 @@ def main(settings: dict[str, Any]) -> None:
         threading.Thread(target=stop_at_the_end, daemon=True).start()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         server.serve_forever(0.01)
+
+
+async def serve_on_loop(name: str, given: Given) -> None:
+    async with getattr(sealwire, name)(given.address, HANDLERS[given.handler], given.security()) as server:
+        print(json.dumps(server.server_address), flush=True)
+        serving = asyncio.create_task(server.serve_forever())
+        await asyncio.to_thread(sys.stdin.read)
+        await server.shutdown()
+        await serving
 
 
 if __name__ == "__main__":

@@ -14,19 +14,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import uvloop
 
 import sealwire
-from conformance.handlers import HANDLERS, Order
-from sealwire import AsyncTCPServer, AsyncUnixServer, Limits, Security, dtls
+from conformance.given import Address, Given
+from conformance.handlers import HANDLERS
+from sealwire import AsyncTCPServer, AsyncUnixServer, Security, dtls
 from support.aio import serving
-from support.service import QUICK, TESTS
-
-Address = Any
-SERVICE: Final = "orders"
+from support.service import TESTS
 
 
 @dataclass(frozen=True)
@@ -42,31 +39,6 @@ class Transport:
 TCP: Final = Transport("tcp")
 UNIX: Final = Transport("unix", local=True)
 UDP: Final = Transport("udp", stream=False)
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a server is started with. directory: its Side's. limits: beside the quick ones."""
-
-    directory: Path
-    address: Address
-    handler: str = "respond"
-    limits: dict[str, Any] | None = None
-    crl: bool = False
-    raw: bool = False
-
-    def security(self) -> Security:
-        path = self.directory.joinpath
-        return Security(
-            credentials=sealwire.Credentials.from_files(
-                cert=path("cert"), key=path("key"), ca=path("ca"), crl=path("crl") if self.crl else None
-            ),
-            keys=sealwire.Keyring.from_file(path("keyring")),
-            peers=["dns:client.example", f"uid:{os.getuid()}"],
-            service=SERVICE,
-            codec=sealwire.encoding.RawCodec() if self.raw else sealwire.Codec(sealwire.Allowlist(Order)),
-            limits=Limits(**(QUICK | {"reload_interval": 0.05} | (self.limits or {}))),
-        )
 
 
 class Running(Protocol):
@@ -91,6 +63,11 @@ class Server:
     start: Start
     one_at_a_time: bool = False
     several: bool = False
+
+    @property
+    def in_this_process(self) -> bool:
+        """Whether its log is in the test's."""
+        return not self.name.startswith(("Forking", "Prefork"))
 
     def __str__(self) -> str:
         return self.name
@@ -150,9 +127,12 @@ def on_loop(name: str, new_loop: Any = asyncio.new_event_loop) -> Start:
     return start
 
 
-class _Process:
+class ServerProcess:
+    """A server in a process of its own."""
+
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self.pid = process.pid
         assert process.stdout is not None
         self.address = json.loads(process.stdout.readline())
         if isinstance(self.address, list):
@@ -166,23 +146,27 @@ class _Process:
 
 
 def in_processes(name: str, **options: Any) -> Start:
-    """A server class of sealwire's that forks: conformance/child.py, in a process of its own."""
+    """A server class of sealwire's, as a rule one that forks: conformance/child.py, in a process of its own.
+
+    What it logs cannot be written anywhere.
+    """
 
     @contextmanager
     def start(given: Given) -> Iterator[Running]:
         settings = {"server": name, "options": options} | vars(given) | {"directory": str(given.directory)}
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "conformance.child", json.dumps(settings)],
-            cwd=TESTS,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            text=True,
-        )
+        with open("/dev/full", "w") as full:
+            process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "conformance.child", json.dumps(settings)],
+                cwd=TESTS,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=full,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                text=True,
+            )
         with process:
             try:
-                running = _Process(process)
+                running = ServerProcess(process)
                 yield running
                 running.stop()
                 assert process.returncode == 0
@@ -227,11 +211,13 @@ class Caller(Protocol):
 
 @dataclass(frozen=True)
 class Client:
-    """make: address, Security and options (timeout, wait) to a client."""
+    """make: address, Security and options (timeout, wait) to a client. several: whether it has several requests under
+    way at a time, so that one that gives up leaves the connection to the others."""
 
     name: str
     transport: Transport
     make: Callable[..., Caller]
+    several: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -325,9 +311,9 @@ def asynchronous(name: str, package: Any = sealwire) -> Callable[..., Caller]:
 
 CLIENTS: Final = [
     Client("SynchronousTCPClient", TCP, synchronous("SynchronousTCPClient")),
-    Client("AsyncTCPClient", TCP, asynchronous("AsyncTCPClient")),
+    Client("AsyncTCPClient", TCP, asynchronous("AsyncTCPClient"), several=True),
     Client("SynchronousUnixClient", UNIX, synchronous("SynchronousUnixClient")),
-    Client("AsyncUnixClient", UNIX, asynchronous("AsyncUnixClient")),
+    Client("AsyncUnixClient", UNIX, asynchronous("AsyncUnixClient"), several=True),
     Client("SynchronousUDPClient", UDP, synchronous("SynchronousUDPClient", dtls)),
-    Client("AsyncUDPClient", UDP, asynchronous("AsyncUDPClient", dtls)),
+    Client("AsyncUDPClient", UDP, asynchronous("AsyncUDPClient", dtls), several=True),
 ]

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from conformance.combinations import CLIENTS, LOOP, SERVERS, SERVICE, Caller, Client, Given, Running, Server
+from conformance.combinations import CLIENTS, LOOP, SERVERS, Caller, Client, Running, Server
+from conformance.given import SERVICE, Given
 from conformance.handlers import Order, Secret
-from sealwire.tls.issue import create_ca
+from sealwire.pki.authority import create_ca
 from support.service import nothing_left
 from support.sides import Side
 

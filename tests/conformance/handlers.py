@@ -40,8 +40,14 @@ def answer(message: Any) -> Any:
             return object()
         case ["secret"]:
             return Secret("x")
+        case ["order"]:
+            return Order("apples", 3)
         case ["zeros", size]:
             return bytes(size)
+        case ["deep", value]:
+            for _ in range(20):
+                value = [value]
+            return value
         case ["pid"]:
             return os.getpid()
         case ["note", path, text]:

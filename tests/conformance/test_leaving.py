@@ -52,8 +52,9 @@ def test_client_that_does_not_wait(case: Case) -> None:
     os.mkfifo(fifo)
     with case.start() as running:
         client = case.client(running)
+        assert client.request(0) == 0  # connected, so that the next one reaches its handler
         with pytest.raises(TimeoutError):
-            client.request(["hold", str(log), str(fifo)], wait=0.2)
+            client.request(["hold", str(log), str(fifo)], wait=0.4)
         client.close()
         fifo.write_text("go")
         assert case.client(running).request(1) == 1

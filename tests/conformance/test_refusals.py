@@ -10,7 +10,7 @@ import pytest
 
 from conformance.combinations import Running
 from conformance.conftest import Case
-from conformance.handlers import Secret
+from conformance.handlers import Order, Secret
 from sealwire import (
     Codec,
     DeadlineExceeded,
@@ -23,9 +23,11 @@ from sealwire import (
     PeerNotAllowed,
     RemoteError,
     Security,
+    TypeNotAllowed,
 )
-from sealwire.encoding import RawCodec
-from sealwire.tls.issue import create_ca
+from sealwire.codec import RawCodec
+from sealwire.pki.authority import create_ca
+from support.service import eventually
 from support.sides import Side
 
 Shared = tuple[Case, Running]
@@ -61,17 +63,20 @@ def server_only(case: Case) -> Side:
     return side
 
 
-CERTIFICATES: list[Callable[[Case], Side]] = [stranger, server_only]
+CERTIFICATES: list[tuple[Callable[[Case], Side], str]] = [
+    (stranger, "unknown CA"),
+    (server_only, "it is not meant for this use"),
+]
 
 
 @pytest.mark.certificates
-@pytest.mark.parametrize("made", CERTIFICATES, ids=lambda made: str(made.__name__))
+@pytest.mark.parametrize(("made", "why"), CERTIFICATES, ids=["stranger", "server only"])
 def test_certificate_not_acceptable(
-    shared: Shared, made: Callable[[Case], Side], request: pytest.FixtureRequest
+    shared: Shared, made: Callable[[Case], Side], why: str, request: pytest.FixtureRequest
 ) -> None:
     case, running = shared
     side = made(renamed(case, request))
-    with pytest.raises(HandshakeFailed):
+    with pytest.raises(HandshakeFailed, match=f"refused this client's certificate: {why}"):
         case.client(running, side=side).request("x")
     good_client_is_served(case, running)
 
@@ -94,7 +99,7 @@ def test_no_certificate(shared: Shared) -> None:
     side = case.ends.client
     security = Security.from_files(ca=side.path("ca"), keyring=side.path("keyring"), service="orders")
     client = case.client_kind.make(running.address, security, timeout=10, wait=10)
-    with pytest.raises(HandshakeFailed, match=r"wants? a certificate"):
+    with pytest.raises(HandshakeFailed, match=r"requires a certificate"):
         client.request("x")
     client.close()
     good_client_is_served(case, running)
@@ -119,12 +124,15 @@ def test_server_not_on_the_clients_list(shared: Shared) -> None:
 
 
 @pytest.mark.certificates
-def test_server_of_another_ca(shared: Shared, request: pytest.FixtureRequest) -> None:
+def test_server_of_another_ca(shared: Shared, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> None:
+    """Each end says whose certificate was refused, and why."""
     case, running = shared
     wary = renamed(case, request).other_side("wary", "client.example")
     wary.trust(create_ca("another"))
     with pytest.raises(HandshakeFailed, match="not acceptable"):
         case.client(running, side=wary).request("x")
+    if case.server.in_this_process:
+        eventually(lambda: "the client refused this server's certificate: unknown CA" in caplog.text)
     good_client_is_served(case, running)
 
 
@@ -177,6 +185,35 @@ def test_types(shared: Shared) -> None:
     assert client.request(1) == 1
 
 
+def test_a_type_that_one_side_does_not_allow_is_named(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
+    """To the client by the name that it sent; in the receiver's log or error with the peer, and what to write."""
+    case, running = shared
+    client = case.client(running)
+    name = f"{Secret.__module__}:Secret"
+    with pytest.raises(RemoteError) as told:
+        client.request(Secret("x"))
+    assert told.value.text == f"the payload has a type that is not on the server's allowlist: {name}"
+    client.close()
+    in_this_process = "Forking" not in case.server.name and "Prefork" not in case.server.name
+    assert in_this_process <= any(
+        name in line and f'types = ["{name}"]' in line and str(client_identity(case)) in line
+        for line in caplog.messages
+    )
+    narrow = case.client_kind.make(running.address, changed(case.ends.security(), codec=Codec()), timeout=10, wait=10)
+    order = f"{Order.__module__}:Order"
+    with pytest.raises(TypeNotAllowed) as refused:
+        narrow.request(["order"])
+    assert refused.value.name == order
+    assert f'types = ["{order}"]' in str(refused.value)
+    port = running.address if case.server.transport.local else f"localhost:{running.address[1]}"
+    assert str(refused.value).endswith(f"(in a reply of {port})")
+    narrow.close()
+
+
+def client_identity(case: Case) -> str:
+    return f"uid:{os.getuid()}" if case.server.transport.local else "dns:client.example"
+
+
 def test_reply_that_the_client_does_not_allow(shared: Shared) -> None:
     case, running = shared
     security = changed(case.ends.security(), codec=Codec())
@@ -206,8 +243,9 @@ def test_time_is_over(case: Case) -> None:
     os.mkfifo(fifo)
     with case.start() as running:
         client = case.client(running)
+        assert client.request(0) == 0  # connected, so that the next one reaches its handler
         with pytest.raises(DeadlineExceeded):
-            client.request(["hold", str(log), str(fifo)], wait=0.2)
+            client.request(["hold", str(log), str(fifo)], wait=0.4)
         with open(fifo, "w"):
             pass
         client.close()

@@ -7,6 +7,7 @@ import os
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -89,6 +90,23 @@ def test_too_large(shared: Shared) -> None:
     with pytest.raises((EncodeError, PayloadTooLarge)):
         client.request(bytes(Limits().max_frame))
     assert client.request(1) == 1
+
+
+@pytest.mark.parametrize("handler", ["respond", "handle"])
+def test_a_reply_over_the_servers_own_limit(case: Case, handler: str) -> None:
+    """Whatever the limit, the fault is the same, and the connection goes on."""
+    if not case.client_kind.several:
+        pytest.skip("the rule is the server's: one client of each transport shows it")
+    deep: list[Any] = []
+    for _ in range(30):
+        deep = [deep]
+    with case.start(handler=handler, limits={"max_frame": 2000, "max_depth": 40}) as running:
+        client = case.client(running)
+        for request in (["zeros", 5000], ["deep", deep]):
+            with pytest.raises(RemoteError) as large:
+                client.request(request)
+            assert large.value.code == 18
+            assert client.request(1) == 1
 
 
 def test_closed_and_used_again(shared: Shared) -> None:

@@ -23,6 +23,8 @@ with atheris.instrument_imports(include=["sealwire.pickling"]):
 
 from pickling.test_fuzz import PICKLES
 from pickling.values import same
+from sealwire.native import NATIVE
+from support.twins import compare
 
 LIMITS = Limits(max_depth=20, max_nodes=5000, max_memory=1 << 22, max_expanded_nodes=20_000)
 CODEC = Codec(Allowlist(*victims.TYPES), limits=LIMITS)
@@ -33,7 +35,9 @@ SEEDS = [
 
 
 def one(data: bytes) -> None:
-    """Decode, and compare."""
+    """Decode, and compare; with the native core, both forms of the vetting pass as well."""
+    if NATIVE:
+        compare(CODEC._decoder, data)
     try:
         value = CODEC.decode(data)
     except DecodeError:

@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from sealwire.integrations.prometheus import SecurityCollector
-from sealwire.tls.issue import create_ca
+from sealwire.pki.authority import create_ca
+from support.service import eventually
 from support.sides import Side
 
 
@@ -53,6 +54,16 @@ def test_what_is_in_service(side: Side) -> None:
     assert found['sealwire_refused{files="keyring"}'] == 0
     assert found['sealwire_expires_timestamp_seconds{what="signing_key"}'] > datetime.now(UTC).timestamp()
     assert found['sealwire_loaded_timestamp_seconds{files="keyring"}'] <= datetime.now(UTC).timestamp()
+
+
+def test_what_an_old_look_saw_is_not_shown(side: Side) -> None:
+    security = side.security(crl=True, limits={"reload_interval": 0.001})
+    registry = CollectorRegistry()
+    registry.register(SecurityCollector(security))
+    side.keys("k1", "k2")
+    assert eventually(lambda: scraped(registry)['sealwire_generation{files="keyring"}'] == 2)
+    side.write(cert=b"garbage")
+    eventually(lambda: security.status().credentials.refusal)
 
 
 def test_without_the_extra() -> None:

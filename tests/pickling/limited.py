@@ -1,39 +1,60 @@
-"""Run in a process of its own, under limits: what could kill, fill or stop this one."""
+"""Pickles that could kill, fill or stop a process: each is decoded in one of its own, under limits."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from typing import NamedTuple, Self
 
-_PRELUDE = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
-resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
-import time
-from sealwire.encoding import Codec
-from sealwire.pickling import Allowlist, Decoder
-data = sys.stdin.buffer.read()
-start = time.process_time()
-try:
-    value = DECODE(data)
-except BaseException as error:
-    print(type(error).__name__, str(error))
-else:
-    print("accepted", type(value).__name__)
-print(time.process_time() - start)
+_PARENT = """
+import json, os, resource, sys, time
+from sealwire.codec import Codec
+
+while size := sys.stdin.buffer.readline():
+    data = sys.stdin.buffer.read(int(size))
+    if child := os.fork():
+        status = os.waitpid(child, 0)[1]
+        if status:
+            print(json.dumps(["killed", f"status {status}", 0.0]), flush=True)
+        continue
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
+    resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+    start = time.process_time()
+    try:
+        value = Codec().decode(data)
+    except BaseException as error:
+        verdict = type(error).__name__, str(error)
+    else:
+        verdict = "accepted", type(value).__name__
+    print(json.dumps([*verdict, time.process_time() - start]), flush=True)
+    os._exit(0)
 """
 
 
-def decode(data: bytes, using: str = "Codec().decode") -> tuple[str, str, float]:
-    """The error's name, its text, and seconds of CPU; with 512 MiB of address space and 10 seconds."""
-    done = subprocess.run(
-        [sys.executable, "-c", _PRELUDE.replace("DECODE", using)],
-        input=data,
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0, (done.returncode, done.stderr[-500:])
-    verdict, seconds = done.stdout.decode().splitlines()
-    kind, _, why = verdict.partition(" ")
-    return kind, why, float(seconds)
+class Outcome(NamedTuple):
+    """kind: the error's name, "accepted", or "killed". why: its text. seconds: of CPU."""
+
+    kind: str
+    why: str
+    seconds: float
+
+
+class Limited:
+    """Decodes with 512 MiB of address space and 10 seconds, in forks of a process that has imported the package."""
+
+    def __init__(self) -> None:
+        self._parent = subprocess.Popen([sys.executable, "-c", _PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._parent.communicate(timeout=20)
+
+    def decode(self, data: bytes) -> Outcome:
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        self._parent.stdin.write(b"%d\n" % len(data) + data)
+        self._parent.stdin.flush()
+        return Outcome(*json.loads(self._parent.stdout.readline()))

@@ -104,6 +104,17 @@ class OwnReduce(Enum):
         return str, ("a",)
 
 
+class Comparing(type):
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+    __hash__ = None  # type: ignore[assignment]  # what the test is about
+
+
+class NoHash(metaclass=Comparing):
+    pass
+
+
 class KeywordError(Exception):
     def __init__(self, *, name: str) -> None:
         super().__init__(name)
@@ -132,6 +143,9 @@ REFUSED = {
     "a partial": (functools.partial(int), "a function"),
     "a value": ("Order", "value of type str"),
     "an alias": (list[int], "allow the class list"),
+    "a list": ([shop.Money], r"a list of them: write Allowlist\(\*types\)"),
+    "a value that is not hashable": (bytearray(), "a value of type bytearray"),
+    "a class that is not hashable": (NoHash, "cannot be hashed.*__hash__"),
     "a local class": (local(), "cannot be named"),
     "Popen": (subprocess.Popen, "declares no fields"),
     "with __reduce__": (Reduced, "__reduce__ of its own.*register"),
@@ -153,9 +167,14 @@ def test_refused_with_the_reason(thing: Any, reason: str) -> None:
         Allowlist(uuid.UUID, thing)
 
 
+def test_a_class_that_is_not_hashable_is_not_registered() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be hashed"):
+        Allowlist().register(NoHash, dump=lambda _: (), load=NoHash)
+
+
 FIELDS = {
-    "a function": (Callback, r"Callback\.call: .*no value that can be sent"),
-    "a class": (Untyped, r"Untyped\.kind: .*no value that can be sent"),
+    "a function": (Callback, r"Callback\.call: .*not a value that can be sent"),
+    "a class": (Untyped, r"Untyped\.kind: .*not a value that can be sent"),
     "a protocol": (Vague, r"Vague\.thing: .*says nothing"),
     "a type that is not allowed": (HasMoney, r"HasMoney\.money: pickling\.shop\.Money is not on the allowlist; allow"),
 }
@@ -348,7 +367,8 @@ def test_a_module_that_misses_another_one(tmp_path: pathlib.Path, monkeypatch: p
     monkeypatch.syspath_prepend(tmp_path)
     path = tmp_path / "sealwire.toml"
     path.write_text('[allowlist]\ntypes = ["misses:Order"]\n')
-    with pytest.raises(ConfigurationError, match="misses cannot be imported: No module named 'not_installed_anywhere'"):
+    reason = "misses cannot be imported: ModuleNotFoundError at .*misses.py:1: No module named 'not_installed_anywhere'"
+    with pytest.raises(ConfigurationError, match=reason):
         Allowlist.from_toml(path)
 
 
@@ -359,3 +379,8 @@ def test_a_file_that_is_none(tmp_path: pathlib.Path) -> None:
         (tmp_path / "a.toml").write_text(text)
         with pytest.raises(ConfigurationError, match=rf"a\.toml: .*{reason}"):
             Allowlist.from_toml(tmp_path / "a.toml")
+
+
+def test_without_is_a_list_of_groups() -> None:
+    with pytest.raises(ConfigurationError, match=r"without must be a list of .*, not int"):
+        Allowlist(without=5)  # type: ignore[arg-type]  # the mistake

@@ -139,6 +139,7 @@ UNCHECKABLE: dict[str, Any] = {
     "an iterator": collections.abc.Iterator,
     "a generic of two": collections.abc.Generator[int, str, None],
     "a special form": typing.LiteralString,
+    "no value": typing.Never,
     "a literal of a type variable tuple": typing.Unpack[tuple[int, ...]],
     "a path": os.PathLike[str],
     "an array of what is no dtype": np.ndarray[Any, int],  # type: ignore[type-var]  # what the test is about
@@ -168,3 +169,84 @@ def test_class_variables_are_no_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     cls = make_dataclass("Counted", [("a", int), ("count", ClassVar[type[int]])], namespace={"__module__": __name__})
     monkeypatch.setitem(globals(), "Counted", cls)
     assert Codec(Allowlist(cls)).decode(pickle.dumps(cls(1), 5)) == cls(1)
+
+
+@dataclass
+class Grouped:
+    numbers: collections.defaultdict[str, list[int]]
+    anything: typing.Mapping[str, Any] = field(default_factory=dict)
+
+
+def test_factories_that_make_other_values_than_are_declared() -> None:
+    codec = Codec(Allowlist(Grouped))
+    for factory in (None, list):
+        assert codec.decode(pickle.dumps(Grouped(collections.defaultdict(factory, x=[1])))).numbers["x"] == [1]
+    for other in (int, dict, tuple, collections.deque):
+        made = Grouped(collections.defaultdict(other, x=[1]))  # type: ignore[arg-type]  # the mistake
+        with pytest.raises(InvalidValue, match=r"^\$\.numbers: .* with a factory of its values or None, got "):
+            codec.decode(pickle.dumps(made))
+        free = Grouped(collections.defaultdict(list), collections.defaultdict(other))
+        assert codec.decode(pickle.dumps(free)).anything.default_factory is other  # type: ignore[attr-defined]  # it has one
+
+
+@dataclass
+class Bare:
+    of_any: typing.List | typing.Dict | typing.Tuple | typing.Mapping | typing.FrozenSet | None  # type: ignore[type-arg]  # noqa: UP006 - in its old form
+    empty: typing.Tuple[()] = ()  # noqa: UP006 - as above
+
+
+def test_old_names_without_arguments() -> None:
+    codec = Codec(Allowlist(Bare))
+    for value in ([1, "x"], {"x": 1}, (1, "x"), frozenset([1]), None):
+        assert codec.decode(pickle.dumps(Bare(value))) == Bare(value)
+    for other in (Bare({1}), Bare(None, (1,))):  # type: ignore[arg-type]  # the mistake
+        with pytest.raises(InvalidValue, match="expected "):
+            codec.decode(pickle.dumps(other))
+
+
+class Hooked(abc.ABCMeta):
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        raise RuntimeError
+
+
+class Answers(metaclass=Hooked):
+    pass
+
+
+def test_the_class_that_is_missing_is_named_without_its_arguments() -> None:
+    for annotation, why in (
+        (np.ndarray[Any, np.dtype[np.int32]], r"numpy\.ndarray is not on the allowlist"),
+        (collections.abc.Iterator[int], r"collections\.abc\.Iterator is not on the allowlist"),
+        (Answers, "Answers cannot be checked"),
+    ):
+        cls = make_dataclass("Made", [("value", annotation)], namespace={"__module__": __name__})
+        globals()["Made"] = cls
+        with pytest.raises(ConfigurationError, match=why):
+            Codec(Allowlist(cls))
+
+
+class Address(typing.TypedDict):
+    street: str
+    note: typing.NotRequired[str]
+
+
+@dataclass
+class Letter:
+    address: Address
+    size: tuple[int, int] = (1, 2)
+
+
+def test_keys_more_or_less_are_named() -> None:
+    codec = Codec(Allowlist(Letter))
+    for value, why in (
+        (Letter({"note": "x", "town\n": 1}), r"Address, got dict, but it lacks street and it has town\\n as well"),  # type: ignore[typeddict-item,typeddict-unknown-key]  # the mistake
+        (
+            Letter({"street": "x", **dict.fromkeys("abcdef", 1)}),
+            "got dict, but it has a, b, c, d, e and others as well",
+        ),  # type: ignore[typeddict-item]  # as above
+        (Letter({"street": "x"}, (1, 2, 3)), r"expected tuple\[int, int\], got tuple of 3 items"),  # type: ignore[arg-type]  # as above
+        (Letter({"street": "x"}, [1, 2]), r"expected tuple\[int, int\], got list"),  # type: ignore[arg-type]  # as above
+        (Letter([]), "Address, got list"),  # type: ignore[arg-type]  # as above
+    ):
+        with pytest.raises(InvalidValue, match=f"{why}$"):
+            codec.decode(pickle.dumps(value))

@@ -5,22 +5,24 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import pathlib
 import pickle
 import uuid
+import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pickling.values import texts
-from sealwire.encoding import Codec
+from sealwire.codec import Codec
 from sealwire.errors import DecodeError, EncodeError
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder, Encoder
-from sealwire.pickling.blame import find_culprit
+from support.titles import title
 
 DECODER = Decoder(Allowlist(), Limits())
 ENCODER = Encoder(Allowlist(), Limits(), DECODER)
@@ -51,6 +53,20 @@ class Mapping(dict):
 class Zone(datetime.tzinfo):
     def utcoffset(self, _):
         return datetime.timedelta(0)
+
+
+class Dated(datetime.tzinfo):
+    """Like most zones, without an offset if there is no date."""
+
+    def utcoffset(self, moment):
+        return moment and datetime.timedelta(hours=moment.month)
+
+
+def nameless():
+    """A ZoneInfo that was read from a file: it has no key."""
+    path = next(found for place in zoneinfo.TZPATH if (found := pathlib.Path(place, "Europe/Lisbon")).exists())
+    with path.open("rb") as file:
+        return zoneinfo.ZoneInfo.from_file(file)
 
 
 class Hostile:
@@ -87,12 +103,18 @@ REFUSED = {
     "dict subclass": (deque([Mapping()]), "$[0]: " + NOT_LISTED % "Mapping"),
     "no method runs": ([[Hostile()]], "$[0][0]: " + NOT_LISTED % "Hostile"),
     "a class": ({"t": int}, "$.t: the class int is not on the allowlist"),
-    "a function": ([len], "$[0]: builtin_function_or_method is not on the allowlist"),
-    "getattr": ([getattr], "$[0]: builtin_function_or_method is not on the allowlist"),
-    "an object": (object(), "$: object is not on the allowlist"),
+    "a function": (
+        [len],
+        "$[0]: builtin_function_or_method is not on the allowlist; send plain data, such as its name, in its place",
+    ),
+    "getattr": (
+        [getattr],
+        "$[0]: builtin_function_or_method is not on the allowlist; send plain data, such as its name, in its place",
+    ),
+    "an object": (object(), "$: object is not on the allowlist; send plain data, such as its name, in its place"),
     "NotImplemented": (NotImplemented, "$: NotImplementedType is not on the allowlist"),
     "an exception": (ValueError(), "$: ValueError is not on the allowlist"),
-    "range": ({"a": range(3)}, "$.a: range is not on the allowlist"),
+    "range": ({"a": range(3)}, "$.a: range is not on the allowlist; send a list or dict of what is in it"),
     "a key that is no name": ({"a b": Money(1)}, "$.<value 0>: " + NOT_LISTED % "Money"),
     "a key that is long": ({"k" * 65: Money(1)}, "$.<value 0>: " + NOT_LISTED % "Money"),
     "a key that is a number": ({5: 1, 6: Money(1)}, "$.<value 1>: " + NOT_LISTED % "Money"),
@@ -101,8 +123,9 @@ REFUSED = {
     "in a defaultdict": (defaultdict(list, x=Money(1)), "$.x: " + NOT_LISTED % "Money"),
     "factory": ({"x": defaultdict(Money)}, f"$.x: the class {NOT_LISTED % 'Money'}"),
     "factory that is a function": ([defaultdict(lambda: 1)], "$[0]: function is not on the allowlist"),
-    "factory that is a value type": ([defaultdict(OrderedDict)], "$[0]: collections.defaultdict"),
-    "time zone": ([datetime.datetime(2024, 1, 1, tzinfo=Zone())], "$[0]: " + NOT_LISTED % "Zone"),
+    "factory that needs arguments": ([defaultdict(uuid.UUID)], "$[0]: the factory uuid.UUID cannot be sent; "),
+    "time zone": ([Zone()], "$[0]: " + NOT_LISTED % "Zone"),
+    "time zone without an offset": ([datetime.time(1, tzinfo=Dated())], "$[0]: datetime.time: its zone of type "),
     "attribute": ([with_attribute], "$[0]: an OrderedDict with attributes of its own"),
     "cycle of a list": ({"x": cycle_list}, "$.x[1]: a cycle: it contains itself"),
     "cycle of a dict": (cycle_dict, "$.a[0].b: a cycle: it contains itself"),
@@ -121,9 +144,9 @@ REFUSED = {
     "NaN of Decimal as a key": ({decimal.Decimal("NaN"): 1}, "$: NaN as a key"),
     "signalling NaN": ([decimal.Decimal("sNaN")], "$[0]: decimal.Decimal: a signalling NaN"),
     "exponent": ([decimal.Decimal("1E+6145")], "$[0]: decimal.Decimal: an exponent over 6144"),
-    "integer": ({"x": {"y": 2**16_384}}, "$.x.y: max_integer_bits: "),
-    "integer in a key": ({2**16_384: 1}, "$.<key 0>: max_integer_bits: "),
-    "integer in a set": ({1, -(2**16_384)}, ": max_integer_bits: "),
+    "integer": ({"x": {"y": 2**14_284}}, "$.x.y: max_integer_bits: "),
+    "integer in a key": ({2**14_284: 1}, "$.<key 0>: max_integer_bits: "),
+    "integer in a set": ({1, -(2**14_284)}, ": max_integer_bits: "),
     "bytes": ([bytes(17 * 2**20)], "$[0]: max_frame: the message has 178"),
     "colliding keys": ({"x": {n * (2**61 - 1): 1 for n in range(1, 2000)}}, "$.x: max_probes: "),
     "colliding elements": ([{n * (2**61 - 1) for n in range(1, 2000)}], "$[0]: max_probes: "),
@@ -142,11 +165,20 @@ def test_refused(value, expected, encode):
     assert len(message) < 400
 
 
+@pytest.mark.parametrize("zone", [Zone(), Dated(), nameless()], ids=title)
+def test_zones_of_other_types_are_sent_as_offsets(zone):
+    for value in (datetime.datetime(2027, 3, 1, 2, tzinfo=zone, fold=1), datetime.time(1, tzinfo=zone)):
+        if value.utcoffset() is not None:
+            (found,) = DECODER.decode(ENCODER.encode([value]))
+            assert (found.replace(tzinfo=None), found.utcoffset()) == (value.replace(tzinfo=None), value.utcoffset())
+            assert found.fold == value.fold
+
+
 def test_a_long_path_is_cut_in_the_middle():
     with pytest.raises(EncodeError) as error:
         ENCODER.encode(nest(90, lambda value: {"identifier": value or Money(1)}))
     path, _, why = str(error.value).partition(": ")
-    assert why == NOT_LISTED % "Money"
+    assert why.startswith(NOT_LISTED % "Money")
     assert path.startswith("$.identifier.")
     assert path.endswith(".identifier")
     assert len(path) < 170
@@ -170,6 +202,7 @@ def test_a_long_path_is_cut_in_the_middle():
         ({"max_frame": 1200}, b"x" * 1200),
         ({"max_probes": 8}, {n * (2**61 - 1) for n in range(1, 200)}),
         ({"max_probes": 8}, {n * (2**61 - 1): 1 for n in range(1, 40)}),
+        ({"max_probes": 8}, {n << 40: 1 for n in range(1, 4000)}),
     ],
     ids=lambda each: next(iter(each)) if isinstance(each, dict) and isinstance(next(iter(each)), str) else "",
 )
@@ -219,7 +252,7 @@ small = st.recursive(
 )
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=600)
 @example([2**71])
 @given(small)
 def test_encode_refuses_exactly_what_decode_refuses(value):
@@ -236,97 +269,11 @@ def test_encode_refuses_exactly_what_decode_refuses(value):
         assert codec.encode(value) == codec._encoder.encode(value) == data
 
 
-LOOKALIKES = {
-    "LONG4": [int.from_bytes(b"\x8b\x00\x02\x00", "little"), 5] * 300,
-    "LONG4 in a str": ["\x8b\x00\x02\x00\x00" * 200, 7],
-    "LONG4 of mixed kinds": [1.5, int.from_bytes(b"\x8b\x00\x01\x00", "little"), "x" * 400, True],
-    "surrogate": [b"\xed\xa0\x80", "x"],
-    "surrogate in a key": {b"\xed\xa0\x80": "x", "y": int.from_bytes(b"\xed\xa0\x80", "little")},
-    "near a surrogate": ["\ud7ff\ue000"],
-}
+class Dated(datetime.tzinfo):
+    """Like most zones, without an offset if there is no date."""
 
-
-@pytest.mark.parametrize("value", LOOKALIKES.values(), ids=LOOKALIKES)
-def test_what_only_looks_like_a_limit_needs_no_second_look(value, monkeypatch):
-    monkeypatch.setattr(ENCODER, "proved", None)
-    assert ENCODER.encode(value) == pickle.dumps(value, 5)
-
-
-def test_plain_data_beyond_doubt_is_not_vetted(monkeypatch):
-    monkeypatch.setattr(ENCODER, "proved", None)
-    for value in (
-        {"op": "get", "id": 12345, "tags": ["a", "b"], "flag": True, "x": 1.5},
-        [(1, 2.5, None), {3, 4}, frozenset([b"x"]), bytearray(b"y"), {1: 2, None: 3, 2.5: 4}],
-        {n: n for n in range(2000)},
-        [{"id": n} for n in range(50_000)],
-    ):
-        assert ENCODER.encode(value) == pickle.dumps(value, 5)
-
-
-def test_more_than_the_survey_can_answer_for_is_asked():
-    for value in (list(range(900_000)), [uuid.UUID(int=1)], {(1, 2): 3}):
-        assert pickle.loads(ENCODER.encode(value)) == value
-
-
-def test_a_large_integer_among_millions_of_bytes():
-    value = [b"\xff" * (1 << 24), 2**16_384]
-    codec = Codec(limits=Limits(max_frame=1 << 26, max_string=1 << 26, max_memory=1 << 32))
-    with pytest.raises(EncodeError, match="max_integer_bits"):
-        codec.encode(value)
-    assert codec.encode([value[0], 5])[-3:] == b"K\x05e."[-3:]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        [1] * 99 + [[]],
-        [[1.5] * 200, [True] * 70, (1 << 5000,) * 70],
-        [float("inf"), float("-inf")] * 50,
-        [1 << 5000, 1.5] * 50,  # no sum: too large for a float
-        {"a": [1] * 100, "b": [None, *[1] * 100]},
-        ["x"] * 70_000,
-        [[n, f"{n}"] for n in range(30_000)],
-    ],
-    ids=lambda value: str(type(value[0]) if isinstance(value, list) else type(value)),
-)
-def test_many_numbers(value):
-    """Long lists of them are told by their having a sum."""
-    assert Codec().encode(value) == pickle.dumps(value, 5)
-    assert Codec().decode(Codec().encode(value)) == value
-
-
-@pytest.mark.parametrize("bad", [[1 << 20_000], [float("nan")], [[1]], [object()], ["\ud800"]])
-def test_one_bad_thing_among_many_numbers(bad):
-    for value in ([1] * 500 + bad, {"a": [1.5] * 500, "b": ([2] * 500, bad * 2)}):
-        expected = bad in ([[1]], [float("nan")]) or bad[0] != bad[0]
-        if expected:
-            assert Codec().encode(value) == pickle.dumps(value, 5)
-        else:
-            with pytest.raises(EncodeError):
-                Codec().encode(value)
-
-
-def test_the_culprit_among_very_many_parts():
-    """By halves: each part by itself would take seconds."""
-    tried = []
-    value = {"a": [[n] * 10 for n in range(20_000)] + [{"b": object()}] + [0] * 20_000}
-
-    def attempt(part):
-        tried.append(part)
-        Codec().encode(part)
-
-    path, why = find_culprit(value, Allowlist(), 100, attempt)
-    assert (path, why) == ("$.a[20000].b", "object is not on the allowlist")
-    assert len(tried) < 100
-    with pytest.raises(EncodeError, match=r"^\$\.a\[20000\]\.b: object is not"):
-        Codec().encode(value)
-
-
-def test_an_attempt_that_fails_otherwise():
-    def attempt(part):
-        raise ZeroDivisionError
-
-    assert find_culprit([1], Allowlist(), 100, attempt) == ("$[0]", "cannot be taken apart (ZeroDivisionError)")
+    def utcoffset(self, moment):
+        return moment and datetime.timedelta(hours=moment.month)
 
 
 class Hostile:

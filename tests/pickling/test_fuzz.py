@@ -36,7 +36,7 @@ SEEDS = [
     ["x" * 300, b"y" * 300, set(), frozenset([1, 2])],
 ]
 PICKLES = [pickle.dumps(value, protocol) for value in SEEDS for protocol in PROTOCOLS]
-OPCODES = bytes(op.NAMES)
+OPCODES = bytes(op.OPCODE_NAMES)
 SPLICES = [data[a:b] for data in PICKLES for a, b in [(2, 20), (10, 40), (-30, -1)]]
 
 
@@ -135,8 +135,10 @@ def test_every_prefix_and_every_flipped_bit():
 def test_the_set_of_opcodes_is_that_of_the_picklers():
     """What CPython's picklers write for the seeds is in the set; nothing of the set is unknown to pickletools."""
     known = {ord(each.code): each.name for each in pickletools.opcodes}
-    assert all(known[code] == name for code, name in op.NAMES.items())
+    assert all(known[code] == name for code, name in op.OPCODE_NAMES.items())
     for value in SEEDS:
         for protocol in PROTOCOLS:
             for dumps in (pickle.dumps, pickle._dumps):
-                assert {ord(each.code) for each, _, _ in pickletools.genops(dumps(value, protocol))} <= set(op.NAMES)
+                assert {ord(each.code) for each, _, _ in pickletools.genops(dumps(value, protocol))} <= set(
+                    op.OPCODE_NAMES
+                )

@@ -8,9 +8,10 @@ from functools import partial
 
 import pytest
 
+from sealwire import Limits
 from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle
+from sealwire.pickling.placeholders import placeholder_class
 from sealwire.pickling.resolve import Resolver, methods
-from sealwire.pickling.stand_ins import stand_in, stand_in_with
 
 calls = []
 
@@ -20,8 +21,8 @@ def load(state):
     return ("made", *state) if isinstance(state, tuple) else state
 
 
-StandIn = stand_in(load)
-StandInWith = stand_in_with(lambda arguments, *state: (arguments, state))
+StandIn = placeholder_class(load)
+StandInWith = placeholder_class(lambda arguments, *state: (arguments, state), with_arguments=True)
 
 
 def instance(state):
@@ -32,10 +33,10 @@ def instance(state):
 
 def resolve(value):
     calls.clear()
-    return Resolver(32, methods([StandIn, StandInWith, load]), {"declared"}).resolve(value)
+    return Resolver(Limits(), methods([StandIn, StandInWith, load]), {"declared"}).resolve(value)
 
 
-def test_a_stand_in_runs_nothing():
+def test_a_placeholder_runs_nothing():
     calls.clear()
     first, second = instance(1), instance(1)
     assert first != second
@@ -76,13 +77,13 @@ def test_path_to_what_is_wrong():
     def refuse(_):
         raise InvalidValue("wrong")
 
-    bad = stand_in(refuse)()
+    bad = placeholder_class(refuse)()
     bad.__setstate__(1)
     value = [0, (1, {"declared": [bad]}), 2]
     with pytest.raises(InvalidValue, match=r"^\$\[1\]\[1\]\.declared\[0\]: wrong$"):
-        Resolver(32, methods([type(bad)]), {"declared"}).resolve(value)
+        Resolver(Limits(), methods([type(bad)]), {"declared"}).resolve(value)
     with pytest.raises(InvalidValue, match=r"^\$\[1\]\[1\]\.<value 0>\[0\]: wrong$"):
-        Resolver(32, methods([type(bad)])).resolve(value)
+        Resolver(Limits(), methods([type(bad)])).resolve(value)
 
 
 def test_keys_that_turn_out_equal():

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import fractions
 import pathlib
 import pickle
 import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pickling.values import DUMPS, PROTOCOLS, hashable, same, values
-from sealwire.encoding import Codec, decode, encode
+from sealwire import EncodeError, Limits
+from sealwire.codec import Codec, decode, encode
 
 LONG_WAY = Codec()._decoder.decode
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=250)
 @given(values)
 def test_encode_then_decode(value):
     data = encode(value)
@@ -28,7 +30,7 @@ def test_encode_then_decode(value):
     assert same(pickle.loads(data), value)
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=250)
 @given(values, st.sampled_from(PROTOCOLS), st.sampled_from(DUMPS))
 def test_decode_stands_where_pickle_loads_stood(value, protocol, dumps):
     data = dumps(value, protocol)
@@ -64,7 +66,7 @@ SPECIAL = {
         -(2**31) - 1,
         2**2039,
         2**2040,
-        2**16_383,
+        2**14_283,
     ],
     "alike dicts": [{"id": n, "name": f"n{n}", "price": n / 2} for n in range(300)],
     "many memo entries": [[str(n), (n, str(n))] for n in range(400)],
@@ -72,6 +74,19 @@ SPECIAL = {
     "deque that is full": [deque(range(2500), 2500), deque([1], 1), deque(maxlen=0)],
     "OrderedDict in batches": OrderedDict((n, n) for n in range(2500)),
     "defaultdict": defaultdict(frozenset, {(1, 2): [3], uuid.UUID(int=4): 5}),
+    "factories": [
+        defaultdict(factory, a=factory())
+        for factory in (
+            Counter,
+            OrderedDict,
+            defaultdict,
+            deque,
+            decimal.Decimal,
+            fractions.Fraction,
+            pathlib.PosixPath,
+        )
+    ],
+    "a factory beside instances as keys": {uuid.UUID(int=1): defaultdict(Counter, {uuid.UUID(int=2): Counter("a")})},
     "counter of objects": Counter({uuid.UUID(int=4): 5, (1, uuid.UUID(int=4)): 6, "x": 7}),
     "counter of tuples and an instance": [Counter({(1, 2): 3}), uuid.UUID(int=4), deque([uuid.UUID(int=1)])],
     "objects as keys": {
@@ -126,10 +141,20 @@ def test_what_is_shared_stays_shared():
     assert first is second is next(iter(counted)) is counted[key]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(hashable, max_size=30))
 def test_objects_as_keys_are_found_again(keys):
     value = dict.fromkeys(keys, 1)
     made = decode(encode(value))
     assert all(made[key] == 1 for key in keys)
     assert made == value
+
+
+def test_a_million_ints_by_default() -> None:
+    value = list(range(1_000_000))
+    assert Codec().decode(Codec().encode(value)) == value
+
+
+def test_the_error_names_the_option() -> None:
+    with pytest.raises(EncodeError, match=r"max_nodes: .*; set Limits\.max_nodes higher"):
+        Codec(limits=Limits(max_nodes=1000)).encode([0] * 2000)

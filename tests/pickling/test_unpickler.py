@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pickle
 import sys
+from typing import Any
 
 import pytest
 
+from pickling import shop
 from pickling.assembler import blob, call, dict_, instance, integer, list_, message, name, text, tuple_
-from sealwire.errors import InvalidValue, LimitExceeded, MalformedPickle, TypeNotAllowed
+from sealwire import Codec
+from sealwire.errors import DecodeError, InvalidValue, LimitExceeded, MalformedPickle, TypeNotAllowed
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder
 from sealwire.pickling import opcodes as op
+from sealwire.pickling.placeholders import placeholder_class
 from sealwire.pickling.resolve import methods
-from sealwire.pickling.stand_ins import stand_in
 from sealwire.pickling.unpickler import LARGE, _Window
 
 DECODER = Decoder(Allowlist(), Limits())
@@ -36,8 +39,11 @@ def test_text_that_is_not_utf_8(form):
 
 
 def test_an_unhashable_element_in_a_list_that_becomes_a_set():
-    with pytest.raises(InvalidValue, match=r"^set: "):
+    with pytest.raises(InvalidValue, match=r"^a key that is not hashable"):
         DECODER.decode(message(call("builtins", "set", list_(list_(integer(1))))))
+    for wrong in ((), (text("a"),), (list_(b"N"), list_(b"N"))):
+        with pytest.raises(DecodeError, match=r"items are not a list|other arguments"):
+            DECODER.decode(message(call("builtins", "set", *wrong)))
 
 
 def test_an_unhashable_element_that_is_made_at_the_end():
@@ -51,7 +57,7 @@ def test_an_unhashable_element_that_is_made_at_the_end():
 def test_a_key_whose_value_is_not_hashable():
     decoder = Decoder(Allowlist(), Limits())
     # As a class may be that somebody allows.
-    made = stand_in(lambda state: [state])
+    made = placeholder_class(lambda state: [state])
     decoder._inert.names["uuid", "UUID"] = made
     decoder._methods = methods([made])
     with pytest.raises(InvalidValue, match="not hashable"):
@@ -103,6 +109,7 @@ def test_an_altered_buffer_finds_no_names():
 
 def test_nesting_beyond_what_is_left_of_the_stack():
     decoder = Decoder(Allowlist(), Limits(max_depth=500))
+    decoder._twin = None  # which takes nothing from Python's stack
     uuid = instance("uuid", "UUID", dict_((text("int"), integer(1))))
     data = message(uuid, *[op.TUPLE1] * 490)
     limit = sys.getrecursionlimit()
@@ -120,7 +127,7 @@ def test_memory_that_is_not_there(monkeypatch):
 
     monkeypatch.setattr(pickle, "loads", load)
     with pytest.raises(LimitExceeded, match=r"^max_memory: "):
-        DECODER.decode(message(integer(1)))
+        Decoder(Allowlist(), Limits()).decode(message(integer(1)))
 
 
 def test_a_window_reads_like_a_file():
@@ -147,3 +154,15 @@ def test_a_reference_to_a_name_that_was_called():
     first, second = DECODER.decode(data)
     assert (first.maxlen, second.maxlen) == (3, 4)
     assert DECODER.decode(message(blob(b"x"))) == b"x"
+
+
+CODEC = Codec(Allowlist(*shop.TYPES))
+
+
+def test_no_memory_for_the_vetting_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("sealwire.pickling.unpickler.elide", exhausted)
+    with pytest.raises(LimitExceeded, match="max_memory: there is not enough memory"):
+        CODEC.decode(memoryview(bytearray(pickle.dumps(bytes(100_000), 5))))

@@ -143,7 +143,7 @@ MALFORMED = {
     "encode with one argument": message(call("_codecs", "encode", text("x"))),
     "encode of bytes": message(call("_codecs", "encode", blob(b"x"), text("latin1"))),
     "UUID with arguments": message(name("uuid", "UUID"), text("x"), op.TUPLE1, op.NEWOBJ),
-    **{f"opcode {code:#04x}": message(NONE, code) for code in range(256) if code not in op.NAMES},
+    **{f"opcode {code:#04x}": message(NONE, code) for code in range(256) if code not in op.OPCODE_NAMES},
 }
 
 NOT_ALLOWED = {
@@ -213,12 +213,28 @@ def test_not_allowed(data):
     assert type(checks(data)) is TypeNotAllowed
 
 
-def test_the_bytes_of_the_peer_are_not_in_the_error():
-    error = checks(message(name("secret_module", "secret_name")))
-    assert "secret" not in str(error)
-    assert str(error) == "the message names a type that is not on the allowlist (STACK_GLOBAL at byte 30)"
-    error = checks(b"\x80\x02csecret_module\nsecret_name\n.")
-    assert str(error) == "the message names a type that is not on the allowlist (GLOBAL at byte 2)"
+def test_a_missing_type_is_named():
+    text = "the message names a type that is not on the allowlist (%s): %s; if peers may send it: %s"
+    remedy = 'types = ["shop:Out.In"] under [allowlist] in the configuration, or Allowlist(Out.In)'
+    error = checks(message(name("shop", "Out.In")))
+    assert str(error) == text % ("STACK_GLOBAL at byte 16", "shop:Out.In", remedy)
+    assert error.name == "shop:Out.In"
+    assert str(checks(b"\x80\x02cshop\nOut.In\n.")) == text % ("GLOBAL at byte 2", "shop:Out.In", remedy)
+
+
+def test_no_advice_to_allow_what_attacks_name():
+    for module, attack in (("os", "system"), ("builtins", "eval"), ("importlib.util", "find_spec")):
+        assert str(checks(message(name(module, attack)))).endswith(f"): {module}:{attack}")
+
+
+@pytest.mark.parametrize("evil", ["x\ny", "\x1b[31m", "\u202e", "x" * 10_000, "\n" * 10_000, '"]\n', "a b", "x..y", ""])
+def test_a_missing_type_is_bounded_and_escaped(evil):
+    error = checks(message(name(evil, evil)))
+    assert type(error) is TypeNotAllowed
+    assert str(error).isprintable()
+    assert len(error.name) <= 101
+    assert len(str(error)) < 500
+    assert ("types = " in str(error)) is False
 
 
 def test_our_own_spelling_of_what_is_used_wrongly():

@@ -54,7 +54,7 @@ leaves = st.one_of(
     hashable,
     st.floats(),
     st.binary(max_size=300).map(bytearray),
-    st.integers(-(2**16_000), 2**16_000),
+    st.integers(-(2**14_000), 2**14_000),
     st.sampled_from(
         [
             pathlib.PurePosixPath("/a/b"),

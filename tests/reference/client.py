@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from reference import protocol as p
 from reference.protocol import Frame, demand
 from reference.rules import FromServer, Rejected, check_welcome
-from reference.transport import Adjust, Endpoint, tls_context
+from reference.transport import Adjust, Endpoint, shared_context, tls_context
 
 STAGES = ("tcp", "tls", "hello", "welcome")
 
@@ -35,18 +35,28 @@ class Closed(Exception):
         self.frame = frame
 
 
+def connected(host: str, port: int | None, timeout: float) -> socket.socket:
+    """A connection to a port, or to the Unix socket at the path ``host``."""
+    if port is not None:
+        return socket.create_connection((host, port), timeout)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(host)
+    return sock
+
+
 class RefClient(Endpoint):
     """Connects on construction, as far as ``until`` says: "tcp", "tls", "hello" (sent, nothing read) or "welcome".
 
-    ``server_name`` goes into HELLO; its part before the "/" is also the host that TLS checks and SNI names, and no
-    host is checked where that is empty. ``cert`` None connects without a client certificate. Later stages can be run
-    by hand: start_tls, send_hello, read_welcome. Raises Violation, Rejected, ssl.SSLError, Ended, TimeoutError.
+    ``port`` None connects to the Unix socket at the path ``host``. ``server_name`` goes into HELLO; its
+    part before the "/" is also the host that TLS checks and SNI names, and no host is checked where that is empty.
+    ``cert`` None connects without a client certificate. Later stages can be run by hand: start_tls, send_hello,
+    read_welcome. Raises Violation, Rejected, ssl.SSLError, Ended, TimeoutError.
     """
 
     def __init__(
         self,
         host: str,
-        port: int,
+        port: int | None,
         *,
         ca: str,
         cert: str | None,
@@ -60,12 +70,11 @@ class RefClient(Endpoint):
         until: str = "welcome",
         adjust: Adjust | None = None,
     ) -> None:
-        super().__init__(socket.create_connection((host, port), timeout), timeout)
-        self.context = tls_context(False, cert, key, ca)
+        super().__init__(connected(host, port, timeout), timeout)
+        self.on_unix = port is None
+        self.files = cert, key, ca
         self.adjust = adjust
-        if adjust:
-            adjust(self.context)
-        self.client_der = leaf_der(cert)
+        self.client_der = None if self.on_unix else leaf_der(cert)
         self.server_der: bytes | None = None
         self.psk, self.key_id, self.server_name = psk, key_id, server_name
         self.codec, self.max_frame = codec, max_frame
@@ -80,10 +89,17 @@ class RefClient(Endpoint):
             raise
 
     def start_tls(self) -> None:
-        """Section 1; the host of ``server_name`` is checked, if any."""
+        """Section 1; the host of ``server_name`` is checked, if any. A Unix socket has no TLS."""
+        if self.on_unix:
+            return
         host = self.server_name.partition("/")[0]
-        self.context.check_hostname = bool(host)
-        self.link.start_tls(self.context, False, host or None, check=self.adjust is None)
+        if self.adjust is None:
+            context = shared_context(False, *self.files, ssl.CERT_REQUIRED, bool(host))
+        else:
+            context = tls_context(False, *self.files)
+            self.adjust(context)
+            context.check_hostname = bool(host)
+        self.link.start_tls(context, False, host or None, check=self.adjust is None)
         self.server_der = self.link.peer_der()
 
     @property
@@ -132,6 +148,8 @@ class RefClient(Endpoint):
         return got
 
     def _check_no_ticket(self) -> None:
+        if self.on_unix:
+            return
         assert self.link.tls is not None
         session: ssl.SSLSession | None = self.link.tls.session
         demand(session is None or not session.has_ticket, "1", "the server sent a session ticket")

@@ -19,7 +19,7 @@ from reference.actions import Action, answer, close, nothing, pong, welcome
 from reference.client import leaf_der
 from reference.protocol import Frame, Hello, Violation, demand
 from reference.rules import FromClient, Rejected, agree, check_hello
-from reference.transport import Adjust, End, Ended, Endpoint, tls_context
+from reference.transport import Adjust, End, Ended, Endpoint, shared_context, tls_context
 
 
 @dataclass(frozen=True)
@@ -246,11 +246,11 @@ class RefServer:
         self._threads[0].start()
 
     def context(self) -> ssl.SSLContext:
-        cert, key, ca = self._files
-        context = tls_context(True, cert, key, ca)
+        if self.adjust is None:
+            return shared_context(True, *self._files, self._verify, False)
+        context = tls_context(True, *self._files)
         context.verify_mode = self._verify
-        if self.adjust:
-            self.adjust(context)
+        self.adjust(context)
         return context
 
     def _accept(self) -> None:

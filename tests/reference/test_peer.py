@@ -394,13 +394,13 @@ def test_tls_version_is_looked_at(serve: Serve, connect: Connect, monkeypatch: p
     """Were a context to let TLS 1.2 through, the check after the TLS handshake would not."""
     strict = transport.tls_context
 
-    def lax(*arguments: Any) -> ssl.SSLContext:
-        context = strict(*arguments)
+    def lax(server_side: bool, cert: str, key: str, ca: str, *_: Any) -> ssl.SSLContext:
+        context = strict(server_side, cert, key, ca)
         permissive(context)
         return context
 
     with serve(adjust=old_tls) as server:
-        monkeypatch.setattr(client_module, "tls_context", lax)
+        monkeypatch.setattr(client_module, "shared_context", lax)
         with pytest.raises(Violation, match=r"section 1: TLS is TLSv1\.2"):
             connect(server)
 

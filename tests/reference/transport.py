@@ -9,6 +9,8 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +38,30 @@ def tls_context(server_side: bool, cert: str | None, key: str | None, ca: str) -
         context.load_cert_chain(cert, key)
     if server_side:
         context.num_tickets = 0
+    return context
+
+
+def shared_context(
+    server_side: bool, cert: str | None, key: str | None, ca: str, verify: ssl.VerifyMode, check_hostname: bool
+) -> ssl.SSLContext:
+    """The same, made once as long as the files do not change. Nobody may change it."""
+    contents = tuple(Path(path).read_bytes() for path in (cert, key, ca) if path is not None)
+    return _shared(server_side, cert, key, ca, verify, check_hostname, contents)
+
+
+@lru_cache(maxsize=64)
+def _shared(
+    server_side: bool,
+    cert: str | None,
+    key: str | None,
+    ca: str,
+    verify: ssl.VerifyMode,
+    check_hostname: bool,
+    contents: tuple[bytes, ...],
+) -> ssl.SSLContext:
+    context = tls_context(server_side, cert, key, ca)
+    context.check_hostname = check_hostname
+    context.verify_mode = verify
     return context
 
 
@@ -84,10 +110,11 @@ class End:
 
 
 class Link:
-    """A TCP socket, then TLS over memory BIOs, so that each step of both is seen and in our hands."""
+    """A TCP or Unix socket, then TLS over memory BIOs, so that each step of both is seen and in our hands."""
 
     def __init__(self, sock: socket.socket, timeout: float) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock, self.timeout = sock, timeout
         self.tls: ssl.SSLObject | None = None
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

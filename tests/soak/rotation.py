@@ -1,13 +1,13 @@
-"""Everything rotates under full load, and nobody notices: ``make soak-rotation``.
+"""Rotates everything under full load, without a lost request: ``make soak-rotation``.
 
     python tests/soak/rotation.py [--rotations 20] [--requests 100000] [--without-reloading]
 
-Two servers (threading and forking) and eight clients run in processes of their own, half of the clients with a new
-connection for each request. Meanwhile the leaf, the client's leaf, the CA, the revocation list and the key are
-replaced, again and again, on both sides, with torn files and garbage in between. At the end every request was answered,
-and the handlers have seen each of them once; and new connections showed a new certificate within two seconds.
+Two servers (threading and forking) and eight clients run in processes of their own. Half of the clients make a new
+connection for each request. Meanwhile the server's leaf, the client's leaf, the CA, the revocation list and the key are
+replaced again and again on both sides, with torn files and garbage in between. At the end every request must have been
+answered and handled exactly once, and new connections must have shown each new certificate within two seconds.
 
-``--without-reloading`` proves the proof: then it has to fail.
+``--without-reloading`` tests the test: it must fail.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from cryptography import x509
 
 from sealwire import SealwireError, SynchronousTCPClient
-from sealwire.tls.issue import create_ca
+from sealwire.pki.authority import create_ca
 from support import sides
 from support.sides import Side, revocation_list
 
@@ -39,12 +39,12 @@ CLIENTS = 8
 SOON = 2.0
 """Seconds after which a new connection shows the new certificate."""
 _STEP = 1.3
-"""Seconds between two steps that build upon one another: more than Limits.reload_interval."""
+"""Seconds between two steps that depend on each other: more than Limits.reload_interval."""
 _WORKER = Path(__file__).parent / "worker.py"
 
 
 class Worker:
-    """A server or a client in a process of its own. It ends when its standard input does, and says what it has seen."""
+    """A server or client in its own process. It ends with its standard input, and then reports its results."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
@@ -63,7 +63,7 @@ class Worker:
         self.process.wait()
 
     def line(self) -> Any:
-        """What it says next."""
+        """Return its next line of output."""
         assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline() or "null")
 
@@ -73,7 +73,7 @@ class Worker:
 
 
 class Failed(Exception):
-    """The soak has failed; the text says how."""
+    """The soak has failed, for the reason in the text."""
 
 
 class Deployment:
@@ -93,7 +93,7 @@ class Deployment:
             side.revoke(self.ca)
 
     def tear(self, side: Side, name: str, whole: bytes) -> None:
-        """What an unlucky writer leaves for a moment: nothing, a half, garbage; then one that writes in place."""
+        """Write the states that an unlucky writer leaves for a moment: nothing, a half, garbage, the old content."""
         path = side.path(name)
         before = path.read_bytes()
         for content in (b"", whole[: len(whole) // 2], os.urandom(200), before):
@@ -101,13 +101,13 @@ class Deployment:
             pause(0.02)
 
     def new_leaf(self, side: Side) -> str:
-        """With the key before the certificate, and garbage before both."""
+        """Replace the leaf, key first, with garbage in both files before."""
         for name in ("cert", "key"):
             self.tear(side, name, side.path(name).read_bytes())
         return side.leaf(self.ca)
 
     def new_ca(self) -> str:
-        """Old and new together, then new leaves, then the new one alone; the server's new fingerprint."""
+        """Trust both CAs, issue new leaves, trust the new CA alone. Return the server's new fingerprint."""
         self.number += 1
         old, new = self.ca, create_ca(f"CA {self.number}")
         lists = revocation_list(old) + revocation_list(new)
@@ -115,7 +115,7 @@ class Deployment:
             side.write(crl=lists)
             both = old.cert_pem + new.cert_pem
             self.tear(side, "ca", both)
-            # In place, and in two steps, of which the first leaves a file that makes sense.
+            # In place, and in two steps; after the first the file is valid, but incomplete.
             with side.path("ca").open("wb") as file:
                 file.write(old.cert_pem)
                 file.flush()
@@ -134,13 +134,13 @@ class Deployment:
         return fingerprint
 
     def new_list(self) -> None:
-        """Somebody else is revoked."""
+        """Revoke an unrelated certificate."""
         for side in self.both:
             self.tear(side, "crl", side.path("crl").read_bytes())
             side.revoke(self.ca, x509.random_serial_number())
 
     def new_key(self) -> None:
-        """Distributed to the servers, then to the clients, before it signs; and the old one has an end."""
+        """Distribute a new key before it signs, and let the old one expire."""
         names = list(sides.SECRETS)
         current, following = names[self.key % len(names)], names[(self.key + 1) % len(names)]
         self.key += 1
@@ -161,7 +161,7 @@ def pause(seconds: float) -> None:
 
 @contextmanager
 def workers(deployment: Deployment, *, interval: float) -> Iterator[tuple[list[Worker], list[Worker]]]:
-    """Two servers and the clients."""
+    """Start two servers and the clients."""
     with ExitStack() as stack:
         common = {"directory": str(deployment.directory), "interval": interval}
         servers = [
@@ -185,7 +185,7 @@ def workers(deployment: Deployment, *, interval: float) -> Iterator[tuple[list[W
 
 
 def wait_for(deployment: Deployment, servers: list[Worker], fingerprint: str) -> None:
-    """Until both servers show it to a new connection. Raises Failed where that takes too long."""
+    """Wait until both servers show it to a new connection. Raises Failed if that takes too long."""
     deadline = monotonic() + SOON
     security = deployment.client.security(limits={"reload_interval": 0.01}, crl=True)
     for server in servers:
@@ -204,7 +204,7 @@ def wait_for(deployment: Deployment, servers: list[Worker], fingerprint: str) ->
 
 
 def rotate(deployment: Deployment, servers: list[Worker]) -> None:
-    """Everything once."""
+    """Rotate everything once."""
     wait_for(deployment, servers, deployment.new_leaf(deployment.server))
     deployment.new_leaf(deployment.client)
     pause(_STEP)
@@ -217,7 +217,7 @@ def rotate(deployment: Deployment, servers: list[Worker]) -> None:
 
 
 def judge(servers: list[Worker], clients: list[Worker]) -> int:
-    """The number of requests. Raises Failed."""
+    """Return the number of requests. Raises Failed if one failed, was lost or was handled twice."""
     for client in clients:
         client.stop()
     results = [client.line() for client in clients]

@@ -1,4 +1,4 @@
-"""A server or a client of the soak, in a process of its own: ``python worker.py JSON``. It ends with its input."""
+"""A server or client of the soak in its own process: ``python worker.py JSON``. It ends with its standard input."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from sealwire.tls.credential_set import CredentialSet
-from sealwire.tls.credentials import Credentials
+from sealwire.trust.certificates import Certificates
+from sealwire.trust.credentials import Credentials
 
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 HOST = "server.example"
@@ -130,18 +130,35 @@ def version_1(issuer: Made) -> Made:
     return Made(x509.load_der_x509_certificate(der), key)
 
 
-def make_crl(issuer: Made, *revoked: Made, start: timedelta = -DAY, end: timedelta = DAY) -> bytes:
-    """The PEM of a revocation list."""
+def make_crl(
+    issuer: Made,
+    *revoked: Made,
+    start: timedelta = -DAY,
+    end: timedelta = DAY,
+    number: int | None = None,
+    name: x509.Name | None = None,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    entry_extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+) -> bytes:
+    """The PEM of a revocation list. name: other than the issuer's. extensions: each with whether it is critical."""
     now = datetime.now(UTC).replace(microsecond=0)
     builder = (
         x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.certificate.subject)
+        .issuer_name(name or issuer.certificate.subject)
         .last_update(now + start)
         .next_update(now + end)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False)
     )
+    if not any(isinstance(extension, x509.AuthorityKeyIdentifier) for extension, _ in extensions):
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+        builder = builder.add_extension(identifier, critical=False)
+    if number is not None:
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
     for each in revoked:
         entry = x509.RevokedCertificateBuilder().serial_number(each.certificate.serial_number).revocation_date(now)
+        for extension, critical in entry_extensions:
+            entry = entry.add_extension(extension, critical)
         builder = builder.add_revoked_certificate(entry.build())
     return builder.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
@@ -171,7 +188,7 @@ class Files:
 
     def loaded(
         self, own: Made | None, *anchors: Made, chain: Sequence[Made] = (), crl: bytes | None = None
-    ) -> CredentialSet:
+    ) -> Certificates:
         """The generation of such credentials."""
         return self.credentials(own, *anchors, chain=chain, crl=crl).current
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import sealwire
 from sealwire import Credentials, Key, Keyring, Limits, Security
-from sealwire.encoding import RawCodec
-from support.service import KEY_ID, SECRET
+from sealwire.codec import RawCodec
+from support.constants import KEY_ID, SECRET
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def main(settings: dict[str, Any]) -> None:
 def contend(server: Any) -> None:
     """Have the lock that a child needs, as often as may be."""
     while True:
-        server._admission.places()
+        server._admission.slots()
 
 
 def serve_in_a_thread(server: Any, *, contended: bool) -> None:

@@ -1,15 +1,25 @@
-"""``sealwire serve`` and other commands as processes, in a directory with what they need."""
+"""Runs ``sealwire`` in a process of its own, makes directories for its commands, and reads the files that it writes."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from click.testing import Result
+from cryptography import x509
+
+from sealwire.pki.authority import Issuer
+from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, write_files
 from support.service import Deployment
+
+Run = Callable[..., Result]
+"""The fixture ``run``."""
 
 ORDERS = """\
 import os
@@ -39,7 +49,7 @@ class Other:
 
 
 def furnish(directory: Path, deployment: Deployment) -> None:
-    """orders.py, server.toml, client.toml, and the FIFO that ``hold`` waits for."""
+    """Write orders.py, server.toml, client.toml, and the FIFO that ``hold`` waits for."""
     (directory / "orders.py").write_text(ORDERS)
     os.mkfifo(directory / "go")
     for role, more in (("server", {"peers": ["dns:client.example"]}), ("client", {})):
@@ -54,7 +64,7 @@ def write_config(path: Path, deployment: Deployment, **options: Any) -> None:
 
 
 class Served:
-    """``sealwire serve`` in a process of its own. ``line``: what it printed first; it ends with ``port``."""
+    """``sealwire serve`` in a process of its own. ``line`` is the first that it printed; it ends with ``port``."""
 
     def __init__(self, python: list[str], directory: Path, *arguments: str, handler: str = "orders:respond") -> None:
         self.directory = directory
@@ -81,12 +91,12 @@ class Served:
             pass
 
     def printed(self) -> str:
-        """Its next line on standard output; empty at the end."""
+        """Return its next line on standard output; empty at the end."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().rstrip("\n")
 
     def logged(self, text: str) -> str:
-        """The next line of its log that has ``text`` in it."""
+        """Return the next line of its log that has ``text`` in it."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line)
@@ -95,7 +105,7 @@ class Served:
         raise AssertionError(f"{text!r} is not in the log: {''.join(self.log)}")
 
     def rest(self) -> str:
-        """What else is in its log, to its end."""
+        """Return the rest of its log, to its end."""
         assert self.process.stderr is not None
         return self.process.stderr.read()
 
@@ -103,9 +113,70 @@ class Served:
         self.process.send_signal(number)
 
     def release(self) -> None:
-        """Let the handler go on that has ``hold`` in hand."""
+        """Let the handler continue that has ``hold`` in hand."""
         (self.directory / "go").write_text("")
 
     def status(self) -> int:
-        """Its exit status, when it has ended."""
+        """Wait for its end and return the exit status."""
         return self.process.wait(20)
+
+
+class Configured:
+    """Good configurations of a server and of a client, in the directories ``server`` and ``client``."""
+
+    def __init__(self, directory: Path, run: Run) -> None:
+        self.directory = directory
+        self.run = run
+        run("certs", "init", "--dir", "authority", "--server", "localhost", "--client", "client.example")
+        for role, more in (("server", 'peers = ["dns:client.example"]\n'), ("client", "")):
+            home = directory / role
+            home.mkdir(mode=0o700)
+            for name in (f"{role}.pem", f"{role}.key"):
+                os.rename(f"authority/{name}", home / name)
+            (home / "ca.pem").write_bytes(Path("authority/ca.pem").read_bytes())
+            run("certs", "crl", "--dir", "authority", "--days", "30")
+            (home / "crl.pem").write_bytes(Path("authority/crl.pem").read_bytes())
+            (home / "sealwire.toml").write_text(
+                f'cert = "{role}.pem"\nkey = "{role}.key"\nca = "ca.pem"\ncrl = "crl.pem"\n'
+                f'keyring = "keyring.toml"\n{more}'
+            )
+        ring = "server/keyring.toml"
+        run("keys", "new", "--file", ring, "--id", "k1", "--days", "90", "--identity", "dns:client.example")
+        write_files([NewFile(directory / "client" / "keyring.toml", Path(ring).read_bytes(), PRIVATE)])
+
+    def config(self, role: str) -> str:
+        return str(self.directory / role / "sealwire.toml")
+
+    def replace(self, role: str, name: str, content: bytes) -> None:
+        path = self.directory / role / name
+        write_files([NewFile(path, content, PRIVATE if name.endswith(".key") else PUBLIC)], replace=True)
+
+    def leaf(self, role: str, *names: str, **options: Any) -> None:
+        ca = Issuer.from_pem(Path("authority/ca.pem").read_bytes(), Path("authority/ca.key").read_bytes())
+        made = ca.issue(*names, **({"profile": role} | options))
+        self.replace(role, f"{role}.key", made.key_pem)
+        self.replace(role, f"{role}.pem", made.cert_pem)
+
+    def findings(self, role: str, *arguments: str, status: int) -> list[str]:
+        """Run doctor and return its findings, as "severity where: what"."""
+        output = self.run("doctor", "--config", self.config(role), "--json", *arguments, status=status).stdout
+        return [f"{each['severity']} {each['where']}: {each['what']}" for each in json.loads(output)]
+
+
+def mode(path: str) -> int:
+    return stat.S_IMODE(Path(path).stat().st_mode)
+
+
+def certificate(path: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(Path(path).read_bytes())
+
+
+def uses(path: str) -> list[x509.ObjectIdentifier]:
+    """Return the extended key usage of a certificate."""
+    return list(certificate(path).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+
+
+def openssl(*arguments: str, content: str = "") -> str:
+    done = subprocess.run(["openssl", *arguments], input=content, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr

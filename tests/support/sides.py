@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sealwire import Limits, Security
-from sealwire.tls.files import PRIVATE, PUBLIC, NewFile, write_files
-from sealwire.tls.issue import Issuer
+from sealwire.pki.authority import Issuer
+from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, write_files
 from support.certificates import Made, make_crl
 from support.service import QUICK
 

@@ -7,7 +7,7 @@ from typing import Any
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Event
 from sealwire.wire.keys import Binding, Key
-from sealwire.wire.server import ServerProtocol, Terms
+from sealwire.wire.server import ServerParameters, ServerProtocol
 from sealwire.wire.stream import StreamProtocol
 
 KEY = Key("k1", b"s" * 32)
@@ -29,14 +29,14 @@ def client(**changes: Any) -> ClientProtocol:
 
 def server(**changes: Any) -> ServerProtocol:
     arguments = {
-        "lookup": {"k1": KEY}.get,
+        "find_key": {"k1": KEY}.get,
         "accepts_name": lambda name: name == "localhost",
         "binding": BINDING,
         "codec": "raw",
         "max_frame": MAX_FRAME,
         "nonce": b"s" * 32,
     }
-    return ServerProtocol(Terms(**(arguments | changes)))
+    return ServerProtocol(ServerParameters(**(arguments | changes)))
 
 
 def sent(protocol: StreamProtocol) -> bytes:

@@ -10,11 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealwire.errors import BadTag, PayloadTooLarge, RemoteProtocolError
-from sealwire.wire.datagram import DATAGRAM, MAX_PAYLOAD, ClientDatagrams, DatagramProtocol, ServerDatagrams
+from sealwire.limits import FRAME_OVERHEAD
+from sealwire.wire.datagram import MAX_FRAME as MAX_DATAGRAM_FRAME
+from sealwire.wire.datagram import ClientDatagrams, DatagramProtocol, ServerDatagrams
 from sealwire.wire.events import Closed, Established, Event, Pinged, Rejected, Reply, Request
 from sealwire.wire.keys import Key
-from sealwire.wire.server import Terms
+from sealwire.wire.length_prefix import BYTE_COUNT
+from sealwire.wire.server import ServerParameters
 from support.wire import BINDING, KEY, MAX_FRAME
+
+MAX_PAYLOAD = MAX_DATAGRAM_FRAME - FRAME_OVERHEAD
 
 
 def client(now: float = 0.0, **changes: Any) -> ClientDatagrams:
@@ -27,10 +32,10 @@ def client(now: float = 0.0, **changes: Any) -> ClientDatagrams:
 
 def server(**changes: Any) -> ServerDatagrams:
     terms: Any = {
-        "lookup": {"k1": KEY}.get, "accepts_name": lambda name: name == "localhost", "binding": BINDING,
+        "find_key": {"k1": KEY}.get, "accepts_name": lambda name: name == "localhost", "binding": BINDING,
         "codec": "raw", "max_frame": MAX_FRAME, "nonce": b"s" * 32,
     } | changes  # fmt: skip
-    return ServerDatagrams(Terms(**terms))
+    return ServerDatagrams(ServerParameters(**terms))
 
 
 def sent(protocol: DatagramProtocol) -> list[bytes]:
@@ -59,7 +64,7 @@ def test_request_and_reply() -> None:
     c, s = established()
     number = c.send_request(b"x" * MAX_PAYLOAD, wait=5)
     datagram = one(c)
-    assert len(datagram) == DATAGRAM
+    assert len(datagram) == BYTE_COUNT + MAX_DATAGRAM_FRAME
     event = s.datagram_received(datagram)
     assert event == Request(number, b"x" * MAX_PAYLOAD, 5.0)
     s.hand_over(number)

@@ -41,7 +41,7 @@ def test_extensions_out_of_order_are_refused(kinds):
 
 @pytest.mark.parametrize("frame", [HELLO, WELCOME])
 def test_max_frame_below_the_least_is_refused(frame):
-    with pytest.raises(RemoteProtocolError, match="the least is 1184"):
+    with pytest.raises(RemoteProtocolError, match="the minimum is 1184"):
         type(frame).unpack(frame._replace(max_frame=1183).pack())
 
 

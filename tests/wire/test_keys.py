@@ -84,3 +84,8 @@ def test_mac_is_the_standard_librarys(key, message, cut):
 def test_mac_cannot_be_pickled():
     with pytest.raises(TypeError, match="secret"):
         pickle.dumps(Mac(b"x" * 32))
+
+
+def test_key_cannot_be_pickled():
+    with pytest.raises(TypeError, match="holds a secret"):
+        pickle.dumps(Key("k1", b"x" * 32))

@@ -1,4 +1,4 @@
-"""Both sides together: what a stream of bytes means, however it is cut and whatever is done to it."""
+"""Both sides together: streams of bytes that are split, altered, truncated or replayed."""
 
 from itertools import pairwise
 
@@ -73,7 +73,7 @@ def listening_client():
     return c
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 130_000), min_size=1, max_size=30))
 def test_any_split_gives_the_same_events(steps):
     for make, data, expected in (
@@ -88,13 +88,26 @@ def test_any_split_gives_the_same_events(steps):
         assert comparable(events) == expected
 
 
+def test_what_is_pending_of_a_stream():
+    ours, theirs = established()
+    room = theirs.room
+    ours.send_request(b"one")
+    data = sent(ours)
+    view = theirs.get_buffer()
+    view[: len(data) - 1] = data[:-1]
+    del view
+    theirs.buffer_updated(len(data) - 1)
+    assert (theirs.pending, theirs.room) == (len(data) - 1, room - len(data) + 1)
+    assert theirs.inside_frame
+
+
 def test_byte_by_byte():
     _, s = established()
     small = UP[: 4 + 52 + 3 + 4 + 52]
     assert comparable(feed(s, small, step=1)) == UP_EVENTS[:2]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, len(UP) * 8 - 1))
 def test_any_flipped_bit_is_an_error_and_nothing_after_it_is_delivered(bit):
     altered = bytearray(UP)
@@ -228,7 +241,7 @@ def test_a_last_that_was_never_sent_is_an_error():
     feed(s, sent(c))
     s._handed_over = 2
     s.close(2)
-    with pytest.raises(RemoteProtocolError, match="names sequence 2"):
+    with pytest.raises(RemoteProtocolError, match="with sequence 2, which was never sent"):
         feed(c, sent(s))
 
 

@@ -8,7 +8,7 @@ from sealwire.errors import (
     RemoteProtocolError,
     UnknownKey,
 )
-from sealwire.wire.events import Closed, Request
+from sealwire.wire.events import Closed, Doubted, Established, Pinged, Request
 from sealwire.wire.frames import HEAD, Close, Fault, Kind
 from sealwire.wire.handshake import reject
 from sealwire.wire.keys import Binding, Key
@@ -29,7 +29,7 @@ HELLO = sent(client())
 
 
 def test_last_is_the_highest_that_was_handed_over():
-    """Also where an older request is handed over after a newer one was answered."""
+    """It holds also if an older request is handed over after a newer one was answered."""
     c, s = established()
     first, second = c.send_request(b"1", wait=1), c.send_request(b"2", wait=1)
     feed(s, sent(c))
@@ -40,7 +40,7 @@ def test_last_is_the_highest_that_was_handed_over():
 
 
 def test_unknown_key():
-    error, answer = refusal(HELLO, lookup={}.get)
+    error, answer = refusal(HELLO, find_key={}.get)
     assert type(error) is UnknownKey
     assert answer == reject(3)
 
@@ -66,8 +66,8 @@ def test_another_name():
 
 
 def test_an_identity_that_may_not_connect():
-    error, answer = refusal(HELLO, allowed=False)
-    assert "not on the peer list" in str(error)
+    error, answer = refusal(HELLO, peer_problem="not on the list")
+    assert str(error) == "not on the list"
     assert answer == reject(3)
 
 
@@ -85,10 +85,10 @@ def test_the_work_is_the_same_whatever_fails(monkeypatch):
         return calls
 
     costs = [
-        cost(HELLO, lookup={}.get),
+        cost(HELLO, find_key={}.get),
         cost(sent(client(key=Key("k1", b"wrong" * 8)))),
         cost(HELLO, accepts_name=lambda name: False),
-        cost(HELLO, allowed=False),
+        cost(HELLO, peer_problem="not on the list"),
     ]
     assert all(sorted(calls) == ["mac", "name"] for calls in costs)
 
@@ -173,7 +173,7 @@ def test_last_is_the_highest_that_a_handler_got():
     s.hand_over(2)
     s.close(2)
     assert last_of(s) == 2
-    with pytest.raises(InvalidState, match="nothing is handed over"):
+    with pytest.raises(InvalidState, match="must not be processed"):
         s.hand_over(3)
 
 
@@ -185,6 +185,16 @@ def test_last_counts_what_was_answered_without_a_handler():
     sent(s)
     s.close(2)
     assert last_of(s) == 1
+
+
+def test_the_oldest_unanswered_request():
+    c, s = established()
+    assert s.oldest_unanswered is None
+    first, second = c.send_request(b"1"), c.send_request(b"2")
+    feed(s, sent(c))
+    assert (s.oldest_unanswered, s.unanswered) == (first, 2)
+    s.send_reply(first, b"")
+    assert (s.oldest_unanswered, s.unanswered) == (second, 1)
 
 
 def test_pings_do_not_count_for_last():
@@ -200,7 +210,7 @@ def test_an_answer_that_does_not_fit_leaves_the_request_unanswered():
     c, s = established(client_max_frame=1184)
     c.send_request(b"")
     feed(s, sent(c))
-    with pytest.raises(Exception, match="1132 at most"):
+    with pytest.raises(Exception, match="at most 1132"):
         s.send_reply(1, b"x" * 2000)
     assert s.oldest_unanswered == 1
     s.send_fault(1, 18, "too large")
@@ -223,3 +233,49 @@ def test_a_ping_too_long_and_kinds_that_a_client_does_not_send():
             feed(s, sent(c))
         assert Close.unpack(sent(s)[24:-32]).code == 4
     assert KEY.id == "k1"
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_an_answer_that_is_put_off_is_given_by_the_keys_in_use_then(found):
+    keys = {}
+    s = server(find_key=keys.get, doubt=lambda: True)
+    assert feed(s, HELLO) == [Doubted()]
+    assert sent(s) == b""
+    if found:
+        keys["k1"] = KEY
+        assert s.answer_hello() == Established("k1", 1 << 20)
+    else:
+        with pytest.raises(UnknownKey):
+            s.answer_hello()
+        assert sent(s) == reject(3)
+
+
+@pytest.mark.parametrize("step", [1 << 30, 1])
+def test_a_ping_before_the_last_pong_was_sent_ends_the_connection(step):
+    c, s = established()
+    c.send_ping(b"1")
+    first = sent(c)
+    c._ping = None  # no client of ours breaks the rule
+    c.send_ping(b"2")
+    second = sent(c)
+    with pytest.raises(RemoteProtocolError, match="a PING, but"):
+        feed(s, first + second, step=step)
+
+
+def test_a_ping_after_the_last_pong_was_sent_is_answered():
+    c, s = established()
+    for payload in (b"1", b"2"):
+        c.send_ping(payload)
+        assert [type(event) for event in feed(s, sent(c))] == [Pinged]
+        feed(c, sent(s))
+
+
+def test_the_memory_of_a_frame_that_is_not_complete_is_told():
+    c, s = established()
+    assert s.buffered == 0
+    c.send_request(bytes(1 << 19))
+    frame = sent(c)
+    feed(s, frame[: 1 << 18])
+    assert 1 << 18 <= s.buffered <= 1 << 20
+    feed(s, frame[1 << 18 :])
+    assert s.buffered == 0

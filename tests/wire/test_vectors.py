@@ -8,13 +8,13 @@ import pytest
 from sealwire.errors import RemoteProtocolError
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Established, Rejected
+from sealwire.wire.frame_reader import Reader
 from sealwire.wire.frames import Close, Fault, Hello, Kind, Welcome
 from sealwire.wire.handshake import reject
 from sealwire.wire.keys import Binding, Key, Mac, _hkdf, hello_mac, traffic_keys, transcript
 from sealwire.wire.protocol import State
-from sealwire.wire.reader import Reader
 from sealwire.wire.sealing import Sealer
-from sealwire.wire.server import ServerProtocol, Terms
+from sealwire.wire.server import ServerParameters, ServerProtocol
 from support.wire import feed, sent
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -81,8 +81,8 @@ def client_of(case):
 def server_of(case):
     key = Key(case["key_id"], bytes.fromhex(case["psk"]))
     return ServerProtocol(
-        Terms(
-            lookup={key.id: key}.get,
+        ServerParameters(
+            find_key={key.id: key}.get,
             accepts_name=lambda name: name == case["server_name"],
             binding=binding_of(case),
             codec=case["codec"],
@@ -172,7 +172,7 @@ def test_a_client_refuses_that_welcome(case):
     ids=lambda value: value if isinstance(value, str) else value["name"],
 )
 def test_well_sealed_nonsense_is_refused(side, case):
-    """Every rule that a frame can break though its tag is right, and a few where it is not."""
+    """Every rule that a frame with a valid tag can break, and a few for invalid tags."""
     handshake = next(case for case in HANDSHAKES if case["name"] == FRAMES["handshake"])
     victim = client_of(handshake) if side == "server" else server_of(handshake)
     # The vectors' receivers announce 1,184, in a handshake whose transcript says otherwise; nothing else needs it.

@@ -1,12 +1,23 @@
-"""The same on asyncio; nothing else imports that.
+"""Clients and servers on asyncio; no module outside this package imports asyncio for them.
 
-channel   a connection: TLS and the wire protocol on asyncio's transport
-client    many requests under way on one connection
-server    accepts, bounds, looks after connections, and drains
-service   what is done with a connection: its handler, in a worker thread or on the loop
-workers   threads for handlers that are no coroutines
+byte_stream        TLS on asyncio's transport; both ends share it
+pump               moves frames between that stream and the protocol; both ends share it
+unix_socket        a Unix socket with the methods of a TLS object
+connecting         from an address to a client's connection
+client_connection  a client's end of a connection: requests out, each reply to its task
+server_connection  a server's end of a connection: requests in, replies out
+connections        the connections of one client in one event loop
+client             the clients
+server             the TCP server
+unix_server        the server on Unix sockets
+handler_runner     runs handlers, on the event loop or in threads
+threaded_channel   the channel of a handler that runs in a thread
+threads            threads for functions that would block the loop
+
+Code that runs on an event loop belongs here; rules that blocking code shares belong in :mod:`sealwire.session`.
+:mod:`sealwire.sync` has the same files for blocking sockets.
 """
 
-from sealwire.aio.client import connect, connect_unix
+from sealwire.aio.connecting import connect, connect_unix
 
 __all__ = ["connect", "connect_unix"]

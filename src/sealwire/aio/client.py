@@ -1,72 +1,49 @@
-"""The clients on asyncio."""
+"""The clients on asyncio: a request, from its value to the decoded reply.
+
+The connections, which all tasks share, are in :mod:`sealwire.aio.connections`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import socket
+import warnings
 from abc import abstractmethod
-from collections.abc import Awaitable
+from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
-from sealwire.aio.channel.client import AsyncClientChannel, Lost
-from sealwire.channel.connecting import where_text
-from sealwire.channel.pump import reason
-from sealwire.clients import RESENDABLE, AtHost, AtPath, Attempts, Client, seconds_of, unknown
-from sealwire.errors import (
-    DeadlineExceeded,
-    HandshakeRejected,
-    TransportError,
-)
+from sealwire.aio.client_connection import AsyncClientChannel
+from sealwire.aio.connecting import connect, connect_unix, within
+from sealwire.aio.connections import Connections, LoopConnection
+from sealwire.aio.threads import MAX_DECODED_ON_LOOP, is_large, look
+from sealwire.client_base import BaseClient, HostClient, PathClient, check_seconds
+from sealwire.errors import DeadlineExceeded, HandshakeFailed, HandshakeRejected
+from sealwire.retry import ConnectRetry, Resend
 from sealwire.security import Security
-from sealwire.tls.identity import PeerIdentity, canonical_host
+from sealwire.session import explain
+from sealwire.session.call_time import CallTime
+from sealwire.session.client import ConnectionLost
+from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.frames import Payload, VerifiedPayload
 
-MAX_UNDER_WAY: Final = 256
-"""Requests under way on one connection; who comes then waits for his turn."""
-_T = TypeVar("_T")
+MAX_IN_FLIGHT: Final = 256
+"""Requests in flight on one connection; more requests wait."""
+_C = TypeVar("_C", bound=LoopConnection)
 
 
-class _Usable(Protocol):
-    def usable(self) -> bool:
-        """Whether the connection can take a request, as far as is known here."""
+class AsyncClient(BaseClient, Generic[_C]):
+    """The base class of all clients on asyncio."""
 
-    @property
-    def peer(self) -> PeerIdentity | None:
-        """Who the server is."""
-
-
-_C = TypeVar("_C", bound=_Usable)
-
-
-class AsyncClient(Client, Generic[_C]):
-    """What all clients on asyncio share: one connection, made when it is first used, and again when the server has gone
-    away, with many requests under way."""
-
-    _most: ClassVar[int] = MAX_UNDER_WAY
+    _max_in_flight: ClassVar[int] = MAX_IN_FLIGHT
 
     def __init__(self, timeout: float, wait: float, security: Security) -> None:
         super().__init__(timeout, wait, security)
-        self._channel: _C | None = None
-        self._connecting = asyncio.Lock()
-        self._turns = asyncio.Semaphore(self._most)
+        self._connections: Connections[_C] | None = None
 
     @abstractmethod
     async def _connect(self, deadline: float) -> _C:
-        """A new connection, until that moment of ``time.monotonic()``."""
-
-    @abstractmethod
-    async def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
-        """The reply to a request."""
-
-    @abstractmethod
-    def _let_go(self, channel: _C) -> None:
-        """Of a connection that is not used any more: those who wait for replies of it still get them."""
-
-    @abstractmethod
-    async def _give_up(self) -> None:
-        """End all connections that were let go, now."""
+        """Make a connection; ``deadline`` is a time of ``time.monotonic()``."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,164 +55,180 @@ class AsyncClient(Client, Generic[_C]):
 
     @property
     def _is_open(self) -> bool:
-        return self._channel is not None
+        return self._connections is not None and self._connections.current is not None
 
     @property
     def peer(self) -> PeerIdentity | None:
-        """Who the server is; None while there is no connection."""
-        return None if self._channel is None else self._channel.peer
+        """The server's verified identity; None without a connection."""
+        current = None if self._connections is None else self._connections.current
+        return None if current is None else current.peer
 
     async def connect(self) -> None:
-        """Connect now, if no connection is usable. Raises TransportError, DeadlineExceeded, ConfigurationError."""
-        await self._usable()
+        """Connect now, unless there is a usable connection. Requests do this themselves.
+
+        Raises:
+            TransportError: The connection failed. Its subclasses say more: HandshakeFailed, HandshakeRejected,
+                PeerNotAllowed.
+            DeadlineExceeded: The connection was not complete within ``timeout`` seconds.
+            ConfigurationError: No certificate or key is valid now.
+            InvalidState: Another event loop uses the client.
+        """
+        time = CallTime(timeout=self.timeout, wait=self.timeout, now=monotonic())
+        await self._here().usable(time, self._open, self.timeout)
 
     async def send_request(self, data: Any, *, wait: float | None = None, idempotent: bool = False) -> Any:
-        """Send ``data`` and return the reply; arguments and errors as of SynchronousTCPClient.send_request.
+        """Send a request and return the reply. Connects first if necessary.
 
-        Replies may come in any order. Who is cancelled, or whose time is over, leaves the others alone; the server may
-        act on his request all the same.
+        Any number of tasks may call this at a time; replies may come in any order. Cancelling a call, or its timeout,
+        does not affect the others, but the server may act on the request all the same. If the connection ends before
+        the reply, the request is sent once more on a new one if it is proved that no handler has seen it, or if
+        ``idempotent`` is true.
+
+        Args:
+            data: The message, of types that the codec accepts.
+            wait: Seconds for the request, until the reply's last byte. The time that it waits behind other requests of
+                this client counts, its first connection does not: that has ``timeout`` seconds more. Default: the
+                client's ``wait``.
+            idempotent: Whether the server may act on the request twice without harm. Default: False.
+
+        Returns:
+            The decoded reply.
+
+        Raises:
+            EncodeError: The data cannot be encoded; nothing was sent.
+            PayloadTooLarge: The encoded data is over a limit; nothing was sent.
+            RemoteError: The server answered with an error. The connection stays open.
+            DecodeError: The reply is not acceptable, for example of a type that is not on the allowlist. The connection
+                stays open.
+            DeadlineExceeded: There was no reply in time. If ``sent`` is true, the server may have acted on the request.
+            ConnectionClosed: The connection ended. The server may have acted on the request.
+            TransportError: Connecting failed; see :meth:`connect`.
+            RemoteProtocolError: The server broke the protocol.
+            ConfigurationError: ``wait`` is not a number of seconds, or no certificate or key is valid now.
+            InvalidState: Another event loop uses the client.
         """
-        seconds = self.wait if wait is None else seconds_of("wait", wait)
-        payload = self.security.codec.encode_pieces(data)
-        async with self._turns:
-            reply = await self._request(payload, seconds, idempotent)
-        return self.security.decode(reply)
+        seconds = self.wait if wait is None else check_seconds("wait", wait)
+        time = CallTime(timeout=self.timeout, wait=seconds, now=monotonic())
+        connections = self._here()
+        if is_large(data):
+            payload = await self._encode(connections, data, time)
+        else:
+            payload = self.security.codec.encode_pieces(data)
+        if not connections.try_acquire():
+            await connections.acquire(time.deadline)
+        try:
+            reply = await self._request(connections, payload, time, idempotent)
+        except DeadlineExceeded as late:
+            late.sent = late.sent or time.sent
+            raise
+        finally:
+            connections.release()
+        del payload  # so that a large request is not kept in memory while a large reply is decoded
+        if len(reply) <= MAX_DECODED_ON_LOOP:
+            return self._decode(reply)
+        return await connections.in_thread(partial(self._decode, reply))
 
     async def close(self) -> None:
-        """Close the connection, if there is one. The next request opens a new one."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            self._let_go(channel)
-        # Nothing of ours outlives this.
-        await self._give_up()
+        """Close the connection and any retired ones; everything that waits gets ConnectionClosed.
 
-    async def _usable(self) -> _C:
-        async with self._connecting:
-            channel = self._channel
-            if channel is not None:
-                if channel.usable():
-                    return channel
-                self._channel = None
-                self._let_go(channel)
-            self._channel = await self._open(monotonic() + self.timeout)
-            return self._channel
+        It takes two seconds at most, whatever the server does, and also works in another event loop than the one of the
+        requests. The next request opens a new connection.
+        """
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.close()
+
+    def __del__(self) -> None:
+        connections = getattr(self, "_connections", None)
+        if connections is not None:
+            text = f"{self!r} was not closed; use `async with` or `await client.close()`"
+            if connections.drop_soon():
+                warnings.warn(text, ResourceWarning, stacklevel=1, source=self)
+
+    def _here(self) -> Connections[_C]:
+        """Return the connections in the running event loop. Raises InvalidState."""
+        connections = self._connections
+        if connections is None or not connections.is_here:
+            if connections is not None:
+                connections.leave()
+            connections = self._connections = Connections(self.security, self._address, self._max_in_flight)
+        return connections
+
+    async def _encode(self, connections: Connections[_C], data: Any, time: CallTime) -> Payload:
+        """Encode a large value in a thread."""
+        try:
+            async with asyncio.timeout(time.deadline - monotonic()):
+                return await connections.in_thread(partial(self.security.codec.encode_pieces, data))
+        except TimeoutError:
+            raise explain.not_encoded() from None
+
+    async def _request(
+        self, connections: Connections[_C], payload: Payload, time: CallTime, idempotent: bool
+    ) -> VerifiedPayload:
+        """Send a request and return the reply, on a second connection if the first one is lost and that is harmless."""
+        resend: Resend | None = None
+        while True:
+            channel = connections.ready() or await connections.usable(time, self._open, self.timeout)
+            try:
+                return await channel.request(payload, time.deadline, idempotent=idempotent)
+            except ConnectionLost as lost:
+                resend = resend or Resend(time.deadline, idempotent=idempotent)
+                if resend.wants_look(lost):
+                    await look(self.security, time.deadline)
+                resend.after(lost)
+                time.sent = not lost.unprocessed
 
     async def _open(self, deadline: float) -> _C:
-        attempts = Attempts(deadline)
+        retry = ConnectRetry(self.security, deadline)
         while True:
             try:
-                return await _within(self._connect(deadline), deadline - monotonic())
+                return await within(self._connect(deadline), deadline - monotonic(), self._address)
             except DeadlineExceeded as late:
-                raise attempts.refused or late from None
-            except HandshakeRejected as rejected:
-                await asyncio.sleep(attempts.after(rejected))
+                raise retry.refused or late from None
+            except (HandshakeFailed, HandshakeRejected) as failed:
+                if retry.wants_look(failed):
+                    await look(self.security, deadline)
+                await asyncio.sleep(retry.delay(failed))
 
 
-class _StreamClient(AsyncClient[AsyncClientChannel]):
-    """What the clients of streams share."""
+class AsyncTCPClient(HostClient, AsyncClient[AsyncClientChannel]):
+    """A client for one server on TCP, for asyncio.
 
-    def __init__(self, timeout: float, wait: float, security: Security) -> None:
-        super().__init__(timeout, wait, security)
-        self._leaving: dict[AsyncClientChannel, asyncio.Task[None]] = {}
+    It connects on first use, and again if the connection has ended. Up to 256 requests are in flight at a time, on one
+    connection. As an asynchronous context manager it closes the connection at the end. In another event loop, when the
+    first one no longer runs, and in a forked child it makes a new connection.
 
-    async def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
-        channel = await self._usable()
-        deadline = monotonic() + seconds
-        try:
-            return await _within(channel.request(payload, seconds), seconds)
-        except Lost as lost:
-            if not lost.unprocessed and not (idempotent and lost.code in RESENDABLE):
-                raise unknown(lost) from None
-        channel = await self._usable()
-        left = deadline - monotonic()
-        try:
-            return await _within(channel.request(payload, max(0.001, left)), left)
-        except Lost as lost:
-            raise unknown(lost) from None
+    Args:
+        host: Name or IP address of the server. It is verified against the server's certificate, unless
+            ``security.peers`` names a URI or fingerprint instead.
+        port: TCP port of the server.
+        timeout: Seconds for connecting, with TCP, TLS and Sealwire's handshake together. Default: 10.
+        wait: Seconds for one request, until the reply's last byte; see :meth:`send_request`. Default: 10.
+        security: The client's security configuration.
 
-    def _let_go(self, channel: AsyncClientChannel) -> None:
-        task = asyncio.get_running_loop().create_task(channel.end())
-        self._leaving[channel] = task
-        task.add_done_callback(lambda _: self._leaving.pop(channel, None))
-
-    async def _give_up(self) -> None:
-        for left in list(self._leaving):
-            left.give_up()
-        if self._leaving:
-            await asyncio.wait(self._leaving.values())
-
-
-class AsyncTCPClient(AtHost, _StreamClient):
-    """A client for one server, on asyncio; many requests are under way at a time, on one connection.
-
-    host, port, timeout, wait, security: as for SynchronousTCPClient. It belongs to one event loop. It connects when
-    first used and again when the server has gone away. An asynchronous context manager: at the end the connection is
-    closed, and whoever still waits gets ConnectionClosed. Raises ConfigurationError.
+    Raises:
+        ConfigurationError: An argument cannot be used.
     """
 
     async def _connect(self, deadline: float) -> AsyncClientChannel:
-        return await connect(self.host, self.port, self.security, timeout=deadline - monotonic())
+        return await connect(self.host, self.port, self.security, timeout=max(0.001, deadline - monotonic()))
 
 
-class AsyncUnixClient(AtPath, _StreamClient):
-    """The same for a server that listens on the Unix socket ``path``; ``security`` needs a service and peers."""
+class AsyncUnixClient(PathClient, AsyncClient[AsyncClientChannel]):
+    """A client for one server on a Unix socket of this machine, otherwise like AsyncTCPClient.
+
+    ``peer`` has the uid, gid and pid of the server's process.
+
+    Args:
+        path: Path of the socket.
+        timeout: Seconds for connecting. Default: 10.
+        wait: Seconds for one request, until the reply's last byte; see :meth:`send_request`. Default: 10.
+        security: The client's security configuration. It needs ``peers``, the users that may run the server, as in
+            ``uid:1000``, and a ``service``, since there is no host name to verify.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+    """
 
     async def _connect(self, deadline: float) -> AsyncClientChannel:
-        return await connect_unix(self.path, self.security, timeout=deadline - monotonic())
-
-
-async def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) -> AsyncClientChannel:
-    """A sealed connection to a server, for the article's functions: ``send_msg(channel, …)``, ``await
-    recv_async(channel)``, and at last ``await channel.end()``. Arguments and errors as of sealwire.channel.connect.
-    """
-    where = where_text(host, port)
-    name = canonical_host(host)
-    credentials = security.present()
-    deadline = monotonic() + timeout
-    channel = AsyncClientChannel(security, credentials, host=name, where=where)
-    try:
-        await _within(asyncio.get_running_loop().create_connection(lambda: channel, host, port), timeout, where)
-    except DeadlineExceeded:
-        raise
-    except OSError as error:
-        failed = "the host's address cannot be found" if isinstance(error, socket.gaierror) else reason(error)
-        raise TransportError(
-            f"cannot connect to {where}: {failed}; see whether the server runs and listens there"
-        ) from None
-    return await _established(channel, deadline)
-
-
-async def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> AsyncClientChannel:
-    """The same to a server that listens on a Unix socket."""
-    deadline = monotonic() + timeout
-    channel = AsyncClientChannel(security, security.present(), host=None, where=path)
-    try:
-        await _within(asyncio.get_running_loop().create_unix_connection(lambda: channel, path), timeout, path)
-    except DeadlineExceeded:
-        raise
-    except OSError as error:
-        raise TransportError(
-            f"cannot connect to {path}: {reason(error)}; see whether the server runs and listens there, and whether "
-            "the socket's mode lets this user in"
-        ) from None
-    return await _established(channel, deadline)
-
-
-async def _established(channel: AsyncClientChannel, deadline: float) -> AsyncClientChannel:
-    try:
-        await channel.establish(deadline)
-    except BaseException:
-        # What explains it was read; nothing of ours is under way that could be destroyed.
-        await channel.close(linger=0)
-        raise
-    return channel
-
-
-async def _within(step: Awaitable[_T], seconds: float, where: str = "the server") -> _T:
-    try:
-        async with asyncio.timeout(seconds):
-            return await step
-    except TimeoutError as error:
-        if isinstance(error, DeadlineExceeded):
-            raise
-        raise DeadlineExceeded(f"nothing came from {where} in time") from None
+        return await connect_unix(self.path, self.security, timeout=max(0.001, deadline - monotonic()))

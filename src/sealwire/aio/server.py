@@ -1,57 +1,95 @@
-"""Servers on asyncio."""
+"""The TCP server on asyncio.
+
+Two tasks, the server's *duties*, run while it serves: ``_accept_all`` accepts connections, and ``_check_connections``
+reloads files and closes connections that have become invalid or too old. If a duty fails, the server
+shuts down and ``serve_forever`` raises the error. Each connection has a task of its own (``_handle_connection``), from
+the TLS handshake to the end.
+
+Draining. ``shutdown``, or the end of ``async with``, lets requests in progress finish:
+
+1. Connections stop taking requests; idle ones send CLOSE at once, the others after their requests.
+2. Unauthenticated connections have GRACE seconds and are evicted then: they have no request in progress.
+3. Meanwhile new clients are accepted and rejected with REJECT 5.
+4. Tasks of connections that remain after Limits.drain_timeout are cancelled.
+
+A pre-fork worker that is being replaced has ``rejects_while_draining`` set to False: it stops accepting, and first
+waits for clients that are in the middle of connecting (see :mod:`sealwire.sync.server`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
-import os
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sealwire.admission import GRACE, Admission, Place
-from sealwire.aio.channel.server import AsyncServerChannel
-from sealwire.aio.service import Service, in_hand
-from sealwire.aio.workers import Workers
-from sealwire.channel.pump import LINGER
+from sealwire.admission import GRACE, Admission, Slot
+from sealwire.aio.handler_runner import HandlerRunner, in_handler
+from sealwire.aio.server_connection import AsyncServerChannel
+from sealwire.aio.threads import Workers
+from sealwire.aio.turns import LoopTurns
+from sealwire.descriptors import Reserve
 from sealwire.errors import ConfigurationError, ConnectionClosed, DeadlineExceeded, InvalidState, SealwireError
-from sealwire.handler import handler_class, log_lapse, log_refusal, place_of, report_end
-from sealwire.listening import BACKLOG, SocketFile, address_text, is_local, listen
+from sealwire.fork import leave_in_children
+from sealwire.handler import (
+    error_location,
+    handler_class,
+    log_refusal,
+    log_termination,
+    log_turned_away,
+    report_connection_error,
+)
+from sealwire.listeners import OUT_OF_RESOURCES, address_text, check_listener, is_unix, listen
 from sealwire.security import Security
-from sealwire.wire.frames import RejectCode
-from sealwire.worker import Recycling
+from sealwire.session.requests import LINGER
+from sealwire.session.server import TERMINATION_WAIT, reject_code
+from sealwire.session.terms import check_server, server_tls
 
 logger = logging.getLogger("sealwire.server")
 
-_PAUSE: Final = 0.05
-"""Seconds until it is looked again whether a connection can be accepted."""
-_TERMINATION: Final = 1.0
-"""Seconds for those whose connections were ended under them."""
-_LOOKS: Final = 64
-"""Connections that are looked at before others have their turn."""
+_RETRY_WAIT: Final = 0.05
+"""Seconds until another attempt to accept, if no resources are free."""
+_CHECKS_AT_ONCE: Final = 64
+"""Connections checked before other tasks run."""
 
 
 class AsyncTCPServer:
-    """Serves any number of connections on one event loop, and several requests of each at a time.
+    """A server on one event loop, with any number of connections and several requests of each at a time.
 
-    server_address: host and port; port 0 picks a free one (see the attribute of that name). RequestHandlerClass: as for
-    TCPServer; its respond or handle, or the function, may also be a coroutine function, which runs on the loop. Others
-    run in threads: ``workers`` of them for respond and functions. security: a Security with ``peers``. listener: a
-    socket that listens already, instead of server_address; it is closed with the server.
-
-    It serves from the beginning of an ``async with`` block to its end, and nothing of it outlives that::
+    It serves from the beginning of an ``async with`` block to its end, and leaves no task or thread behind::
 
         async with AsyncTCPServer((host, port), respond, security) as server:
             await server.serve_forever()
 
-    At the end, requests in hand are finished, at most for Limits.drain_timeout seconds. Raises ConfigurationError,
-    TransportError.
+    At the end it lets requests in progress finish, for Limits.drain_timeout seconds at most.
+
+    Args:
+        server_address: Host and port to listen on; port 0 picks a free one.
+        RequestHandlerClass: A class derived from RequestHandler, or a function from message to reply. The function, or
+            the class's ``respond`` or ``handle``, may be a coroutine function, which runs on the loop; others run in
+            threads.
+        security: The server's security configuration, with ``peers``.
+        workers: Number of threads for ``respond`` and functions that are not coroutine functions, 1 to 1024. Default:
+            32.
+        listener: A socket that listens already, instead of ``server_address``. The server closes it. Default: none.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+        TransportError: The address cannot be listened on.
+
+    Attributes:
+        server_address: Host and port that the server listens on.
+        security: As given.
+        socket: The listening socket.
     """
 
-    _is_local = False
+    _is_unix = False
 
     def __init__(
         self,
@@ -62,41 +100,56 @@ class AsyncTCPServer:
         workers: int = 32,
         listener: socket.socket | None = None,
     ) -> None:
-        if not isinstance(security, Security):
-            raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
-        security.check_server(local=self._is_local or is_local(listener))
-        if type(workers) is not int or not 1 <= workers <= 1024:
-            raise ConfigurationError("workers must be a whole number of threads from 1 to 1024")
+        check_server(security, unix=self._is_unix or is_unix(listener))
+        self._workers = Workers(workers, "sealwire worker")
+        self._files = Workers(1, "sealwire files")
         self.security = security
         self.RequestHandlerClass = handler_class(RequestHandlerClass, coroutines=True)
-        self.recycling: Recycling | None = None
-        self.turns_away = True
-        """Whether clients that come while it drains are told so; if not, they are left to others that listen, and those
-        that are connecting can ask once before they are told."""
-        self._most = workers
+        self.on_request: Callable[[], None] | None = None
+        """The function to call for each request handed to a handler, or None. For pre-fork workers."""
+        self.rejects_while_draining = True
+        """True to answer new clients with REJECT 5 while draining.
+
+        False in a pre-fork worker that shares the listening socket with its successor.
+        """
+        if listener is not None:
+            check_listener(listener)
         self.socket = self._listen(server_address) if listener is None else listener
         self.socket.setblocking(False)
         self.server_address: Any = self.socket.getsockname()
         self._admission = Admission(security.limits)
         self._channels: dict[AsyncServerChannel, None] = {}
-        self._connections: dict[asyncio.Task[None], Place] = {}
+        self._connections: dict[asyncio.Task[None], Slot] = {}
         self._duties: list[asyncio.Task[None]] = []
-        self._going = False
-        self._starved = False
-        self._over: asyncio.Event | None = None
-        self._draining: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._draining = False
+        self._reserve = Reserve(self._admission)
+        self._finished: asyncio.Event | None = None
+        self._drain_task: asyncio.Task[None] | None = None
+        leave_in_children(self)
+
+    def leave_to_parent(self) -> None:
+        """Let go of the listening socket in a forked child, if the parent serves. Called by Sealwire after a fork."""
+        if self._finished is not None:
+            self._finished = None
+            self._stopped = True
+            self._admission = Admission(self.security.limits)
+            self._reserve.close()
+            self.socket.close()
 
     def _listen(self, server_address: Any) -> socket.socket:
         return listen(server_address)
 
     async def __aenter__(self) -> Self:
-        if self._over is not None:
-            raise InvalidState("this server has served already, or does; make another one")
-        self._over = asyncio.Event()
-        self._workers = Workers(self._most)
-        self._service = Service(self.RequestHandlerClass, self, self._workers)
-        loop = asyncio.get_running_loop()
-        self._duties = [loop.create_task(duty()) for duty in (self._accept_all, self._look_after)]
+        if self._finished is not None or self.socket.fileno() < 0:
+            raise InvalidState("this server is serving, has served already or is closed; make a new one")
+        self._finished = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._turns = LoopTurns()
+        self._files.start()
+        self._reserve.fill()
+        self._runner = HandlerRunner(self.RequestHandlerClass, self, self._workers)
+        self._duties = [self._loop.create_task(duty()) for duty in (self._accept_all, self._check_connections)]
         for duty in self._duties:
             duty.add_done_callback(self._duty_ended)
         return self
@@ -107,77 +160,114 @@ class AsyncTCPServer:
         await self.shutdown()
 
     async def serve_forever(self) -> None:
-        """Serve until :meth:`shutdown`, or until this is cancelled."""
-        if self._over is None:
+        """Serve until :meth:`shutdown`, or until this is cancelled. Enters ``async with`` itself if necessary.
+
+        Returns at once after a shutdown.
+
+        Raises:
+            InvalidState: The server is closed.
+            OSError: Accepting connections failed for good, for example because the socket was closed.
+        """
+        if self._finished is None:
+            if self._stopped:
+                return
             async with self:
                 await self.serve_forever()
         else:
-            await self._over.wait()
+            await self._finished.wait()
             for duty in self._duties:
                 if not duty.cancelled():
                     duty.result()
 
     def reload(self) -> bool:
-        """Look at the files of certificates and keys now; see TCPServer.reload."""
+        """Reload the files of certificates and keys now, instead of within Limits.reload_interval.
+
+        Returns:
+            True if the content of the files is in use now. If False, the previous content stays in use, and the log
+            and ``security.status()`` say why.
+        """
         return self.security.reload()
 
     async def shutdown(self) -> None:
-        """Stop listening, drain, and release everything; returns when that is done.
+        """Drain, stop listening and release everything; return when that is done.
 
-        Called by a handler it does not wait for that, since the handler's own request is among those in hand.
+        A handler may call this. It then returns without waiting, because the handler's own request is in progress.
+        In a signal handler or another thread use :meth:`start_shutdown`.
+
+        Raises:
+            InvalidState: The server serves on another event loop.
         """
-        if self._over is None:
-            self.server_close()
+        self._stopped = True
+        if self._finished is None:
+            self._release()
             return
-        draining = self._leave()
-        if not in_hand.get():
+        if asyncio.get_running_loop() is not self._loop:
+            raise InvalidState("this server serves on another event loop; call start_shutdown()")
+        draining = self._start_draining()
+        if not in_handler.get():
             await asyncio.shield(draining)
 
     def server_close(self) -> None:
-        """Stop listening, at once; for a server that has not served."""
+        """Begin to shut down like :meth:`start_shutdown`; stop listening at once if the server does not serve."""
+        if self._finished is None or self._finished.is_set():
+            self._release()
+        else:
+            self.start_shutdown()
+
+    def start_shutdown(self) -> None:
+        """Begin to shut down; serve_forever returns when the server has drained.
+
+        Safe to call in a signal handler and in any thread.
+        """
+        self._stopped = True
+        if self._finished is None:
+            self._release()
+        else:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._start_draining)
+
+    def _release(self) -> None:
+        """Stop listening. Without effect when called again."""
+        self._reserve.close()
         self.socket.close()
 
-    def leave(self) -> None:
-        """Begin to shut down; serve_forever returns when that is done."""
-        self._leave()
-
-    def _leave(self) -> asyncio.Task[None]:
-        if self._draining is None:
-            self._going = self.turns_away
-            self._draining = asyncio.get_running_loop().create_task(self._drain())
-        return self._draining
+    def _start_draining(self) -> asyncio.Task[None]:
+        if self._drain_task is None:
+            self._draining = self.rejects_while_draining
+            self._drain_task = self._loop.create_task(self._drain())
+        return self._drain_task
 
     async def _drain(self) -> None:
+        """Drain, stop listening and release everything; see the head of the module."""
         limits = self.security.limits
         deadline = monotonic() + limits.drain_timeout
-        if not self.turns_away:
+        if not self.rejects_while_draining:
             await self._stop_duties()
-            await self._settled(monotonic() + min(limits.handshake_timeout, limits.drain_timeout / 2))
-        self._going = True
+            await self._wait_until_authenticated(monotonic() + min(limits.handshake_timeout, limits.drain_timeout / 2))
+        self._draining = True
         start = monotonic()
         awaited = set(self._connections)
         for channel in self._channels:
-            channel.leave()
-        # Those that have proved nothing have nothing in hand that would be lost.
-        await _ended(awaited, min(deadline, start + GRACE))
-        self._admission.drop(self._admission.pending())
-        await _ended(awaited, deadline)
+            channel.drain()
+        await _wait_for(awaited, min(deadline, start + GRACE))
+        self._admission.evict(self._admission.unauthenticated())
+        await _wait_for(awaited, deadline)
         await self._stop_duties()
-        await _ended(self._connections, min(deadline, monotonic() + GRACE))
+        await _wait_for(self._connections, min(deadline, monotonic() + GRACE))
         for task in self._connections:
             task.cancel()
-        await _ended(self._connections, monotonic() + _TERMINATION)
-        stuck = await self._workers.close(0.0 if self._connections else _TERMINATION)
-        if stuck:
-            logger.error("%d handlers have not returned, and are left behind in their threads", stuck)
-        self.server_close()
-        assert self._over is not None  # noqa: S101 - it has served
-        self._over.set()
+        await _wait_for(self._connections, monotonic() + TERMINATION_WAIT)
+        await self._workers.close(0.0 if self._connections else TERMINATION_WAIT)
+        await self._runner.close(0.0 if self._connections else TERMINATION_WAIT)
+        await self._files.close(TERMINATION_WAIT)
+        self._release()
+        assert self._finished is not None  # noqa: S101 - it has served
+        self._finished.set()
 
-    async def _settled(self, deadline: float) -> None:
-        """Wait until nobody is pending."""
-        while self._admission.pending() and monotonic() < deadline:
-            await asyncio.sleep(_PAUSE)
+    async def _wait_until_authenticated(self, deadline: float) -> None:
+        """Wait until no connection is unauthenticated, or until the deadline."""
+        while self._admission.unauthenticated() and monotonic() < deadline:
+            await asyncio.sleep(_RETRY_WAIT)
 
     async def _stop_duties(self) -> None:
         for duty in self._duties:
@@ -185,29 +275,50 @@ class AsyncTCPServer:
         await asyncio.wait(self._duties)
 
     async def _accept_all(self) -> None:
+        """Accept connections while there are slots, and start a task for each."""
         loop = asyncio.get_running_loop()
+        await self._reload_files()  # the Security may be much older than the server
         while True:
-            if not self._admission.room(0.0):
-                await asyncio.sleep(_PAUSE)
+            if not self._admission.wait_for_room(0.0):
+                await self._wait_for_change(self._admission.until_late())
                 continue
-            # Not sock_accept, which loses a connection where it is cancelled just then.
-            await self._acceptable()
+            # Not loop.sock_accept, which can lose a connection when it is cancelled.
+            await self._wait_for_connection()
             try:
                 sock, client_address = self.socket.accept()
             except BlockingIOError:
                 continue  # another process has taken it
             except OSError as error:
-                await self._cannot_accept(error)
+                await self._handle_accept_error(error)
                 continue
             sock.setblocking(False)
-            self._starved = False
-            place = self._admission.enter(sock)
-            place.recycling = self.recycling
-            task = loop.create_task(self._connection(sock, client_address, place), name=address_text(client_address))
-            self._connections[task] = place
-            task.add_done_callback(self._left)
+            self._reserve.fill()
+            slot = self._admission.acquire(sock, self.on_request)
+            if slot.evicted:
+                log_turned_away(client_address)
+                sock.close()
+                slot.release()
+                continue
+            task = loop.create_task(
+                self._handle_connection(sock, client_address, slot), name=address_text(client_address)
+            )
+            self._connections[task] = slot
+            task.add_done_callback(self._connection_ended)
 
-    async def _acceptable(self) -> None:
+    async def _wait_for_change(self, seconds: float) -> None:
+        """Wait until a connection has ended or authenticated, for ``seconds`` at most."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _settle, waiting)
+        self._admission.on_change = partial(_settle, waiting)
+        try:
+            await waiting
+        finally:
+            timer.cancel()
+            self._admission.on_change = None
+
+    async def _wait_for_connection(self) -> None:
+        """Wait until the listening socket has a connection to accept."""
         loop = asyncio.get_running_loop()
         descriptor = self.socket.fileno()
         if descriptor < 0:
@@ -219,21 +330,22 @@ class AsyncTCPServer:
         finally:
             loop.remove_reader(descriptor)
 
-    async def _cannot_accept(self, error: OSError) -> None:
+    async def _handle_accept_error(self, error: OSError) -> None:
+        """Make room and pause after a temporary error. Raises a permanent one."""
         if error.errno in (errno.EBADF, errno.ENOTSOCK, errno.EINVAL):
-            raise error  # somebody has closed it under us
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-            if not self._starved:
-                logger.error("cannot accept: %s; raise the descriptor limit or lower Limits", error.strerror)
-            self._starved = True
-            self._admission.drop_oldest()
-        # The connection may stay in the queue, and without a pause the loop would spin.
-        await asyncio.sleep(_PAUSE)
+            raise error  # the socket was closed from outside
+        if error.errno in OUT_OF_RESOURCES and self._reserve.make_room(error):
+            return
+        # The connection may stay in the queue, so the loop would spin without a pause.
+        await self._wait_for_change(_RETRY_WAIT)
 
-    async def _connection(self, sock: socket.socket, client_address: Any, place: Place) -> None:
+    async def _handle_connection(self, sock: socket.socket, client_address: Any, slot: Slot) -> None:
+        """Serve a connection from the TLS handshake to its end."""
         try:
-            local = self.socket.family == socket.AF_UNIX
-            channel = AsyncServerChannel(self.security, local=local, lease=place, busy=self._busy)
+            unix = self.socket.family == socket.AF_UNIX
+            channel = AsyncServerChannel(
+                self.security, unix=unix, slot=slot, turns=self._turns, busy=partial(self._busy, slot)
+            )
             await asyncio.get_running_loop().connect_accepted_socket(lambda: channel, sock)
         except BaseException:
             sock.close()
@@ -241,51 +353,72 @@ class AsyncTCPServer:
         self._channels[channel] = None
         try:
             await channel.accept()
-            if self._going:
-                channel.leave()
-            await self._serve(channel, client_address)
+            if self._draining:
+                channel.drain()
+            await self._serve_requests(channel, client_address)
         except SealwireError as error:
-            log_refusal(client_address, place.peer, error, dropped=place.dropped)
+            counted = slot.is_counted or (slot.evicted and self._draining)  # there may be hundreds
+            log_refusal(client_address, slot.peer, error, evicted=slot.evicted, counted=counted)
             await channel.close(linger=0 if isinstance(error, DeadlineExceeded | ConnectionClosed) else LINGER)
         finally:
             del self._channels[channel]
             await channel.close(linger=0)
 
-    async def _serve(self, channel: AsyncServerChannel, client_address: Any) -> None:
+    async def _serve_requests(self, channel: AsyncServerChannel, client_address: Any) -> None:
         try:
-            await self._service.converse(channel, client_address)
-            if channel.lapse is not None:
-                log_lapse(client_address, channel.peer, channel.lapse)
+            await self._runner.serve(channel, client_address)
+            if channel.termination is not None:
+                log_termination(client_address, channel.peer, channel.termination)
         except (Exception, GeneratorExit, SystemExit) as error:
-            report_end(channel, client_address, error)
+            report_connection_error(channel, client_address, error)
         await channel.end()
 
-    def _left(self, task: asyncio.Task[None]) -> None:
-        place = self._connections.pop(task)
-        place.hold(None)
-        place.leave()
+    def _connection_ended(self, task: asyncio.Task[None]) -> None:
+        slot = self._connections.pop(task)
+        slot.track_socket(None)
+        slot.release()
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s: not served: %s", task.get_name(), place_of(error))
+            logger.error("%s: not served: %s", task.get_name(), error_location(error))
             logger.debug("not served", exc_info=error)
 
-    async def _look_after(self) -> None:
-        """Look whether what connections were made by still holds."""
+    async def _check_connections(self) -> None:
+        """Reload files, and close connections that have become invalid or too old."""
         while True:
             await asyncio.sleep(self.security.limits.reload_interval)
-            for number, channel in enumerate(list(self._channels), 1):
-                channel.look()
-                if number % _LOOKS == 0:
-                    await asyncio.sleep(0)
+            await self._reload_files()
+            if self.socket.fileno() < 0:  # which no event reports
+                raise OSError(errno.EBADF, "the listening socket was closed")
+            await self._check_channels()
+
+    async def _check_channels(self) -> None:
+        self._admission.buffers.look()
+        for number, channel in enumerate(list(self._channels), 1):
+            channel.check()
+            if number % _CHECKS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    async def _reload_files(self) -> None:
+        """Reload changed files in a thread; wait for it, but not so long that a stuck disk stops everything else."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.security.limits.reload_interval):
+                await self._files.run(self._refresh)
+
+    def _refresh(self) -> None:
+        """Reload changed files and make the TLS context for new certificates, which also reads files."""
+        try:
+            self.security.refresh()
+            if self.socket.family != socket.AF_UNIX:
+                server_tls(self.security, self.security.credentials.current)
+        except (OSError, ConfigurationError) as error:  # for example, no descriptor is free now
+            logger.error("cannot reload the files of certificates and keys: %s", error_location(error))
 
     def _duty_ended(self, duty: asyncio.Task[None]) -> None:
-        """Without it there is no server; serve_forever raises what ended it."""
+        """Shut down after a duty has failed; serve_forever raises its error."""
         if not duty.cancelled():
-            self._leave()
+            self._start_draining()
 
-    def _busy(self) -> int | None:
-        if self._going:
-            return RejectCode.SHUTTING_DOWN
-        return RejectCode.OVERLOADED if self._admission.overloaded() else None
+    def _busy(self, slot: Slot | None = None) -> int | None:
+        return reject_code(draining=self._draining, full=self._admission.overloaded(slot))
 
 
 def _settle(waiting: asyncio.Future[None]) -> None:
@@ -293,41 +426,7 @@ def _settle(waiting: asyncio.Future[None]) -> None:
         waiting.set_result(None)
 
 
-async def _ended(tasks: Collection[asyncio.Task[None]], deadline: float) -> None:
-    """Wait until those have ended, or the deadline."""
+async def _wait_for(tasks: Collection[asyncio.Task[None]], deadline: float) -> None:
+    """Wait until all tasks have ended, or until the deadline."""
     if tasks:
         await asyncio.wait(list(tasks), timeout=max(0.0, deadline - monotonic()))
-
-
-class AsyncUnixServer(AsyncTCPServer):
-    """The same on a Unix socket. server_address, mode: as for UnixStreamServer; security needs a ``service``, too."""
-
-    _is_local = True
-
-    def __init__(
-        self,
-        server_address: str | os.PathLike[str],
-        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
-        security: Security,
-        *,
-        workers: int = 32,
-        listener: socket.socket | None = None,
-        mode: int = 0o600,
-    ) -> None:
-        self._file = SocketFile(server_address, mode)
-        super().__init__(server_address, RequestHandlerClass, security, workers=workers, listener=listener)
-
-    def _listen(self, server_address: Any) -> socket.socket:  # noqa: ARG002 - as the file has it
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            self._file.bind(sock)
-            sock.listen(BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    def server_close(self) -> None:
-        """Stop listening, at once, and remove the socket's file; for a server that has not served."""
-        super().server_close()
-        self._file.remove()

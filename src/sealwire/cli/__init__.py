@@ -1,1 +1,1 @@
-"""The command line, extra ``cli``: one file for each group of commands, ``app`` puts them together."""
+"""The command line, extra ``cli``: a module for each command or group of commands; ``app`` puts them together."""

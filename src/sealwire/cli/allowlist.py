@@ -1,27 +1,29 @@
-"""``sealwire allowlist``: from samples to a list of types, and what a list lets a peer do."""
+"""``sealwire allowlist``: suggests a list of types from samples, and explains a list."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from inspect import formatannotation
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from sealwire.cli.configured import codec_of, fields_of, find_modules_here, read_tables, remarks
-from sealwire.cli.console import print_fields, print_table, printable
-from sealwire.cli.inspect import content, refusal
-from sealwire.cli.reading import read
-from sealwire.cli.suggesting import suggest as suggestion_for
-from sealwire.cli.suggesting import try_types
-from sealwire.encoding import Codec
+from sealwire.cli.config import import_from_here, load_codec, peer_effects
+from sealwire.cli.console import print_fields, print_line, print_table
+from sealwire.cli.inspect import read_pickle, refusal_of
+from sealwire.cli.options import FILE_OR_DASH, config_option
+from sealwire.cli.pickle_summary import PickleSummary, summarize
+from sealwire.cli.suggest import register_types
+from sealwire.cli.suggest import suggest as suggest_table
+from sealwire.codec import Codec
 from sealwire.errors import ConfigurationError
-from sealwire.limits import Limits
 from sealwire.pickling import Allowlist
 from sealwire.pickling.adapters import Adapter
 from sealwire.pickling.allowlist import GROUPS
+from sealwire.toml_options import read_toml
 
-_LISTS = ("types", "shallow", "adapters")
+_LISTS: Final = ("types", "shallow", "adapters")
 
 
 @click.group()
@@ -30,123 +32,127 @@ def allowlist() -> None:
 
 
 @allowlist.command()
-@click.argument(
-    "files",
-    metavar="FILE...",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE_OR_DASH)
 @click.option("--import", "imports", is_flag=True, help="Import the types and check them. Importing runs code.")
 def suggest(*, files: Sequence[Path], imports: bool) -> None:
     """Print the [allowlist] table for sample pickles.
 
-    The samples are not loaded. Comments say what is to be known of a type, and what is refused, and why. A name alone
-    does not show whether it is a class that can be allowed: --import imports the modules, from the current directory
-    or the installed packages, registers each type, and tries the samples. Importing a module runs its code, and a
-    sample may name any module: use it only for samples that you wrote.
+    The samples are not loaded. Comments remark on each type, and give the reason for each name that is refused. A name
+    alone does not show whether it is a class that can be allowed: --import imports the modules, from the current
+    directory or the installed packages, registers each type, and tries the samples. Importing a module runs its code,
+    and a sample may name any module: use it only for samples that you wrote.
 
     \b
     sealwire allowlist suggest order.pickle --import >> sealwire.toml
     """
-    samples = {file: content(file) for file in files}
-    readings = {file: read(data) for file, data in samples.items()}
-    suggestion = suggestion_for(readings.values())
-    results: list[str] = []
-    for file, reading in readings.items():
-        if reading.why:
-            results.append(f"{file}: not read after byte {reading.end:,}: {reading.why}")
-        elif reading.protocol is None:
-            results.append(f"{file}: of protocol 0 or 1, which is not accepted; pickle it with protocol 2 to 5")
+    samples = {file: read_pickle(file) for file in files}
+    summaries = {file: summarize(data) for file, data in samples.items()}
+    suggestion = suggest_table(summaries.values())
+    results = [f"{file}: {problem}" for file, summary in summaries.items() if (problem := _problem(summary))]
     if imports:
-        find_modules_here()
-        accepting = try_types(suggestion)
+        import_from_here()
+        types = register_types(suggestion)
         try:
-            codec = Codec(accepting)
+            codec = Codec(types)
         except ConfigurationError as error:
             results.append(f"not complete: {error}")
         else:
             for file, data in samples.items():
-                why = refusal(data, codec)
-                results.append(f"{file}: {f'refused: {why}' if why else 'accepted'}")
+                refusal = refusal_of(data, codec)
+                results.append(f"{file}: {f'refused: {refusal}' if refusal else 'accepted'}")
     click.echo(suggestion.toml(), nl=False)
     for result in results:
-        click.echo(f"# {printable(result)}")
+        print_line(f"# {result}")
+
+
+def _problem(summary: PickleSummary) -> str:
+    if summary.error:
+        return f"not read after byte {summary.end:,}: {summary.error}"
+    return (
+        "of protocol 0 or 1, which is not accepted; pickle it with protocol 2 to 5" if summary.protocol is None else ""
+    )
 
 
 @allowlist.command()
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="TOML file with the table [allowlist].",
-)
+@config_option
 def check(*, config: Path) -> None:
-    """List the allowed types, and what a peer can do.
+    """List the allowed types, and their risks.
 
-    The types' modules are found in the current directory or among the installed packages. Fields are given by name,
-    and a peer chooses their values; what a peer can do beyond that is in the last column.
+    The modules of the types are found in the current directory or among the installed packages. A peer chooses the
+    values of all fields; the last column says what else it can do.
 
-    Exit status: 0 if all of the types can be allowed, 1 if not, with the reasons, 2 wrong usage.
+    Exit status: 0 if all types can be allowed, 1 if not, with the reasons, 2 wrong usage.
     """
-    find_modules_here()
-    table = read_tables(config).get("allowlist", {})
-    rows: dict[type, tuple[str, str, str, str]] = {}
-    reasons: list[str] = []
+    import_from_here()
+    table = read_toml(config).get("allowlist", {})
     try:
-        every = Allowlist.from_table({**table, **{key: [] for key in _LISTS}} if type(table) is dict else table)
-        lists = [every]
-        for option, entry in _entries(table):
-            try:
-                one = Allowlist.from_table({option: [entry]} | {"without": list(every.without)})
-                every |= one
-            except ConfigurationError as error:
-                reasons.append(str(error))
-                continue
-            lists.append(one)
-            rows |= {adapter.cls: _row(adapter, option, entry) for adapter in one.adapters}
+        base = Allowlist.from_table({**table, **_empty(table)} if type(table) is dict else table)
+        entries = list(_entries(table))
     except ConfigurationError as error:
         raise ConfigurationError(f"{config}: {error}") from None
-    reasons += _unread_fields(lists[1:], every)
+    without = list(base.without)
+    singles: list[Allowlist] = []
+    rows: dict[type, tuple[str, str, str, str]] = {}
+    refusals: list[str] = []
+    for option, entry in entries:
+        try:
+            missing: dict[str, Any] = (
+                {entry: table["missing"][entry]} if type(entry) is str and entry in table.get("missing", {}) else {}
+            )
+            single = Allowlist.from_table({option: [entry], "without": without, "missing": missing})
+            base |= single
+        except ConfigurationError as error:
+            refusals.append(str(error))
+            continue
+        singles.append(single)
+        rows |= {adapter.cls: _row(adapter, option, entry) for adapter in single.adapters}
+    refusals += _unchecked_fields(singles, base)
     if rows:
         print_table(("type", "kind", "fields", "what a peer can do"), rows.values())
     print_fields(
         [
-            ("standard", ", ".join(group for group in GROUPS if group not in every.without) or "plain data only"),
-            ("without", ", ".join(group for group in GROUPS if group in every.without) or "none"),
+            ("standard", ", ".join(group for group in GROUPS if group not in without) or "plain data only"),
+            ("without", ", ".join(group for group in GROUPS if group in without) or "none"),
+            *(("REFUSED", refusal) for refusal in refusals),
         ]
     )
-    for reason in reasons:
-        click.echo(f"  {'REFUSED':<12} {printable(reason)}")
-    if reasons:
-        raise ConfigurationError(f"{config}: not every type can be allowed; see what is REFUSED")
-    codec_of(config)  # the limits as well
+    if refusals:
+        raise ConfigurationError(f"{config}: not every type can be allowed; see the lines REFUSED")
+    load_codec(config)  # checks the limits as well
+
+
+def _empty(table: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that have or name types, without any."""
+    missing: dict[str, Any] = {"missing": {}} if type(table.get("missing")) is dict else {}
+    return {**missing, **{option: [] for option in _LISTS}}
 
 
 def _entries(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What the lists of the table have. Raises ConfigurationError."""
+    """Yield the entries of each list in the table, with the name of the list. Raises ConfigurationError."""
     for option in _LISTS:
         entries = table.get(option, [])
         if type(entries) is not list:
-            Allowlist.from_table({option: entries})  # says what is expected
+            Allowlist.from_table({option: entries})  # raises the error
         for entry in entries:
             yield option, entry
 
 
 def _row(adapter: Adapter, option: str, entry: Any) -> tuple[str, str, str, str]:
-    fields = f"by {entry['dump']} and {entry['load']}" if option == "adapters" else fields_of(adapter)
-    return adapter.spelling, adapter.kind, fields, "; ".join(remarks(adapter, shallow=option == "shallow"))
+    fields = ", ".join(f"{name}: {formatannotation(hint)}" for name, hint in adapter.fields.items())
+    if option == "adapters":
+        fields = f"by {entry['dump']} and {entry['load']}"
+    return adapter.qualified_name, adapter.kind, fields, "; ".join(peer_effects(adapter, shallow=option == "shallow"))
 
 
-def _unread_fields(lists: Sequence[Allowlist], every: Allowlist) -> list[str]:
-    """Why fields cannot be checked that are annotated with types which are not on the list, or with no types of values.
+def _unchecked_fields(singles: Sequence[Allowlist], complete: Allowlist) -> list[str]:
+    """Return the errors for fields with types that are not on the list, or that are no types of values.
 
-    A list stops at its first reason; so each type gets its turn to be the first.
+    A list raises its first error only, so that each type has to be the first once.
     """
-    reasons: dict[str, None] = {}
-    for one in lists:
+    errors: dict[str, None] = {}
+    for single in singles:
         try:
-            list((one | every).grants(Limits()))
+            list((single | complete).global_rules())
         except ConfigurationError as error:
-            reasons[str(error)] = None
-    return list(reasons)
+            errors[str(error)] = None
+    return list(errors)

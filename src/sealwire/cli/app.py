@@ -1,4 +1,4 @@
-"""The command ``sealwire``: finds the command asked for, and turns errors into one line and an exit status."""
+"""The command ``sealwire``: loads the subcommand, and turns errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from sealwire.cli.console import printable
+from sealwire.cli.console import form
 from sealwire.errors import SealwireError
+from sealwire.wire.frames import escaped
 
 COMMANDS = {
     "certs": "sealwire.cli.certs",
@@ -16,17 +17,18 @@ COMMANDS = {
     "serve": "sealwire.cli.serve",
     "call": "sealwire.cli.call",
     "ping": "sealwire.cli.call",
+    "bench": "sealwire.cli.bench",
     "inspect": "sealwire.cli.inspect",
     "allowlist": "sealwire.cli.allowlist",
     "status": "sealwire.cli.status",
     "doctor": "sealwire.cli.doctor",
-    "demo": "sealwire.cli.demo",
+    "demo": "sealwire.demo.command",
 }
-"""Where each command is, under its own name; imported when it is asked for."""
+"""The module that has each command under its name; imported when the command is used."""
 
 
 class Commands(click.Group):
-    """Exit status: 0 done, 1 an error of Sealwire or the system, 2 wrong usage (click's own)."""
+    """Subcommands by name. Exit status: 0 done, 1 an error of Sealwire or the system, 2 wrong usage."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -44,7 +46,7 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise  # standard output is gone, as with `| head`: click ends quietly
         except (SealwireError, OSError) as error:
-            raise click.ClickException(printable(_one_line(error))) from error
+            raise click.ClickException(escaped(_one_line(error))) from error
 
 
 def _one_line(error: SealwireError | OSError) -> str:
@@ -54,6 +56,6 @@ def _one_line(error: SealwireError | OSError) -> str:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="sealwire", message="%(prog)s %(version)s")
+@click.version_option(package_name="sealwire", message=f"%(prog)s %(version)s ({form()})")
 def app() -> None:
-    """Python objects between hosts that do not trust each other."""
+    """Exchange Python objects between hosts that do not trust each other."""

@@ -1,59 +1,64 @@
-"""``sealwire doctor``: what is wrong with a configuration, and with the way to a server."""
+"""``sealwire doctor``: problems of a configuration, and of the way to a server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 
-from sealwire.cli.checkup import of_allowlist, of_files, of_keys, of_security
-from sealwire.cli.configured import find_modules_here
-from sealwire.cli.findings import Finding, Severity, report
-from sealwire.cli.lifetimes import lifetimes
-from sealwire.cli.reaching import ADDRESS, reach
+from sealwire.cli.checks import check_files, check_interpreter, check_keys, check_security, check_types
+from sealwire.cli.config import import_from_here
+from sealwire.cli.connectivity import check_connectivity
+from sealwire.cli.console import form, print_json, print_line, print_table
+from sealwire.cli.lifetimes import expiring
+from sealwire.cli.options import Address, config_option, json_option, optional_address_argument, soon_option
+from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.errors import SealwireError
 from sealwire.security import Security
 
 
 @click.command()
-@click.argument("address", metavar="[HOST:PORT]", type=ADDRESS, required=False)
-@click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The configuration to look at."
-)
-@click.option(
-    "--warn", type=click.IntRange(0, 3650), default=14, show_default=True, metavar="DAYS", help="How soon is soon."
-)
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def doctor(*, address: tuple[str, int] | None, config: Path, warn: int, as_json: bool) -> None:
-    """Look for what is wrong with a configuration.
+@optional_address_argument
+@config_option
+@soon_option("--warn")
+@json_option
+def doctor(*, address: Address | None, config: Path, days: int, as_json: bool) -> None:
+    """Find problems of a configuration.
 
-    File modes, what expires, chains, names, the strength of keys, the types that a peer may send, clocks. With
-    HOST:PORT also the way to the server there, step by step, with a client's configuration until it answers a ping.
-    Each finding comes with what to do. Nothing is changed.
+    It checks file modes, expiry, chains, names, the strength of keys, the types that a peer may send, and clocks. With
+    HOST:PORT and a client's configuration it also connects to the server there, step by step, up to a ping. Each
+    finding comes with a remedy; nothing is changed.
 
-    The exit status is 0 if there are no findings, or notes alone, 1 for a warning, and 2 for what is critical.
+    Exit status: 0 for no findings or notes alone, 1 for a warning, 2 for a critical finding.
 
     \b
     sealwire doctor --config client.toml server.example:7443
     """
-    findings = list(of_files(config))
+    findings = [*check_interpreter(), *check_files(config), *_check_loaded(config, address, days)]
+    if as_json:
+        print_json(findings_json(findings))
+    elif findings:
+        print_table(("severity", "where", "problem", "what to do"), worst_first(findings))
+    else:
+        print_line(f"nothing is wrong with {config}")
+    if not as_json:
+        print_line(f"Sealwire {version('sealwire')}, {form()}")
+    exit_for([finding.severity for finding in findings])
+
+
+def _check_loaded(config: Path, address: Address | None, days: int) -> Iterator[Finding]:
+    import_from_here()
     try:
-        find_modules_here()
         security = Security.from_toml(config)
     except SealwireError as error:
-        findings.append(Finding(Severity.CRITICAL, str(config), str(error), "as it says; nothing else was looked at"))
-        security = None
-    if security is not None:
-        findings += _of(security, address, warn)
-    report(findings, as_json_=as_json, fine=f"nothing is wrong with {config}")
-
-
-def _of(security: Security, address: tuple[str, int] | None, warn: int) -> Iterator[Finding]:
-    found = security.status()
-    yield from lifetimes(found.credentials, found.keys, warn)
-    yield from of_security(security, None if address is None else address[0])
-    yield from of_keys(found.keys)
-    yield from of_allowlist(security)
+        yield Finding(Severity.CRITICAL, str(config), str(error), "do as it says; nothing else was checked")
+        return
+    status = security.status()
+    yield from expiring(status.credentials, status.keys, days)
+    yield from check_security(security, None if address is None else address.host)
+    yield from check_keys(status.keys)
+    yield from check_types(security)
     if address is not None:
-        yield from reach(security, *address)
+        yield from check_connectivity(security, address)

@@ -1,4 +1,4 @@
-"""``sealwire status``: what a configuration has in service."""
+"""``sealwire status``: the certificates and keys that a configuration loads."""
 
 from __future__ import annotations
 
@@ -8,124 +8,118 @@ from typing import Any
 
 import click
 
-from sealwire.cli.console import print_fields, print_json, printable
-from sealwire.cli.findings import Finding, Severity, as_json, end
-from sealwire.cli.lifetimes import lifetimes, signs_next
-from sealwire.cli.reaching import ADDRESS, shown_leaf
+from sealwire.cli.connectivity import shown_certificate
+from sealwire.cli.console import print_fields, print_json, print_line
+from sealwire.cli.lifetimes import days_left, expiring, iso, key_owners, moment_text, signing_next, signing_now
+from sealwire.cli.options import Address, config_option, json_option, optional_address_argument, soon_option
+from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.errors import SealwireError
+from sealwire.listeners import address_text
+from sealwire.pki.crl import number_of
 from sealwire.security import Security, SecurityStatus
-from sealwire.tls.identity import PeerIdentity
-from sealwire.tls.revocation import number_of
+from sealwire.trust.credentials import CredentialsStatus
+from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.keyring import KeyringStatus
 
 
 @click.command()
-@click.argument("address", metavar="[HOST:PORT]", type=ADDRESS, required=False)
-@click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The configuration to look at."
-)
-@click.option(
-    "--warn", type=click.IntRange(0, 3650), default=14, show_default=True, metavar="DAYS", help="How soon is soon."
-)
-@click.option("--json", "as_json_", is_flag=True, help="For scripts.")
-def status(*, address: tuple[str, int] | None, config: Path, warn: int, as_json_: bool) -> None:
-    """Show what certificates and keys are loaded.
+@optional_address_argument
+@config_option
+@soon_option("--warn")
+@json_option
+def status(*, address: Address | None, config: Path, days: int, as_json: bool) -> None:
+    """Show which certificates and keys are loaded.
 
-    From where they come, how long they last, and which key signs. With HOST:PORT it also asks the server that runs
-    there whether the certificate that it shows is the one in the files. The digests are those of a running server.
+    It shows their files, when they end, and which key signs. With HOST:PORT it also checks that the server there shows
+    the certificate in the files. The digests are equal to those of a running server with the same files.
 
-    The exit status is 0 if all is well, 1 if something ends within --warn days, and 2 if something has ended, cannot be
-    loaded, or is not what the server shows.
+    Exit status: 0 if all is well, 1 if something ends in fewer than --warn days, 2 if something has ended, cannot be
+    loaded, or differs from the server's.
 
     \b
     sealwire status --config server.toml localhost:7443
     """
     try:
-        found = Security.from_toml(config).status()
+        loaded = Security.from_toml(config).status()
     except SealwireError as error:
-        finding = Finding(Severity.CRITICAL, str(config), str(error), "see what it says; a running service goes on")
-        if as_json_:
-            print_json({"findings": as_json([finding])})
+        fix = "do as it says; a running service keeps what it has loaded"
+        findings = [Finding(Severity.CRITICAL, str(config), str(error), fix)]
+        if as_json:
+            print_json({"findings": findings_json(findings)})
         else:
-            click.echo(f"critical: {printable(error)}", err=True)
-        end([finding])
-        return
-    findings = list(lifetimes(found.credentials, found.keys, warn))
-    shown = None
-    if address is not None:
-        shown, more = _in_service(address, found.credentials.identity)
-        findings += more
-    if as_json_:
-        print_json(_described(found) | {"server": shown, "findings": as_json(findings)})
+            print_line(f"{Severity.CRITICAL}: {error}", err=True)
     else:
-        _print(found, shown)
-        for each in sorted(findings, key=lambda each: -each.severity):
-            click.echo(f"{each.severity.name.lower()}: {printable(each.where)}: {printable(each.what)}; {each.fix}")
-    end(findings)
+        findings = list(expiring(loaded.credentials, loaded.keys, days))
+        shown = None
+        if address is not None:
+            shown, found = _compare_with_server(address, loaded.credentials.identity)
+            findings += found
+        if as_json:
+            print_json(_as_json(loaded) | {"server": shown, "findings": findings_json(findings)})
+        else:
+            _print_credentials(loaded.credentials)
+            _print_keys(loaded.keys)
+            if shown is not None:
+                print_fields([("server shows", f"sha256:{shown}")])
+            for finding in worst_first(findings):
+                print_line(f"{finding.severity}: {finding.location}: {finding.problem}; {finding.remedy}")
+    exit_for([finding.severity for finding in findings])
 
 
-def _in_service(address: tuple[str, int], own: PeerIdentity | None) -> tuple[str | None, list[Finding]]:
-    where = f"{address[0]}:{address[1]}"
+def _compare_with_server(address: Address, own: PeerIdentity | None) -> tuple[str | None, list[Finding]]:
+    """Return the fingerprint of the certificate that a server shows, and a finding if it is not this one."""
     try:
-        leaf = PeerIdentity.from_der(shown_leaf(*address))
+        shown = shown_certificate(address).fingerprint
     except (OSError, SealwireError) as error:
-        why = f"cannot be asked for its certificate ({error})"
-        return None, [Finding(Severity.CRITICAL, where, why, "see `sealwire doctor` with this address")]
-    if own is None or leaf.fingerprint == own.fingerprint:
-        return leaf.fingerprint, []
-    what = f"shows another certificate than the one in the files, sha256:{leaf.fingerprint[:16]}…"
-    fix = "see its log; it looks at its files with each connection, and at SIGHUP"
-    return leaf.fingerprint, [Finding(Severity.CRITICAL, where, what, fix)]
+        problem, remedy = f"cannot be asked for its certificate ({error})", "run `sealwire doctor` with this address"
+        return None, [Finding(Severity.CRITICAL, address_text(address), problem, remedy)]
+    if own is None or shown == own.fingerprint:
+        return shown, []
+    problem = f"shows another certificate than the one in the files, sha256:{shown[:16]}…"
+    remedy = "see its log; it checks its files with each connection, and at SIGHUP"
+    return shown, [Finding(Severity.CRITICAL, address_text(address), problem, remedy)]
 
 
-def _print(found: SecurityStatus, shown: str | None) -> None:
-    credentials, keys = found
-    click.echo(f"credentials (generation {credentials.generation}, digest {credentials.digest[:12]})")
-    lines: list[tuple[str, object]] = []
-    if credentials.identity is not None:
-        own = credentials.identity
-        chain = credentials.chain_problem
-        lines += [
-            ("certificate", own),
-            ("expires", _until(own.not_after)),
-            (
-                "chain",
-                "builds to the trust anchors" if chain is None else f"is of another CA than the peers' ({chain})",
-            ),
-        ]
-    lines += [
-        ("trust", f"{each.subject.rfc4514_string()}, {_until(each.not_valid_after_utc)}")
-        for each in credentials.authorities
-    ]
-    for each in credentials.lists:
-        issuer, count = each.issuer.rfc4514_string(), len(list(each))
-        lines.append(
-            ("revoked", f"list {number_of(each)} of {issuer}, {count} revoked, {_until(each.next_update_utc)}")
-        )
-    lines += [(part, path) for part, path in credentials.files.items()]
-    print_fields(lines)
-    click.echo(f"keys (generation {keys.generation}, digest {keys.digest[:12]})")
-    now = datetime.now(UTC)
-    print_fields([("file", keys.file)])
-    for identity in dict.fromkeys(key.identity for key in keys.keys):
-        current, following = signs_next(keys, identity)
+def _print_credentials(credentials: CredentialsStatus) -> None:
+    print_line(f"credentials (generation {credentials.generation}, digest {credentials.digest[:12]})")
+    own = credentials.identity
+    if own is not None:
+        problem = credentials.chain_problem
+        chain = "builds to the trust anchors" if problem is None else f"is of another CA than the peers' ({problem})"
+        if not credentials.chain_complete:
+            chain += ", but only with an intermediate certificate that ca has and cert has not"
+        print_fields([("certificate", own), ("expires", _until(own.not_after)), ("chain", chain)])
+    for anchor in credentials.authorities:
+        print_fields([("trust", f"{anchor.subject.rfc4514_string()}, {_until(anchor.not_valid_after_utc)}")])
+    for crl in credentials.lists:
+        text = f"list {number_of(crl)} of {crl.issuer.rfc4514_string()}, {len(list(crl))} revoked"
+        print_fields([("revoked", f"{text}, {_until(crl.next_update_utc)}")])
+    print_fields(credentials.files.items())
+
+
+def _print_keys(status: KeyringStatus) -> None:
+    print_line(f"keys (generation {status.generation}, digest {status.digest[:12]})")
+    print_fields([("file", status.file)])
+    for identity in key_owners(status.keys):
+        following = signing_next(status.keys, identity)
         then = f", then {following}" if following else ""
-        print_fields([("signs", f"{current or 'none'}{then} (for {identity or 'everybody'})")])
-    valid = [key.id for key in keys.keys if key.valid_at(now)]
-    print_fields([("verify", ", ".join(valid) or "none"), ("in all", len(keys.keys))])
-    if shown is not None:
-        print_fields([("server shows", f"sha256:{shown}")])
+        signing = signing_now(status.keys, identity) or "none"
+        print_fields([("signs", f"{signing}{then} (for {identity or 'every client'})")])
+    print_fields([("verify", ", ".join(_verifying(status)) or "none"), ("in all", len(status.keys))])
+
+
+def _verifying(status: KeyringStatus) -> list[str]:
+    now = datetime.now(UTC)
+    return [key.id for key in status.keys if key.valid_at(now)]
 
 
 def _until(moment: datetime | None) -> str:
-    if moment is None:
-        return "no end"
-    return f"until {moment:%Y-%m-%d %H:%M} UTC, {(moment - datetime.now(UTC)).days} days"
+    return "no end" if moment is None else f"until {moment_text(moment)}, {days_left(moment)} days"
 
 
-def _described(found: SecurityStatus) -> dict[str, Any]:
-    credentials, keys = found
+def _as_json(loaded: SecurityStatus) -> dict[str, Any]:
+    credentials, keys = loaded
     own = credentials.identity
-    now = datetime.now(UTC)
     return {
         "credentials": {
             "generation": credentials.generation,
@@ -137,23 +131,24 @@ def _described(found: SecurityStatus) -> dict[str, Any]:
                 "names": [*own.dns, *own.ip, *own.uri, *own.email],
                 "serial": f"{own.serial:x}",
                 "sha256": own.fingerprint,
-                "not_after": own.not_after.isoformat(),
-                "days_left": (own.not_after - now).days,
+                "not_after": iso(own.not_after),
+                "days_left": days_left(own.not_after),
             },
             "chain_problem": credentials.chain_problem,
+            "chain_complete": credentials.chain_complete,
             "revoked": credentials.revoked,
             "trust_anchors": [
-                {"subject": each.subject.rfc4514_string(), "not_after": each.not_valid_after_utc.isoformat()}
-                for each in credentials.authorities
+                {"subject": anchor.subject.rfc4514_string(), "not_after": iso(anchor.not_valid_after_utc)}
+                for anchor in credentials.authorities
             ],
             "revocation_lists": [
                 {
-                    "issuer": each.issuer.rfc4514_string(),
-                    "number": number_of(each),
-                    "entries": len(list(each)),
-                    "next_update": None if each.next_update_utc is None else each.next_update_utc.isoformat(),
+                    "issuer": crl.issuer.rfc4514_string(),
+                    "number": number_of(crl),
+                    "entries": len(list(crl)),
+                    "next_update": iso(crl.next_update_utc),
                 }
-                for each in credentials.lists
+                for crl in credentials.lists
             ],
         },
         "keys": {
@@ -161,9 +156,9 @@ def _described(found: SecurityStatus) -> dict[str, Any]:
             "digest": keys.digest,
             "file": keys.file,
             "signing": {
-                identity or "": dict(zip(("now", "next"), signs_next(keys, identity), strict=True))
-                for identity in dict.fromkeys(key.identity for key in keys.keys)
+                identity or "": {"now": signing_now(keys.keys, identity), "next": signing_next(keys.keys, identity)}
+                for identity in key_owners(keys.keys)
             },
-            "verifying": [key.id for key in keys.keys if key.valid_at(now)],
+            "verifying": _verifying(keys),
         },
     }

@@ -1,4 +1,4 @@
-"""What systemd and a service say to one another: sd_listen_fds(3) and sd_notify(3).
+"""The service's side of sd_listen_fds(3) and sd_notify(3): a listening socket taken over, states reported.
 
 Two environment variables and one datagram each way, which are documented to stay as they are; a dependency would be
 larger than this.
@@ -14,15 +14,15 @@ from typing import Final
 
 from sealwire.errors import ConfigurationError
 
-_FIRST: Final = 3
-_PATIENCE: Final = 1.0
-"""Seconds for whoever is told something. To serve is more important than that somebody knows."""
+_FIRST_DESCRIPTOR: Final = 3
+_SEND_SECONDS: Final = 1.0
+"""How long a state may take to be sent: serving matters more than reporting."""
 
 
 def listener() -> socket.socket | None:
-    """The socket that systemd listens on for us; None where it does not.
+    """Return the socket that systemd passes to this process, or None.
 
-    The variables are taken out of the environment, so that processes which we start do not take it for theirs. Raises
+    The variables are taken out of the environment, so that child processes do not take the socket for theirs. Raises
     ConfigurationError.
     """
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
@@ -31,27 +31,27 @@ def listener() -> socket.socket | None:
         return None
     if count != "1":
         raise ConfigurationError(
-            f"systemd hands over {count if count.isdecimal() else 'no number of'} sockets, and one is wanted: give the "
+            f"systemd passes {count if count.isdecimal() else 'no number of'} sockets, and one is expected: give the "
             "socket unit one ListenStream="
         )
-    os.set_inheritable(_FIRST, False)
+    os.set_inheritable(_FIRST_DESCRIPTOR, False)
     try:
-        sock = socket.socket(fileno=_FIRST)
+        sock = socket.socket(fileno=_FIRST_DESCRIPTOR)
         listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        known = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+        supported = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
     except OSError as error:
-        raise ConfigurationError(f"what systemd hands over is no socket: {error.strerror}") from None
-    if not (listens and known):
+        raise ConfigurationError(f"systemd passes a descriptor that is no socket: {error.strerror}") from None
+    if not (listens and supported):
         sock.close()
         raise ConfigurationError(
-            "systemd hands over a socket that does not listen for connections on TCP or Unix: use "
+            "systemd passes a socket that does not listen for connections on TCP or Unix: use "
             "ListenStream= and Accept=no"
         )
     return sock
 
 
 def notify(*states: str) -> None:
-    """Tell systemd, if it wants to be told (``NOTIFY_SOCKET``): READY=1, RELOADING=1, STOPPING=1, STATUS=…"""
+    """Send states to systemd, if it asks for them (``NOTIFY_SOCKET``): READY=1, RELOADING=1, STOPPING=1, STATUS=…"""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -59,7 +59,7 @@ def notify(*states: str) -> None:
         states = (*states, f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
-        suppress(OSError),  # he is not there, or does not read
+        suppress(OSError),  # the socket is gone, or full
     ):
-        sock.settimeout(_PATIENCE)
+        sock.settimeout(_SEND_SECONDS)
         sock.sendto("\n".join(states).encode(), "\0" + address[1:] if address[0] == "@" else address)

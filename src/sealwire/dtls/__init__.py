@@ -1,4 +1,4 @@
-"""UDP over DTLS 1.2, with the same handlers, the same Security and the same guarantees; needs ``sealwire[dtls]``.
+"""UDP over DTLS 1.2, with the same handlers and the same Security as on TCP. Requires the extra ``sealwire[dtls]``.
 
 ::
 
@@ -7,18 +7,21 @@
 
     reply = SynchronousUDPClient("server.example", 7443, security=security).send_request(data)
 
-A message takes at most 1,132 bytes as it is encoded, can be lost, and is never delivered twice (docs/protocol.md,
-sections 1 and 6).
+A message has at most 1,132 bytes encoded. It can be lost, but is never delivered twice (docs/protocol.md, sections 1
+and 6).
 
-records      DTLS records in datagrams
-contexts     what is asked of DTLS
-association  one peer: DTLS and the wire protocol, without any I/O
-listener     cookies: no state for an address that has not answered one
-endpoint     a server's peers on one socket
-server       on socketserver
-channel      a client's socket and its association
-client       the synchronous client
-aio          the client on asyncio
+records        DTLS records in datagrams
+contexts       pyOpenSSL contexts and connections
+association    one peer: DTLS and the wire protocol, without I/O; server_association and client_association are its ends
+cookies        the stateless cookie exchange of a server
+flight         a server's handshake messages, in proportion to what it received
+demultiplexer  a server's associations on one socket, without I/O
+exchange       one request of a client, sent again until its reply comes, without I/O
+server         the servers, on the pattern of socketserver; channel is what their handlers see
+client         the synchronous client
+aio            the client on asyncio
+
+Code about datagrams and DTLS belongs here; rules that TCP shares belong in :mod:`sealwire.session`.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from sealwire.errors import ConfigurationError
 
 try:
-    import OpenSSL  # noqa: F401 - whether it is there
+    import OpenSSL  # noqa: F401 - checks that it is installed
 except ImportError:
     raise ConfigurationError("sealwire.dtls needs pyOpenSSL: pip install 'sealwire[dtls]'") from None
 
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from sealwire.dtls.aio import AsyncUDPClient
 
 _LAZY = {"AsyncUDPClient": "sealwire.dtls.aio"}
-"""Names that pull in asyncio, which not everybody needs."""
+"""Names imported on first use, so that programs without asyncio do not load it."""
 
 
 def __getattr__(name: str) -> Any:

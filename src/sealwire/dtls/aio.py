@@ -1,165 +1,209 @@
-"""The client on UDP, on asyncio: many requests under way on one association."""
+"""The client on UDP for asyncio: many requests in flight on one association."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import os
 import socket
-from random import SystemRandom
+from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Final, cast
 
 from sealwire.aio.client import AsyncClient
-from sealwire.channel.connecting import REJECTIONS, where_text
-from sealwire.channel.pump import reason
-from sealwire.clients import AtHost, unknown, was_unprocessed
-from sealwire.dtls.association import ClientAssociation
-from sealwire.dtls.client import MOST_PAUSE, RESEND, Lost
+from sealwire.aio.connecting import resolve
+from sealwire.aio.threads import refresh
+from sealwire.client_base import HostClient
+from sealwire.dtls.client_association import ClientAssociation
+from sealwire.dtls.exchange import Exchange, Exchanges
+from sealwire.dtls.records import MAX_DATAGRAM
 from sealwire.errors import (
+    ConnectionClosed,
     DeadlineExceeded,
     HandshakeFailed,
     HandshakeRejected,
     PeerNotAllowed,
-    RemoteError,
     SealwireError,
     TransportError,
 )
-from sealwire.security import Security
-from sealwire.tls.identity import PeerIdentity, canonical_host
-from sealwire.wire.events import Closed, Event, Faulted, Rejected, Reply
-from sealwire.wire.frames import FaultCode, Payload, RejectCode, VerifiedPayload
+from sealwire.fork import blank, leave_in_children
+from sealwire.listeners import address_text
+from sealwire.session import explain
+from sealwire.trust.identity import PeerIdentity, canonical_host
+from sealwire.wire.frames import Payload, VerifiedPayload
 
-MAX_UNDER_WAY: Final = 32
-"""Requests under way; who comes then waits for his turn. With those that are sent again they are to be within a
-server's window of 64 sequence numbers, and its Limits.max_in_flight."""
-_random = SystemRandom()
+MAX_IN_FLIGHT: Final = 32
+"""Requests in flight; more requests wait.
+
+Including repetitions they must fit into the server's replay window of 64 sequence numbers and its Limits.max_in_flight.
+"""
 
 
-class _Link(asyncio.DatagramProtocol):
-    """A socket and the association on it."""
+class AsyncUDPConnection(asyncio.DatagramProtocol):
+    """A client's socket and the association on it.
 
-    def __init__(self, association: ClientAssociation, where: str) -> None:
+    Args:
+        association: The association.
+        address: The server's address, for messages.
+
+    Attributes:
+        association: As given.
+        established: A future that is done when both handshakes are complete, or has the error if one failed.
+        gone: A future that is done when the socket is closed.
+        failure: The error since the association has ended; None while it is open.
+    """
+
+    def __init__(self, association: ClientAssociation, address: str) -> None:
         self._loop = asyncio.get_running_loop()
         self.association = association
-        self._where = where
+        self._exchanges = Exchanges(association, address)
+        self._address = address
         self._transport: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._replies: dict[int, asyncio.Future[VerifiedPayload]] = {}
-        self._patient: dict[asyncio.Future[VerifiedPayload], RemoteError | None] = {}
-        """Of requests that are sent again: that the server was too busy for one of them."""
-        self._leaving = False
+        self._retired = False
+        self._silent = False
+        """True if a request's time ran out without any datagram of the server: the association is not used any more."""
         self.established: asyncio.Future[None] = self._loop.create_future()
         self.gone: asyncio.Future[None] = self._loop.create_future()
+        self._keeper: asyncio.Task[None] | None = None
         self.failure: SealwireError | None = None
+        leave_in_children(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """There is a socket: send ClientHello."""
+        """Send ClientHello."""
         self._transport = cast(asyncio.DatagramTransport, transport)
+        self._keeper = self._loop.create_task(self._close_with_loop())
+        if self.failure is not None:
+            self._transport.close()
         self._flush()
 
     def datagram_received(self, data: bytes, addr: Any) -> None:  # noqa: ARG002 - it is connected
-        """What came."""
+        """Process a datagram."""
         try:
             for event in self.association.datagram_received(data):
-                self._happened(event)
+                self._exchanges.receive(event)
         except SealwireError as error:
+            self._flush()  # the alert with the reason
             self._fail(error)
         self._flush()
-        if self.association.open and not self.established.done():
+        if self.established.done():
+            closed = self._exchanges.loss()
+            if closed is not None:
+                self._fail(closed)
+        elif self.association.open:
             self.established.set_result(None)
         elif self.association.ended:
-            self._fail(Lost("the server has ended the association"))
+            self._fail(explain.ended_handshake(self._address))
 
     def error_received(self, exc: Exception) -> None:
-        """What ICMP says."""
-        why = reason(exc) if isinstance(exc, OSError) else "it cannot be reached"
+        """Process an error that ICMP reported, after the datagrams that the server sent before it ended."""
+        if self._transport is not None and not self._transport.is_closing():
+            descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
+            with socket.socket(fileno=descriptor) as sock, suppress(OSError):  # there are no more
+                for _ in range(MAX_IN_FLIGHT):
+                    self.datagram_received(sock.recv(MAX_DATAGRAM, socket.MSG_DONTWAIT), None)
+        why = explain.reason(exc) if isinstance(exc, OSError) else "it cannot be reached"
         if self.established.done():
-            self._fail(Lost(f"{self._where} is not there any more: {why}"))
+            self._fail(ConnectionClosed(f"{self._address} is gone: {why}"))
         else:
-            self._fail(
-                TransportError(
-                    f"cannot reach {self._where}: {why}; see whether the server runs and listens there"
-                )
-            )  # fmt: skip
+            self._fail(explain.unreachable(self._address, why))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """The socket is closed."""
+        """Process the end of the socket."""
         if self._timer is not None:
             self._timer.cancel()
         self.gone.set_result(None)
 
     @property
+    def is_open(self) -> bool:
+        """True until the socket is closed."""
+        return not self.gone.done()
+
+    @property
     def peer(self) -> PeerIdentity | None:
-        """Who the server is."""
+        """The server's verified identity."""
         return self.association.peer
 
     def usable(self) -> bool:
-        """Whether it can take a request, as far as is known here."""
-        return self.failure is None and self.association.usable() is None
+        """Return True if the association can take a request, as far as this end knows."""
+        return (
+            self.failure is None
+            and not self._silent
+            and self.association.open
+            and self.association.session.usable(monotonic())
+        )
 
     async def request(self, payload: Payload, deadline: float, *, idempotent: bool) -> VerifiedPayload:
-        """Send a request and wait for its reply. Raises RemoteError, PayloadTooLarge, DeadlineExceeded, Lost."""
-        future: asyncio.Future[VerifiedPayload] = self._loop.create_future()
-        numbers: list[int] = []
-        pause = RESEND
-        if idempotent:
-            self._patient[future] = None
+        """Send a request and return its reply.
+
+        Raises RemoteError, PayloadTooLarge, DeadlineExceeded, ConnectionLost.
+        """
+        if self.failure is not None:
+            closed = ConnectionClosed("the association ended before the request was sent")
+            raise self.association.session.lost(closed, None)
+        begun = monotonic()
+        exchange = Exchange(self._exchanges, payload, deadline, begun, idempotent=idempotent)
         try:
-            while True:
-                if self.failure is not None:
-                    raise self.failure
-                left = deadline - monotonic()
-                if left <= 0:
-                    raise self._patient.get(future) or DeadlineExceeded(f"nothing came from {self._where} in time")
-                numbers.append(self.association.protocol.send_request(payload, wait=left))
-                self._replies[numbers[-1]] = future
-                self._flush()
-                await asyncio.wait([future], timeout=min(left, pause) if idempotent else left)
-                if future.done():
-                    return future.result()
-                pause = min(MOST_PAUSE, pause * 2)
-                if not idempotent:
-                    raise DeadlineExceeded(f"nothing came from {self._where} in time")
-        except Lost as lost:
-            lost.first = numbers[0] if numbers else math.inf
+            self._flush()
+            await self._wait(exchange, deadline)
+        except DeadlineExceeded:
+            # Perhaps the server no longer has this association, which it cannot tell us.
+            self._silent = self._silent or self.association.last_heard < begun
             raise
         finally:
-            future.cancel()
-            self._patient.pop(future, None)
-            for number in numbers:
-                if self._replies.pop(number, None) is not None:
-                    self.association.protocol.give_up(number)
-            if self._leaving and not self._replies:
-                self.close()
+            exchange.close()
+            if self._retired and not self._exchanges:
+                self.close_now()
+        return exchange.take()
 
-    def leave(self) -> None:
-        """End it when those who wait for replies have them, or their time is over."""
-        self._leaving = True
-        if not self._replies:
-            self.close()
+    async def _wait(self, exchange: Exchange, deadline: float) -> None:
+        """Wait for the result of an exchange, and send it again when due. Raises DeadlineExceeded, RemoteError."""
+        done = asyncio.Event()
+        exchange.on_result = done.set
+        while exchange.result is None:
+            try:
+                async with asyncio.timeout(min(deadline, exchange.resend_at) - monotonic()):
+                    await done.wait()
+            except TimeoutError:
+                now = monotonic()
+                if now >= deadline:
+                    raise exchange.timed_out() from None
+                exchange.send(now)
+                self._flush()
 
-    def close(self) -> None:
-        """Say so, and close the socket."""
+    def retire(self) -> asyncio.Future[None]:
+        """Close the association when no request is in flight; return a future that is done then."""
+        self._retired = True
+        if not self._exchanges:
+            self.close_now()
+        return self._keeper or self.gone
+
+    async def _close_with_loop(self) -> None:
+        """Wait for the end, and close the association if the event loop ends before, which cancels its tasks."""
+        try:
+            await asyncio.shield(self.gone)
+        except asyncio.CancelledError:
+            self.close_now()
+            raise
+
+    def drop(self) -> None:
+        """Close the socket without telling the server. The loop need not run."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._fail(explain.closed_here())
+
+    def leave_to_parent(self) -> None:
+        """Close this process's copy of the socket, in a forked child, where no request gets its reply."""
+        if self._transport is not None and self.is_open:
+            blank(self._transport.get_extra_info("socket").fileno())
+        with suppress(RuntimeError):  # the loop is closed
+            self._fail(explain.forked())
+
+    def close_now(self) -> None:
+        """Send CLOSE and close the socket."""
         for datagram in self.association.close():
             self._send(datagram)
-        self._fail(Lost("the association was ended by this side"))
-
-    def _happened(self, event: Event) -> None:
-        if isinstance(event, Rejected):
-            text = REJECTIONS[RejectCode(event.code)]
-            raise HandshakeRejected(f"{self._where} refused: {text}", code=event.code)
-        if isinstance(event, Closed):
-            raise Lost("the server has ended the association", **event._asdict())
-        if isinstance(event, Reply | Faulted):
-            future = self._replies.get(event.request)
-            if future is None or future.done():
-                return
-            if isinstance(event, Reply):
-                future.set_result(event.payload)
-            elif event.code == FaultCode.OVERLOADED and future in self._patient:
-                self._patient[future] = RemoteError(event.code, event.text)
-            else:
-                future.set_exception(RemoteError(event.code, event.text))
+        self._fail(ConnectionClosed("the association was ended by this side"))
 
     def _flush(self) -> None:
         for datagram in self.association.datagrams_to_send():
@@ -184,96 +228,75 @@ class _Link(asyncio.DatagramProtocol):
 
     def _fail(self, error: SealwireError) -> None:
         if self.failure is None:
-            self.failure = error
+            self.failure = error.with_traceback(None)  # which would hold this object
         if not self.established.done():
             self.established.set_exception(self.failure)
-            self.established.exception()  # seen, whoever waits for it or not
-        for future in self._replies.values():
-            if not future.done():
-                future.set_exception(self.failure)
+            self.established.exception()  # mark it as retrieved, or asyncio logs it when no task is waiting
+        self._exchanges.fail(self.failure)
         if self._transport is not None:
             self._transport.close()
 
 
-class AsyncUDPClient(AtHost, AsyncClient[_Link]):
-    """A client for one server, on UDP and asyncio; many requests are under way at a time.
+class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
+    """A client for one server on UDP, for asyncio.
 
-    host, port, timeout, wait, security: as for SynchronousUDPClient. It belongs to one event loop. An asynchronous
-    context manager. Raises ConfigurationError.
+    A message has at most 1,132 bytes encoded. Requests and replies can be lost, so after DeadlineExceeded the server
+    may or may not have acted on the request. With ``idempotent=True`` a request is sent again until its reply comes:
+    after 0.25 seconds, then after twice the time each time, 2 seconds at most.
+
+    The client connects on first use. Up to 32 requests are in flight at a time. It belongs to one event loop. As an
+    asynchronous context manager it closes the association at the end.
+
+    Args:
+        host: Name or IP address of the server. It is verified against the server's certificate, unless
+            ``security.peers`` names a URI or fingerprint instead.
+        port: UDP port of the server.
+        timeout: Seconds for connecting, with DTLS and Sealwire's handshake together. Default: 10.
+        wait: Seconds for one request, with all repetitions. Default: 10.
+        security: The client's security configuration.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
     """
 
-    _most = MAX_UNDER_WAY
+    _max_in_flight = MAX_IN_FLIGHT
 
-    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
-        super().__init__(host, port, timeout, wait, security=security)
-        self._leaving: set[_Link] = set()
-
-    def _let_go(self, channel: _Link) -> None:
-        self._leaving.add(channel)
-        channel.gone.add_done_callback(lambda _: self._leaving.discard(channel))
-        channel.leave()
-
-    async def _give_up(self) -> None:
-        for link in list(self._leaving):
-            link.close()
-            await link.gone
-
-    async def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
-        link = await self._usable()
-        begun = monotonic()
-        deadline = begun + seconds
-        try:
-            return await link.request(payload, deadline, idempotent=idempotent)
-        except DeadlineExceeded:
-            if self._channel is link and link.association.heard < begun:
-                # Perhaps the server does not know us any more, and cannot say so.
-                self._channel = None
-                self._let_go(link)
-            raise
-        except Lost as lost:
-            if not (idempotent or lost.first == math.inf or was_unprocessed(lost, lost.first, renewed=False)):
-                raise unknown(lost) from None
-        link = await self._usable()
-        try:
-            return await link.request(payload, deadline, idempotent=idempotent)
-        except Lost as lost:
-            raise unknown(lost) from None
-
-    async def _connect(self, deadline: float) -> _Link:
-        """An association with the first address of the host that makes one."""
-        where = where_text(self.host, self.port)
-        loop = asyncio.get_running_loop()
-        try:
-            addresses = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_DGRAM)
-        except (OSError, UnicodeError, OverflowError):
-            raise TransportError(f"{where}: the host's address cannot be found") from None
-        for number, (*_, address) in enumerate(addresses, 1):
-            # An address that never answers leaves the others their share.
-            share = (deadline - monotonic()) / (len(addresses) - number + 1)
+    async def _connect(self, deadline: float) -> AsyncUDPConnection:
+        """Return a connection to the first address of the host that answers."""
+        address = address_text((self.host, self.port))
+        await refresh(self.security, deadline - monotonic())
+        found = await resolve(self.host, self.port, socket.SOCK_DGRAM, address)
+        for number, (*_, endpoint) in enumerate(found, 1):
+            # The remaining addresses share the remaining time, so that one without an answer does not use it up.
+            share = (deadline - monotonic()) / (len(found) - number + 1)
             try:
-                return await self._made(address, where, share)
+                return await self._try_address(endpoint, address, share)
             except (HandshakeFailed, HandshakeRejected, PeerNotAllowed):
                 raise
             except (TransportError, DeadlineExceeded):
-                if number == len(addresses):
+                if number == len(found):
                     raise
-        raise AssertionError  # pragma: no cover - getaddrinfo gives one address at least
+        raise AssertionError  # pragma: no cover - getaddrinfo returns one address at least
 
-    async def _made(self, address: Any, where: str, seconds: float) -> _Link:
+    async def _try_address(self, endpoint: Any, address: str, seconds: float) -> AsyncUDPConnection:
         association = ClientAssociation(
-            self.security, self.security.present(), host=canonical_host(self.host), where=where
-        )  # fmt: skip
-        link = _Link(association, where)
+            self.security, self.security.credentials.current, host=canonical_host(self.host), address=address
+        )
+        factory = partial(AsyncUDPConnection, association, address)
         try:
-            await asyncio.get_running_loop().create_datagram_endpoint(lambda: link, remote_addr=address[:2])
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_datagram_endpoint(factory, remote_addr=endpoint[:2])
         except OSError as error:
-            raise TransportError(f"cannot reach {where}: {reason(error)}") from None
+            raise explain.unreachable(address, explain.reason(error)) from None
         try:
-            await asyncio.wait_for(asyncio.shield(link.established), max(0.0, seconds))
+            await asyncio.wait_for(asyncio.shield(connection.established), max(0.0, seconds))
         except BaseException as error:
-            link.close()
-            await link.gone
+            connection.close_now()
+            await asyncio.wait([connection.retire()])
             if isinstance(error, TimeoutError) and not isinstance(error, SealwireError):
-                raise DeadlineExceeded(f"{where} did not complete the handshake in time") from None
+                raise explain.incomplete(address) from None
             raise
-        return link
+        else:
+            return connection
+        finally:
+            del association, factory, connection  # or the error, which the connection has, would hold them

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 from contextlib import suppress
-from random import SystemRandom
 from time import monotonic
 from typing import Any, Final
 
-from sealwire.channel.connecting import REJECTIONS, where_text
-from sealwire.channel.pump import reason
-from sealwire.client import SharedClient
-from sealwire.clients import AtHost, unknown, was_unprocessed
-from sealwire.dtls.association import ClientAssociation
-from sealwire.dtls.records import MOST
+from sealwire.client_base import HostClient
+from sealwire.dtls.client_association import ClientAssociation
+from sealwire.dtls.exchange import Exchange, Exchanges
+from sealwire.dtls.records import MAX_DATAGRAM
 from sealwire.errors import (
     ConnectionClosed,
     DeadlineExceeded,
@@ -27,232 +23,271 @@ from sealwire.errors import (
     SealwireError,
     TransportError,
 )
+from sealwire.fork import leave_in_children
+from sealwire.listeners import address_text
+from sealwire.retry import Resend
 from sealwire.security import Security
-from sealwire.tls.identity import PeerIdentity, canonical_host
-from sealwire.wire.events import Closed, Established, Event, Faulted, Rejected, Reply
-from sealwire.wire.frames import FaultCode, Payload, RejectCode, VerifiedPayload
+from sealwire.session import explain
+from sealwire.session.call_time import CallTime
+from sealwire.session.client import ConnectionLost
+from sealwire.sync.client import Call, SharedClient
+from sealwire.trust.identity import PeerIdentity, canonical_host
+from sealwire.wire.frames import Payload, VerifiedPayload
 
-RESEND: Final = 0.25
-"""Seconds until an idempotent request is sent again; doubled each time, up to MOST_PAUSE."""
-MOST_PAUSE: Final = 2.0
-_random = SystemRandom()
-
-
-class Lost(ConnectionClosed):
-    """The association has ended, or seems to have. first: sequence of the request under way, as it was sent first;
-    infinite for one that was not."""
-
-    first: float = 0
+_DATAGRAMS_AT_ONCE: Final = 64
 
 
-class _Link:
-    """A connected socket and the association on it."""
+class Unreachable(ConnectionClosed):
+    """An error that ICMP reported about the server of an association."""
 
-    def __init__(self, sock: socket.socket, association: ClientAssociation, where: str) -> None:
+
+class UDPConnection:
+    """A client's socket and the association on it.
+
+    Args:
+        sock: A connected socket.
+        security: The client's Security.
+        association: The association.
+        address: The server's address, for messages.
+    """
+
+    def __init__(self, sock: socket.socket, security: Security, association: ClientAssociation, address: str) -> None:
         self._sock = sock
-        self.association = association
-        self._where = where
-        self._replies: dict[int, VerifiedPayload | RemoteError] = {}
+        self._security = security
+        self._association = association
+        self._exchanges = Exchanges(association, address)
+        self._address = address
         self._waiting = select.poll()
         self._waiting.register(sock, select.POLLIN)
-        self.closed: Closed | None = None
-        self.first = 0
-        """Sequence of the request under way, as it was sent first."""
+        self._interrupted = False
+        leave_in_children(self)
 
     def handshake(self, deadline: float) -> None:
-        """Raises HandshakeFailed, HandshakeRejected, PeerNotAllowed, DeadlineExceeded, TransportError."""
-        while not self.association.open:
-            if not self._turn(deadline):
-                raise DeadlineExceeded(f"{self._where} did not complete the handshake in time")
-            if self.association.ended and self.closed is None:
-                raise HandshakeFailed(f"{self._where} ended the handshake")
+        """Complete both handshakes.
 
-    def exchange(self, payload: Payload, deadline: float, *, idempotent: bool) -> VerifiedPayload:
-        """Send a request and wait for its reply. Raises RemoteError, PayloadTooLarge, DeadlineExceeded, Lost."""
-        self._replies.clear()
-        sent = [self._ask(payload, deadline)]
-        self.first = sent[0]
-        pause = RESEND
-        again = monotonic() + pause if idempotent else math.inf
-        overloaded: RemoteError | None = None
-        while True:
-            for number in sent:
-                reply = self._replies.pop(number, None)
-                if isinstance(reply, RemoteError):
-                    if not (idempotent and reply.code == FaultCode.OVERLOADED):
-                        raise reply
-                    overloaded = reply
-                elif reply is not None:
-                    return reply
-            if self.closed is not None or self.association.ended:
-                how = {} if self.closed is None else self.closed._asdict()
-                raise Lost("the server has ended the association", **how)
-            if not self._turn(min(deadline, again)):
-                if monotonic() >= deadline:
-                    raise overloaded or DeadlineExceeded(f"nothing came from {self._where} in time")
-                sent.append(self._ask(payload, deadline))
-                pause = min(MOST_PAUSE, pause * 2)
-                again = monotonic() + pause
+        Raises HandshakeFailed, HandshakeRejected, PeerNotAllowed, DeadlineExceeded, TransportError.
+        """
+        self._flush()
+        while not self._association.open:
+            if not self._wait_or_resend(deadline):
+                raise explain.incomplete(self._address)
+            if self._association.ended and self._exchanges.closed is None:
+                raise explain.ended_handshake(self._address)
+
+    def request(self, payload: Payload, deadline: float, *, idempotent: bool) -> VerifiedPayload:
+        """Send a request and return its reply.
+
+        Raises RemoteError, PayloadTooLarge, DeadlineExceeded, ConnectionLost.
+        """
+        exchange = Exchange(self._exchanges, payload, deadline, monotonic(), idempotent=idempotent)
+        self._flush()
+        try:
+            while exchange.result is None:
+                if self._interrupted:
+                    raise exchange.lost(explain.closed_here())
+                closed = self._exchanges.loss()
+                if closed is not None:
+                    raise exchange.lost(closed)
+                if not self._wait_or_resend(min(deadline, exchange.resend_at)):
+                    now = monotonic()
+                    if now >= deadline:
+                        raise exchange.timed_out()
+                    exchange.send(now)
+                    self._flush()
+        except Unreachable as error:
+            raise exchange.lost(error) from None
+        finally:
+            exchange.close()
+        return exchange.take()
 
     @property
     def peer(self) -> PeerIdentity | None:
-        """Who the server is."""
-        return self.association.peer
+        """The server's verified identity."""
+        return self._association.peer
 
-    def close(self) -> None:
-        """Say so, and close the socket."""
-        for datagram in self.association.close():
+    @property
+    def idle(self) -> bool:
+        """True if the association is open and no request is in flight."""
+        return self._association.open and not self._exchanges
+
+    def close(self, *, linger: float = 0.0) -> None:  # noqa: ARG002 - there is nothing to wait for
+        """Send CLOSE and close the socket."""
+        for datagram in self._association.close():
             self._send(datagram)
         self._sock.close()
 
+    def interrupt(self) -> None:
+        """End the association under a call that uses it, in whatever thread: what it waits for does not come."""
+        self._interrupted = True
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
     def abandon(self) -> None:
-        """Close our copy of the socket without a word: two processes that went on with one association would use the
-        same nonces."""
+        """Close the socket without sending anything.
+
+        In a forked child, because two processes that use one association would repeat nonces; or if a step on it may
+        have been left half done.
+        """
+        self._sock.close()
+
+    leave_to_parent = abandon
+
+    def __del__(self) -> None:
         self._sock.close()
 
     def usable(self) -> bool:
-        """Whether it can take a request, as far as is known here."""
+        """Return True if the association can take a request. Reads datagrams that have arrived; never waits."""
         try:
-            while not self.association.ended and self._waiting.poll(0):
+            for _ in range(_DATAGRAMS_AT_ONCE):  # more may come as fast as they are read
+                if self._association.ended or not self._waiting.poll(0):
+                    break
                 self._receive()
         except SealwireError:
             return False
-        return self.closed is None and self.association.usable() is None
+        if self._exchanges.closed is not None or not self._association.open:
+            return False
+        now = monotonic()
+        if now < self._association.session.validity.next_check:
+            return True
+        self._security.refresh()
+        return self._association.session.usable(now)
 
-    def _ask(self, payload: Payload, deadline: float) -> int:
-        number = self.association.protocol.send_request(payload, wait=max(0.001, deadline - monotonic()))
-        self._flush()
-        return number
-
-    def _turn(self, deadline: float) -> bool:
-        """Wait for a datagram, send again what is due; False when the deadline has come."""
-        self._flush()
+    def _wait_or_resend(self, deadline: float) -> bool:
+        """Wait for a datagram and read it, or send a handshake message again if due; return False at the deadline."""
         now = monotonic()
         if now >= deadline:
             return False
-        due = min(deadline, self.association.timeout)
+        if now >= self._association.timeout:
+            self._association.handle_timeout()
+            self._flush()
+        due = min(deadline, self._association.timeout)
         if self._waiting.poll(max(0.0, due - now) * 1000):
             self._receive()
-        elif monotonic() >= self.association.timeout:
-            self.association.handle_timeout()
         return True
 
     def _receive(self) -> None:
+        """Read one datagram and process its events."""
+        refused = ""
+        while True:
+            try:
+                datagram = self._sock.recv(MAX_DATAGRAM)
+                break
+            except BlockingIOError:
+                if not refused:
+                    return
+                raise self._unreachable(refused) from None
+            except OSError as error:
+                if refused:
+                    raise self._unreachable(refused) from None
+                refused = explain.reason(error)  # comes before the datagrams that the server sent before it ended
         try:
-            datagram = self._sock.recv(MOST)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if self.association.open:
-                raise Lost(f"{self._where} is not there any more: {reason(error)}") from None
-            raise TransportError(
-                f"cannot reach {self._where}: {reason(error)}; see whether the server runs and listens there"
-            ) from None
-        for event in self.association.datagram_received(datagram):
-            self._happened(event)
-        self._flush()
+            for event in self._association.datagram_received(datagram):
+                self._exchanges.receive(event)
+        finally:
+            if self._association.has_records:
+                self._flush()
 
-    def _happened(self, event: Event) -> None:
-        if isinstance(event, Rejected):
-            text = REJECTIONS[RejectCode(event.code)]
-            raise HandshakeRejected(f"{self._where} refused: {text}", code=event.code)
-        if isinstance(event, Closed):
-            self.closed = event
-        elif isinstance(event, Reply):
-            self._replies[event.request] = event.payload
-        elif isinstance(event, Faulted):
-            self._replies[event.request] = RemoteError(event.code, event.text)
-        else:
-            assert isinstance(event, Established)  # noqa: S101 - what is left, since nobody pings
+    def _unreachable(self, why: str) -> TransportError:
+        """Return the error for one that ICMP reported."""
+        if self._association.open:
+            return Unreachable(f"{self._address} is gone: {why}")
+        return explain.unreachable(self._address, why)
 
     def _flush(self) -> None:
-        for datagram in self.association.datagrams_to_send():
+        for datagram in self._association.datagrams_to_send():
             self._send(datagram)
 
     def _send(self, datagram: bytes) -> None:
-        with suppress(OSError):  # as if it were lost on the way; what ICMP says comes out of recv
+        with suppress(OSError):  # the datagram counts as lost; recv reports errors from ICMP
             self._sock.send(datagram)
 
 
-class SynchronousUDPClient(AtHost, SharedClient[_Link]):
-    """A client for one server, on UDP. A message takes at most 1,132 bytes as it is encoded, and can be lost.
+class SynchronousUDPClient(HostClient, SharedClient[UDPConnection]):
+    """A client for one server on UDP.
 
-    host, port, timeout, wait, security: as for SynchronousTCPClient. One request is under way at a time. Its reply may
-    be lost as well as the request, so that DeadlineExceeded says nothing about whether the server acted on it; with
-    ``idempotent=True`` a request is sent again, after 0.25 s and then after twice as long each time, 2 s at most, until
-    there is a reply. Threads may share it. A context manager. Raises ConfigurationError.
+    A message has at most 1,132 bytes encoded. Requests and replies can be lost, so after DeadlineExceeded the server
+    may or may not have acted on the request. With ``idempotent=True`` a request is sent again until its reply comes:
+    after 0.25 seconds, then after twice the time each time, 2 seconds at most.
+
+    The client connects on first use. Threads can share it; one request is in flight at a time. As a context manager it
+    closes the association at the end.
+
+    Args:
+        host: Name or IP address of the server. It is verified against the server's certificate, unless
+            ``security.peers`` names a URI or fingerprint instead.
+        port: UDP port of the server.
+        timeout: Seconds for connecting, with DTLS and Sealwire's handshake together. Default: 10.
+        wait: Seconds for one request, with all repetitions. Default: 10.
+        security: The client's security configuration.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
     """
 
-    def _connect(self, timeout: float) -> _Link:
-        return _linked(self.host, self.port, self.security, monotonic() + timeout)
+    def _connect(self, timeout: float) -> UDPConnection:
+        return _connect(self.host, self.port, self.security, monotonic() + timeout)
 
-    def _close(self, channel: _Link) -> None:
-        channel.close()
-
-    _part = _close
-
-    def _abandon(self, channel: _Link) -> None:
-        channel.abandon()
-
-    def _request(self, payload: Payload, seconds: float, idempotent: bool) -> VerifiedPayload:
-        link = self._usable(self.timeout)
-        deadline = monotonic() + seconds
-        try:
-            return self._exchange(link, payload, deadline, idempotent)
-        except Lost as lost:
-            if not (idempotent or was_unprocessed(lost, link.first, renewed=False)):
-                raise unknown(lost) from None
-        link = self._usable(max(0.001, min(deadline - monotonic(), self.timeout)))
-        try:
-            return self._exchange(link, payload, deadline, idempotent)
-        except Lost as lost:
-            raise unknown(lost) from None
-
-    def _exchange(self, link: _Link, payload: Payload, deadline: float, idempotent: bool) -> VerifiedPayload:
-        try:
-            return link.exchange(payload, deadline, idempotent=idempotent)
-        except (RemoteError, LocalProtocolError):
-            raise
-        except SealwireError:
-            # Also where no reply came: perhaps the server does not know us any more, and cannot say so.
-            self._channel = None
-            link.close()
-            raise
+    def _request(
+        self, call: Call[UDPConnection], payload: Payload, time: CallTime, idempotent: bool
+    ) -> VerifiedPayload:
+        resend: Resend | None = None
+        while True:
+            connection = self._channel_within(call, time)
+            try:
+                return connection.request(payload, time.deadline, idempotent=idempotent)
+            except (RemoteError, LocalProtocolError):
+                raise
+            except SealwireError as error:
+                # Also without a reply: perhaps the server no longer has this association, which it cannot tell us.
+                call.discard(0.0)
+                if not isinstance(error, ConnectionLost):
+                    raise
+                resend = resend or Resend(time.deadline, idempotent=idempotent)
+                self._remaining(resend, error, call)
+                time.sent = not error.unprocessed
 
 
-def _linked(host: str, port: int, security: Security, deadline: float) -> _Link:
-    """An association with the first address of the host that makes one."""
-    where = where_text(host, port)
+def _connect(host: str, port: int, security: Security, deadline: float) -> UDPConnection:
+    """Return a connection to the first address of the host that answers."""
+    address = address_text((host, port))
+    security.refresh()
     try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError, OverflowError):
-        raise TransportError(f"{where}: the host's address cannot be found") from None
-    for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
+        raise explain.unresolved(address) from None
+    for number, (family, kind, protocol, _, endpoint) in enumerate(found, 1):
         now = monotonic()
+        # The remaining addresses share the remaining time, so that one without an answer does not use it up.
+        share = (deadline - now) / (len(found) - number + 1)
         try:
-            # An address that never answers leaves the others their share.
-            share = (deadline - now) / (len(addresses) - number + 1)
-            return _made(socket.socket(family, kind, protocol), address, host, where, security, now + share)
+            return _try_address(socket.socket(family, kind, protocol), endpoint, host, address, security, now + share)
         except (HandshakeFailed, HandshakeRejected, PeerNotAllowed):
             raise
         except (TransportError, DeadlineExceeded):
-            if number == len(addresses):
+            if number == len(found):
                 raise
-    raise AssertionError  # pragma: no cover - getaddrinfo gives one address at least
+    raise AssertionError  # pragma: no cover - getaddrinfo returns one address at least
 
 
-def _made(sock: socket.socket, address: Any, host: str, where: str, security: Security, deadline: float) -> _Link:
+def _try_address(
+    sock: socket.socket, endpoint: Any, host: str, address: str, security: Security, deadline: float
+) -> UDPConnection:
     try:
         try:
-            sock.connect(address)
+            sock.connect(endpoint)
         except OSError as error:
-            raise TransportError(f"cannot reach {where}: {reason(error)}") from None
+            raise explain.unreachable(address, explain.reason(error)) from None
         sock.setblocking(False)
-        link = _Link(
-            sock, ClientAssociation(security, security.present(), host=canonical_host(host), where=where), where
+        association = ClientAssociation(
+            security, security.credentials.current, host=canonical_host(host), address=address
         )
-        link.handshake(deadline)
+        connection = UDPConnection(sock, security, association, address)
+        try:
+            connection.handshake(deadline)
+        except SealwireError:
+            connection.close()  # which tells the server that it need not wait
+            raise
     except BaseException:
         sock.close()
         raise
-    return link
+    return connection

@@ -1,87 +1,100 @@
-"""Servers on UDP, with socketserver's API: a handler object for each datagram, as there."""
+"""The servers on UDP, with the API of socketserver: a handler object for each datagram.
+
+One thread receives datagrams and does all timed work (``_serve_once``). It passes requests to ``_dispatch``: UDPServer
+queues them and answers them itself before it receives again; ThreadingUDPServer passes them to its threads. ``lock``
+protects the demultiplexer, with all associations, from the threads. Datagrams of one address are processed in order,
+but their handlers may run at the same time. Requests that have come take turns by peer.
+"""
 
 from __future__ import annotations
 
 import logging
 import select
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
-from time import monotonic
+from functools import partial
+from struct import Struct
+from time import monotonic, time
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sealwire.channel.requests import Requests
-from sealwire.dtls.association import ServerAssociation
-from sealwire.dtls.endpoint import Endpoint
-from sealwire.dtls.records import MOST
-from sealwire.errors import ConfigurationError, SealwireError
-from sealwire.handler import handler_class, place_of, report_end
-from sealwire.listening import address_text, cannot_listen, family_of
+from sealwire.dtls.channel import DatagramChannel
+from sealwire.dtls.demultiplexer import Demultiplexer
+from sealwire.dtls.records import MAX_DATAGRAM
+from sealwire.dtls.server_association import ServerAssociation
+from sealwire.errors import SealwireError
+from sealwire.fork import leave_in_children
+from sealwire.handler import (
+    error_location,
+    handler_class,
+    report_connection_error,
+)
+from sealwire.life_cycle import LifeCycle
+from sealwire.listeners import bind, check_address, family_of
 from sealwire.security import Security
+from sealwire.session.server import TERMINATION_WAIT
+from sealwire.session.terms import check_server
+from sealwire.session.turns import RoundRobin
+from sealwire.threads import ThreadPool
 from sealwire.wire.events import Request
-from sealwire.wire.frames import FaultCode, Payload
+from sealwire.wire.frames import FaultCode
 
 logger = logging.getLogger("sealwire.server")
 
-_AT_ONCE: Final = 64
-"""Datagrams that are taken before there is a look at other duties."""
-_TURN: Final = 0.01
-_TERMINATION: Final = 1.0
+_DATAGRAMS_AT_ONCE: Final = 64
+"""Datagrams received before timed work and handlers run."""
+_SO_TIMESTAMPNS: Final = 35
+"""Linux's socket option for the kernel's receive time of each datagram (socket(7)); not in Python's socket module."""
+_TIMESPEC: Final = Struct("@ll")
+_CONTROL: Final = socket.CMSG_SPACE(_TIMESPEC.size)
+_MAX_AGE: Final = 600.0
+"""Seconds that a datagram can plausibly wait in the kernel. A greater age means that the clock was set."""
+_POLL_INTERVAL: Final = 0.01
+"""Seconds to wait for datagrams while another event is awaited."""
 
 
-class _OneRequest(Requests):
-    """What a handler is given as ``self.request``: one request, then the end."""
+def arrival_time(control: list[tuple[int, int, bytes]], offset: float) -> float:
+    """Return the arrival time of a datagram, as a time of ``time.monotonic()``.
 
-    def __init__(self, server: UDPServer, association: ServerAssociation, request: Request, deadline: float | None):
-        self._server = server
-        self._association = association
-        self._request: Request | None = request
-        self._unanswered: int | None = request.sequence
-        self.peer = association.peer
-        self.key_id = association.key_id
-        self.deadline = deadline
+    A datagram may wait in the kernel while the server runs a handler, but its client's wait counts from the arrival
+    (docs/protocol.md, section 2). The kernel's time stamp is of the wall clock. If that was set meanwhile, the later of
+    the possible times counts: judged by the earlier one, a request in time would not be run.
 
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more can be sent."""
-        return self._association.ended
-
-    @property
-    def oldest_unanswered(self) -> int | None:
-        """The request, until it is answered."""
-        return self._unanswered
-
-    def next_request(self) -> Request | None:
-        """The request; then None."""
-        request, self._request = self._request, None
-        if request is not None and self.deadline is not None and monotonic() >= self.deadline:
-            self.send_fault(request.sequence, FaultCode.DEADLINE_EXCEEDED)
-            return None
-        return request
-
-    def send_reply(self, request: int, payload: Payload) -> None:
-        """Answer it. Raises PayloadTooLarge."""
-        self._unanswered = None
-        with self._server.lock:
-            self._server.endpoint.send_reply(self._association, request, payload)
-
-    def send_fault(self, request: int, code: int, text: str | None = None) -> None:
-        """Answer it with FAULT."""
-        self._unanswered = None
-        with self._server.lock:
-            self._server.endpoint.send_fault(self._association, request, code, text)
+    Args:
+        control: The control messages of recvmsg.
+        offset: The wall clock's lead over ``time.monotonic()`` before the datagram came. Setting the clock changes it.
+    """
+    now = monotonic()
+    for level, kind, data in control:
+        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS) and len(data) == _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            moment: float = seconds + nanoseconds / 1e9 - min(offset, time() - now)
+            return moment if now - _MAX_AGE <= moment <= now else now
+    return now
 
 
 class UDPServer:
-    """Answers one datagram after the other; socketserver.UDPServer's API.
+    """A server on UDP that answers one datagram after the other, with the API of socketserver.UDPServer.
 
-    server_address, RequestHandlerClass, security: as for TCPServer. A message takes at most 1,132 bytes as it is
-    encoded. ``handle()`` gets one message and no more: there is an object for each datagram.
+    A message has at most 1,132 bytes encoded. Each datagram has its own handler object, so ``handle()`` gets one
+    message. As a context manager the server closes itself at the end.
 
-    Raises ConfigurationError, TransportError.
+    Args:
+        server_address: Host and port; port 0 picks a free one.
+        RequestHandlerClass: A class derived from RequestHandler, or a function from message to reply.
+        security: The server's security configuration, with ``peers``.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+        TransportError: The address cannot be bound.
+
+    Attributes:
+        server_address: Host and port of the socket.
+        security: As given.
+        socket: The socket.
     """
 
     def __init__(
@@ -90,32 +103,56 @@ class UDPServer:
         RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
         security: Security,
     ) -> None:
-        if not isinstance(security, Security):
-            raise ConfigurationError("a server needs a Security; see Security.from_files and Security.from_toml")
-        security.check_server()
+        check_server(security)
+        server_address = check_address(server_address)
         self.security = security
         self.RequestHandlerClass = handler_class(RequestHandlerClass)
-        self.lock = threading.RLock()
-        """Held by whoever uses the endpoint."""
-        self.endpoint = Endpoint(security, send=self._send, handle=self._take)
-        self._waiting: list[tuple[ServerAssociation, Request, float | None]] = []
+        self._begin()
         self._answered = 0
-        self._leaving = False
-        self._drained = threading.Event()
-        self._drained.set()
+        self._next_refresh = 0.0
+        self._clock_offset = time() - monotonic()
         self.socket = socket.socket(family_of(server_address), socket.SOCK_DGRAM)
         try:
-            try:
-                self.socket.bind(server_address)
-            except OSError as error:
-                raise cannot_listen(address_text(server_address), error) from None
+            bind(self.socket, server_address)
             self.socket.setblocking(False)
+            if sys.platform == "linux":
+                self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self.server_address: Any = self.socket.getsockname()
-            self._called, self._call = socket.socketpair()
-            self._call.setblocking(False)
+            self._make_wake_pair()
         except BaseException:
             self.socket.close()
             raise
+        leave_in_children(self)
+
+    def _begin(self) -> None:
+        """Begin without associations."""
+        self._life = LifeCycle()
+        self.lock = threading.RLock()
+        """Protects the demultiplexer."""
+        self.demultiplexer = Demultiplexer(self.security, send=self._send, dispatch=self._dispatch)
+        self._requests: RoundRobin[tuple[ServerAssociation, Request, float | None]] = RoundRobin()
+
+    def _make_wake_pair(self) -> None:
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_writer.setblocking(False)
+
+    def leave_to_parent(self) -> None:
+        """Let go of the socket in a forked child, if the parent serves; nothing is sent. Called after a fork.
+
+        Otherwise the child begins without associations: two processes with the same ones would use the same nonces.
+        """
+        serving = self._life.serving or self._life.closing
+        self._wake_reader.close()
+        self._wake_writer.close()
+        if serving:
+            self._life = LifeCycle()
+            self._life.close()
+            self.lock = threading.RLock()
+            self._requests = RoundRobin()
+            self.socket.close()
+        else:
+            self._begin()
+            self._make_wake_pair()
 
     def __enter__(self) -> Self:
         return self
@@ -126,127 +163,176 @@ class UDPServer:
         self.server_close()
 
     def fileno(self) -> int:
-        """The socket's descriptor."""
+        """Return the socket's descriptor, -1 if it is closed."""
         return self.socket.fileno()
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Serve until shutdown or an exception, then drain. poll_interval: the most seconds between two looks at other
-        duties."""
-        self._drained.clear()
-        try:
-            self.endpoint.stay()
-            while not self._leaving:
-                self._serve(poll_interval)
-        finally:
+        """Serve until :meth:`shutdown` or an exception such as KeyboardInterrupt, then drain.
+
+        Args:
+            poll_interval: Seconds between two checks of timed work, at most. Default: 0.5.
+
+        Raises:
+            InvalidState: The server is closed, or serves already.
+        """
+        with self._life.run():
             try:
-                self._drain()
+                self.demultiplexer.resume()
+                while not self._life.stopping:
+                    self._serve_once(poll_interval)
             finally:
-                self._leaving = False
-                self._drained.set()
+                try:
+                    self._drain()
+                finally:
+                    if self._life.closing:
+                        self._release()
 
     def handle_request(self) -> None:
-        """Serve until one request was answered."""
-        self.endpoint.stay()
-        before = self._answered
-        while self._answered == before:
-            self._serve(_TURN)
+        """Serve until one request has been answered, or :meth:`shutdown`. Raises InvalidState like serve_forever."""
+        with self._life.run():
+            self.demultiplexer.resume()
+            before = self._answered
+            while self._answered == before and not self._life.stopping:
+                self._serve_once(_POLL_INTERVAL)
+            if self._life.closing:
+                self._release()
 
     def shutdown(self) -> None:
-        """Stop serve_forever, from another thread; returns when it has drained.
+        """Stop serve_forever, and return when the server has drained.
 
-        Called by a handler in a thread of its own it does not wait for that, since the handler's own request is among
-        those in hand.
+        In a handler, and in a signal handler that interrupts serve_forever, it returns without waiting, because the
+        server waits for those. If the server does not serve, it returns at once, and the next serve_forever does, too.
         """
-        self._leaving = True
+        self._life.stop()
+        self._wake()
+        self._life.wait(in_handler=self._is_handler_thread(threading.current_thread()))
+
+    def _wake(self) -> None:
         with suppress(OSError):
-            self._call.send(b"x")
-        if not self._is_handlers(threading.current_thread()):
-            self._drained.wait()
+            self._wake_writer.send(b"x")
 
     def reload(self) -> bool:
-        """Look at the files of certificates and keys now; see TCPServer.reload."""
+        """Reload the files of certificates and keys now, instead of within Limits.reload_interval.
+
+        Returns:
+            True if the content of the files is in use now. If False, the previous content stays in use, and the log
+            and ``security.status()`` say why.
+        """
         return self.security.reload()
 
     def server_close(self) -> None:
-        """Tell all peers, and release everything."""
+        """Stop serving as :meth:`shutdown` does, end all associations, which tells the clients, and release everything.
+
+        In a handler, and in a signal handler that interrupts serve_forever, it returns without waiting, and
+        serve_forever releases everything at its end.
+        """
+        self._life.close()
+        self._wake()
+        if self._life.wait(in_handler=self._is_handler_thread(threading.current_thread())):
+            self._release()
+
+    def _release(self) -> None:
+        """End all associations and release everything. Without effect when called again."""
         if self.socket.fileno() < 0:
             return
-        with self.lock:
-            self.endpoint.close()
-        self._end_threads()
-        for each in (self.socket, self._called, self._call):
+        if self.demultiplexer.peers:  # handle_request does not drain
+            self._drain()
+        self._stop_threads()
+        for each in (self.socket, self._wake_reader, self._wake_writer):
             each.close()
 
-    def _serve(self, most: float) -> None:
+    def _serve_once(self, max_wait: float) -> None:
+        """Wait for datagrams for ``max_wait`` seconds at most, process them, and do all work that is due."""
         with self.lock:
-            pause = min(most, self.endpoint.pause)
+            pause = min(max_wait, self.demultiplexer.until_due, self.security.limits.reload_interval)
         waiting = select.poll()
         waiting.register(self.socket, select.POLLIN)
-        waiting.register(self._called, select.POLLIN)
+        waiting.register(self._wake_reader, select.POLLIN)
         for descriptor, _ in waiting.poll(pause * 1000):
             if descriptor == self.socket.fileno():
                 self._receive()
             else:
-                self._called.recv(100)
+                self._wake_reader.recv(100)
+        now = monotonic()
+        if now >= self._next_refresh:
+            self._next_refresh = now + self.security.limits.reload_interval
+            self.security.refresh()
         with self.lock:
-            self.endpoint.handle_timeouts()
-        waiting_requests, self._waiting = self._waiting, []
-        for request in waiting_requests:
-            self._answer(*request)
+            self.demultiplexer.handle_timeouts()
+        self._answer_all()
 
     def _receive(self) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(_DATAGRAMS_AT_ONCE):
             try:
-                datagram, address = self.socket.recvfrom(MOST)
-            except OSError:  # nothing more, or what ICMP says of somebody who has gone
+                datagram, control, _, address = self.socket.recvmsg(MAX_DATAGRAM, _CONTROL)
+            except OSError:  # no more datagrams, or an error from ICMP about a client that has gone
+                self._clock_offset = time() - monotonic()
                 return
             with self.lock:
-                self.endpoint.datagram_received(datagram, address)
+                self.demultiplexer.datagram_received(datagram, address, arrival_time(control, self._clock_offset))
 
     def _send(self, datagram: bytes, address: Any) -> None:
-        with suppress(OSError):  # as if it were lost on the way
+        with suppress(OSError):  # the datagram counts as lost
             self.socket.sendto(datagram, address)
 
-    def _take(self, association: ServerAssociation, request: Request, deadline: float | None) -> None:
-        """A request is in hand; the lock is held."""
-        self._waiting.append((association, request, deadline))
+    def _dispatch(self, association: ServerAssociation, request: Request, deadline: float | None) -> None:
+        """Pass a request to a handler. Called with the lock held."""
+        self._requests.append(association.account, (association, request, deadline))
+
+    def _answer_all(self) -> None:
+        """Answer all requests that this thread is to answer. If a handler is interrupted, the others remain."""
+        while self._requests:
+            self._answer(*self._requests.pop())
 
     def _answer(self, association: ServerAssociation, request: Request, deadline: float | None) -> None:
-        channel = _OneRequest(self, association, request, deadline)
+        """Run a handler for a request, and answer with FAULT if the handler did not answer."""
+        channel = DatagramChannel(self, association, request, deadline)
         handler: Callable[..., Any] = self.RequestHandlerClass
         try:
             handler(channel, association.address, self)
         except (Exception, GeneratorExit, SystemExit) as error:
             with suppress(SealwireError):
-                report_end(channel, association.address, error)
+                report_connection_error(channel, association.address, error)
         finally:
             with self.lock:
                 if channel.oldest_unanswered is not None:
                     channel.send_fault(request.sequence, FaultCode.HANDLER_FAILED, "the handler has given no reply")
                 self._answered += 1
-                self.endpoint.release(association)
+                self.demultiplexer.release(association, request)
 
     def _drain(self) -> None:
+        """Answer the requests in progress, for Limits.drain_timeout at most, and end all associations."""
+        if self.socket.fileno() < 0:  # in a forked child
+            return
         deadline = monotonic() + self.security.limits.drain_timeout
         with self.lock:
-            self.endpoint.leave()
-        for request in self._waiting:
-            self._answer(*request)
-        self._waiting = []
-        while self.endpoint.in_hand and monotonic() < deadline:
-            self._serve(_TURN)
+            self.demultiplexer.drain()
+        self._answer_all()
+        while self.demultiplexer.in_progress and monotonic() < deadline:
+            self._serve_once(_POLL_INTERVAL)
         with self.lock:
-            self.endpoint.close()
+            self.demultiplexer.close()
 
-    def _is_handlers(self, thread: threading.Thread) -> bool:  # noqa: ARG002 - there are none here
+    def _is_handler_thread(self, thread: threading.Thread) -> bool:  # noqa: ARG002 - this class has no threads
         return False
 
-    def _end_threads(self) -> None:
-        """There are none."""
+    def _stop_threads(self) -> None:
+        """Do nothing: this class has no threads."""
 
 
 class ThreadingUDPServer(UDPServer):
-    """Answers datagrams in threads: up to ``workers`` at a time, and Limits.max_in_flight of one peer."""
+    """A server on UDP that answers datagrams in threads, Limits.max_in_flight of one client at a time.
+
+    Args:
+        server_address: Host and port; port 0 picks a free one.
+        RequestHandlerClass: A class derived from RequestHandler, or a function from message to reply.
+        security: The server's security configuration, with ``peers``.
+        workers: Number of threads, 1 to 1024. Default: 32.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+        TransportError: The address cannot be bound.
+    """
 
     def __init__(
         self,
@@ -256,43 +342,25 @@ class ThreadingUDPServer(UDPServer):
         *,
         workers: int = 32,
     ) -> None:
-        if type(workers) is not int or not 1 <= workers <= 1024:
-            raise ConfigurationError("workers must be a whole number of threads from 1 to 1024")
-        self._most = workers
-        self._threads: list[threading.Thread] = []
-        self._jobs: SimpleQueue[tuple[ServerAssociation, Request, float | None] | None] = SimpleQueue()
+        self._workers = workers
         super().__init__(server_address, RequestHandlerClass, security)
 
-    def _take(self, association: ServerAssociation, request: Request, deadline: float | None) -> None:
-        self._jobs.put((association, request, deadline))
-        if self.endpoint.in_hand > len(self._threads) < self._most:
-            name = f"sealwire udp {len(self._threads) + 1}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            try:
-                thread.start()
-            except RuntimeError:  # no more threads: those that there are will do, or a later request finds one
-                self._threads.remove(thread)
-                logger.error("no thread could be started for more requests; lower `workers`")
+    def _begin(self) -> None:
+        self._pool = ThreadPool(self._workers, "sealwire udp")
+        super()._begin()
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                self._answer(*job)
-            except BaseException as error:
-                logger.error("a datagram was not answered: %s", place_of(error))
-            del job
+    def _dispatch(self, association: ServerAssociation, request: Request, deadline: float | None) -> None:
+        self._pool.submit(partial(self._answer_in_thread, association, request, deadline), association.account)
 
-    def _is_handlers(self, thread: threading.Thread) -> bool:
-        return thread in self._threads
+    def _answer_in_thread(self, association: ServerAssociation, request: Request, deadline: float | None) -> None:
+        try:
+            self._answer(association, request, deadline)
+        except BaseException as error:
+            logger.error("a datagram was not answered: %s", error_location(error))
 
-    def _end_threads(self) -> None:
-        for _ in self._threads:
-            self._jobs.put(None)
-        deadline = monotonic() + _TERMINATION
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - monotonic()))
-        stuck = sum(thread.is_alive() for thread in self._threads)
-        if stuck:
-            logger.error("%d handlers have not returned, and are left behind in their threads", stuck)
-        self._threads.clear()
+    def _is_handler_thread(self, thread: threading.Thread) -> bool:
+        return thread in self._pool
+
+    def _stop_threads(self) -> None:
+        self._pool.stop()
+        self._pool.join(TERMINATION_WAIT)

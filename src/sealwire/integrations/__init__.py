@@ -1,1 +1,1 @@
-"""Foreign systems, one file for each, each behind an extra of its own."""
+"""Integrations with other systems: a module and an extra (``sealwire[NAME]``) for each."""

@@ -1,4 +1,4 @@
-"""What is in service, as metrics for Prometheus; needs the extra ``sealwire[prometheus]``.
+"""Exports the certificates and keys in service to Prometheus; needs the extra ``sealwire[prometheus]``.
 
 ::
 
@@ -26,24 +26,31 @@ except ImportError:
 
 
 class SecurityCollector(Collector):
-    """Reads a Security's status when it is scraped. Times are seconds since the epoch.
+    """Reads the status of a Security object at each scrape. Times are in seconds since the epoch.
 
-    ``sealwire_generation``: number of what is in service, by kind of files (credentials, keyring).
-    ``sealwire_loaded_timestamp_seconds``: since when. ``sealwire_refused``: 1 while the files hold what is not taken.
-    ``sealwire_refusals_total``: how often that began. ``sealwire_expires_timestamp_seconds``: the first end, by what
-    ends (certificate, trust_anchor, revocation_list, signing_key); without one that does not end.
+    The label ``files`` is ``credentials`` or ``keyring``; ``what`` is ``certificate``, ``trust_anchor``,
+    ``revocation_list`` or ``signing_key``.
+
+    * ``sealwire_generation{files}``: Number of the generation in service.
+    * ``sealwire_loaded_timestamp_seconds{files}``: When it was loaded.
+    * ``sealwire_refused{files}``: 1 while the present content of the files is rejected.
+    * ``sealwire_refusals_total{files}``: How many times new content was rejected.
+    * ``sealwire_expires_timestamp_seconds{what}``: Earliest expiry; absent for a key that never expires.
+
+    Args:
+        security: The object to read.
     """
 
     def __init__(self, security: Security) -> None:
         self._security = security
 
     def collect(self) -> Iterable[Metric]:
-        """The metrics now."""
+        """Return the present metrics, after a look at the files if the last one is old."""
         credentials, keys = self._security.status()
         generation = GaugeMetricFamily("sealwire_generation", "Number of the generation in service.", labels=["files"])
         loaded = GaugeMetricFamily("sealwire_loaded_timestamp_seconds", "When it was loaded.", labels=["files"])
-        refused = GaugeMetricFamily("sealwire_refused", "Whether the files hold what is not taken.", labels=["files"])
-        refusals = CounterMetricFamily("sealwire_refusals", "How often files were not taken.", labels=["files"])
+        refused = GaugeMetricFamily("sealwire_refused", "1 while the files are rejected.", labels=["files"])
+        refusals = CounterMetricFamily("sealwire_refusals", "How many times files were rejected.", labels=["files"])
         for name, status in (("credentials", credentials), ("keyring", keys)):
             generation.add_metric([name], status.generation)
             if status.loaded_at is not None:
@@ -56,14 +63,14 @@ class SecurityCollector(Collector):
             "revocation_list": [each.next_update_utc for each in credentials.lists if each.next_update_utc is not None],
             "signing_key": [self._signing_key_end()],
         }
-        expires = GaugeMetricFamily("sealwire_expires_timestamp_seconds", "The first end.", labels=["what"])
-        for what, moments in ends.items():
+        expires = GaugeMetricFamily("sealwire_expires_timestamp_seconds", "Earliest expiry.", labels=["what"])
+        for kind, moments in ends.items():
             if moments and min(moments) < datetime.max.replace(tzinfo=UTC):
-                expires.add_metric([what], min(moments).timestamp())
+                expires.add_metric([kind], min(moments).timestamp())
         return generation, loaded, refused, refusals, expires
 
     def _signing_key_end(self) -> datetime:
-        """0 of the epoch where there is no key, so that it counts as over; the end of time where it has no end."""
+        """Return the signing key's expiry: the epoch if there is no key, the end of time if it never expires."""
         try:
             key = self._security.keys.signing_key(datetime.now(UTC))
         except ConfigurationError:

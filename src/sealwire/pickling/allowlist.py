@@ -1,4 +1,4 @@
-"""Which types a message may have."""
+"""The allowlist: the types that a message may contain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import fractions
 import ipaddress
 import os
 import pathlib
-import tomllib
 import typing
 import uuid
 import zoneinfo
@@ -16,15 +15,21 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Literal, Self
 
-from sealwire import tables
+from sealwire import toml_options
 from sealwire.errors import ConfigurationError
-from sealwire.limits import Limits
-from sealwire.pickling.adapters import Adapter, CustomAdapter, adapter_for, check_importable, spelling
+from sealwire.pickling.adapters import (
+    Adapter,
+    CustomAdapter,
+    adapter_for,
+    check_hashable,
+    check_importable,
+    qualified_name,
+)
 from sealwire.pickling.annotations import Types
 from sealwire.pickling.constructors import only_named
-from sealwire.pickling.grants import Grant
-from sealwire.pickling.importing import named
-from sealwire.pickling.standard import standard_grants
+from sealwire.pickling.globals import GlobalRule, how_to_allow, shown
+from sealwire.pickling.importing import import_object
+from sealwire.pickling.standard import standard_rules
 
 PLAIN: Final = frozenset(
     (type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
@@ -42,30 +47,34 @@ GROUPS: Final[dict[str, tuple[type, ...]]] = {
     ),
     "collections": (OrderedDict, defaultdict, deque, Counter),
 }  # fmt: skip
-"""The standard value types beside plain data, in groups that can be switched off."""
+"""The standard value types besides plain data, in groups that can be switched off."""
 
 VALUES: Final = frozenset(cls for group in GROUPS.values() for cls in group)
 STANDARD: Final = PLAIN | VALUES
-_ABSTRACT: Final = frozenset((pathlib.PurePath, pathlib.Path))  # what one has is a subclass
+_ABSTRACT: Final = frozenset((pathlib.PurePath, pathlib.Path))  # values are of a subclass
 _GROUP_OF: Final = {cls: name for name, group in GROUPS.items() for cls in group}
 
-_OPTIONS: Final = ("types", "shallow", "without", "adapters")
+_OPTIONS: Final = ("types", "shallow", "without", "adapters", "missing")
 _ADAPTER: Final = {"type", "dump", "load"}
 
 Validate = Literal["deep", "shallow"]
+Missing = Literal["refuse", "default"]
 
 
 class Allowlist:
-    """The types that a message may have: plain data always, the standard value types, and those that are named.
+    """The types that a message may contain: plain data, the standard value types, and types that are listed.
 
-    ``types``: dataclasses, enums, named tuples, attrs classes, msgspec structs, pydantic models, exceptions, NumPy's
-    ``ndarray`` and scalars. Other types need :meth:`register`. ``without``: groups of standard value types that are not
-    accepted: "datetime", "numbers", "uuid", "paths", "ipaddress", "collections".
+    Types can be added until a codec uses the list; from then on it is immutable. ``a | b`` is a new list with the types
+    of both, which lacks only the groups that both lack.
 
-    A list can be added to until a codec uses it; from then on it is immutable. ``a | b`` is a new list with the types
-    of both, and without the groups that both are without.
+    Args:
+        types: Dataclasses, enums, named tuples, attrs classes, msgspec structs, pydantic models, exceptions, NumPy's
+            ``ndarray`` and scalars. Other types need :meth:`register`.
+        without: Groups of standard value types that are not accepted: "datetime", "numbers", "uuid", "paths",
+            "ipaddress", "collections".
 
-    Raises ConfigurationError, with the reason, for what cannot be allowed.
+    Raises:
+        ConfigurationError: A type cannot be allowed; the error says why.
     """
 
     __slots__ = ("_adapters", "_covered", "_in_use", "_without")
@@ -73,80 +82,118 @@ class Allowlist:
     def __init__(self, *types: Any, without: Iterable[str] = ()) -> None:
         self._adapters: dict[type, Adapter] = {}
         self._covered: dict[type, Adapter] = {}
-        """The exact types of values, and the adapter of each."""
-        self._without: Final = frozenset([without] if isinstance(without, str) else without)
+        """The adapter for each exact type of values."""
+        if not isinstance(without, Iterable):
+            raise ConfigurationError(f"without must be a list of {', '.join(GROUPS)}, not {type(without).__name__}")
+        names = [without] if isinstance(without, str) else list(without)
+        for name in names:
+            if type(name) is not str or name not in GROUPS:
+                raise ConfigurationError(f"there is no group {name!r} of standard types; there are {', '.join(GROUPS)}")
+        self._without: Final = frozenset(names)
         self._in_use = False
-        unknown = self._without - GROUPS.keys()
-        if unknown:
-            raise ConfigurationError(
-                f"there is no group {sorted(unknown)[0]!r} of standard types; there are {', '.join(GROUPS)}"
-            )
         self.allow(*types)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Allowlist:
-        """From the table ``[allowlist]`` of a configuration file; the other tables of the file are not looked at.
+        """Read the table ``[allowlist]`` of a configuration file, and import the modules of its types.
 
-        The modules of its types are imported. Raises ConfigurationError: the file, the key and the form expected.
+        Args:
+            path: The file. Its other tables are ignored.
+
+        Raises:
+            ConfigurationError: The file cannot be read or is not valid; the error names the file, the key and the
+                form that was expected.
         """
-        name = os.fspath(path)
+        table = toml_options.read_toml(path).get("allowlist", {})
         try:
-            with open(path, "rb") as file:
-                table = tomllib.load(file).get("allowlist", {})
             return cls.from_table(table)
-        except OSError as error:
-            raise ConfigurationError(f"{name}: cannot be read ({error.strerror})") from None
         except ConfigurationError as error:
-            raise ConfigurationError(f"{name}: {error}") from None
-        except (ValueError, RecursionError) as error:
-            raise ConfigurationError(f"{name}: not valid TOML: {error}") from None
+            raise ConfigurationError(f"{os.fspath(path)}: {error}") from None
 
     @classmethod
     def from_table(cls, table: object) -> Allowlist:
-        """From a table ``[allowlist]`` that has been read already. Raises ConfigurationError."""
+        """Make a list from a table ``[allowlist]`` that was read already. Raises ConfigurationError."""
         if type(table) is not dict:
             raise ConfigurationError("allowlist: expected a table")
-        tables.only(table, _OPTIONS, "allowlist.")
-        option = "without"
+        toml_options.reject_unknown(table, _OPTIONS, "allowlist.")
         try:
-            made = cls(without=_strings(table, option))
+            lists = {option: toml_options.strings(table, option) or [] for option in ("without", "types", "shallow")}
+        except ConfigurationError as error:
+            raise ConfigurationError(f"allowlist.{error}") from None
+        option = "missing"
+        try:
+            missing = _missing_table(table)
+            option = "without"
+            made = cls(without=lists[option])
             for option in ("types", "shallow"):
-                for name in _strings(table, option):
-                    made.allow(named(name), validate="shallow" if option == "shallow" else "deep")
+                for name in lists[option]:
+                    validate: Validate = "shallow" if option == "shallow" else "deep"
+                    made.allow(import_object(name), validate=validate, missing=missing.pop(name, "refuse"))
+            option = "missing"
+            _reject_unlisted(missing)
             option = "adapters"
             for each in _adapter_tables(table):
-                made.register(named(each["type"]), dump=named(each["dump"]), load=named(each["load"]))
+                made.register(
+                    import_object(each["type"]), dump=import_object(each["dump"]), load=import_object(each["load"])
+                )
         except ConfigurationError as error:
             raise ConfigurationError(f"allowlist.{option}: {error}") from None
         return made
 
-    def allow(self, *types: Any, validate: Validate = "deep") -> Self:
-        """Add types; ``validate``: "shallow" does not look into the containers in their fields.
+    def allow(self, *types: Any, validate: Validate = "deep", missing: Missing = "refuse") -> Self:
+        """Add types.
 
-        Returns the list itself. Raises ConfigurationError.
+        Args:
+            types: The types, as for the constructor.
+            validate: "deep" checks the items of containers in their fields as well, "shallow" does not.
+            missing: "default" gives a field its default if a message lacks it, as while a type with one more field is
+                being rolled out; "refuse" refuses the message. A field without a default may never be missing.
+
+        Returns:
+            The list itself.
+
+        Raises:
+            ConfigurationError: A type cannot be allowed, or the list is in use.
         """
         if validate not in ("deep", "shallow"):
             raise ConfigurationError(f"validate must be 'deep' or 'shallow', not {validate!r}")
+        if missing not in ("refuse", "default"):
+            raise ConfigurationError(f"missing must be 'refuse' or 'default', not {missing!r}")
         for cls in types:
-            # A TypedDict's values are dicts; it counts where a field is annotated with it.
-            if cls in STANDARD | _ABSTRACT or typing.is_typeddict(cls):
+            # The values of a TypedDict are dicts. It matters only in the annotation of a field.
+            if any(cls is each for each in STANDARD | _ABSTRACT) or typing.is_typeddict(cls):
                 continue
-            self._add(adapter_for(cls, shallow=validate == "shallow"))
+            adapter = adapter_for(cls, shallow=validate == "shallow")
+            if missing == "default":
+                adapter.fill()
+            self._add(adapter)
         return self
 
     def register(self, cls: type, *, dump: Callable[[Any], tuple[Any, ...]], load: Callable[..., Any]) -> Self:
-        """Add any other type: ``dump(value)`` gives a tuple of accepted values, ``load(*parts)`` makes the value again.
+        """Add a type of any other kind.
 
-        ``load`` gets what a peer chose, and must check it; what it raises becomes InvalidValue.
-        Returns the list itself. Raises ConfigurationError.
+        Args:
+            cls: The type.
+            dump: Takes a value and returns a tuple of accepted values.
+            load: Takes these parts and makes the value again. A peer chose them, so that ``load`` must check them; its
+                exceptions become InvalidValue.
+
+        Returns:
+            The list itself.
+
+        Raises:
+            ConfigurationError: The type cannot be registered, or the list is in use.
         """
         if not isinstance(cls, type) or issubclass(cls, type):
             raise ConfigurationError("an adapter is registered for a class")
-        if cls in STANDARD:
-            raise ConfigurationError(f"{spelling(cls)} is a standard value type and has an adapter already")
+        if any(cls is each for each in STANDARD):
+            raise ConfigurationError(f"{qualified_name(cls)} is a standard value type and has an adapter already")
         for name, function in (("dump", dump), ("load", load)):
             if not callable(function):
-                raise ConfigurationError(f"{name} must be a function, not a value of type {spelling(type(function))}")
+                raise ConfigurationError(
+                    f"{name} must be a function, not a value of type {qualified_name(type(function))}"
+                )
+        check_hashable(cls)
         check_importable(cls)
         self._add(CustomAdapter(cls, dump, load))
         return self
@@ -154,21 +201,21 @@ class Allowlist:
     def _add(self, adapter: Adapter) -> None:
         if self._in_use:
             raise ConfigurationError(
-                "this allowlist is in use by a codec and cannot be changed; make another one: old | Allowlist(...)"
+                "this allowlist is in use by a codec and cannot be changed; make a new one: old | Allowlist(...)"
             )
         for other in self._adapters.values():
-            if other.spelling == adapter.spelling and other.cls is not adapter.cls:
-                raise ConfigurationError(f"there are two types of the name {adapter.spelling}")
+            if other.qualified_name == adapter.qualified_name and other.cls is not adapter.cls:
+                raise ConfigurationError(f"there are two types of the name {adapter.qualified_name}")
         self._adapters[adapter.cls] = adapter
-        self._covered.update(dict.fromkeys(adapter.covers, adapter))
+        self._covered.update(dict.fromkeys(adapter.value_types, adapter))
 
     @property
     def adapters(self) -> tuple[Adapter, ...]:
-        """Of the types that were named, in that order."""
+        """The adapters of the listed types, in order."""
         return tuple(self._adapters.values())
 
     def adapter(self, cls: type) -> Adapter | None:
-        """Of values of exactly this type, where one was named that covers them."""
+        """Return the adapter for values of exactly this type, or None if no listed type covers them."""
         return self._covered.get(cls)
 
     @property
@@ -176,25 +223,27 @@ class Allowlist:
         """The groups of standard value types that are not accepted."""
         return self._without
 
-    def grants(self, limits: Limits) -> Iterator[Grant]:
-        """What the names in a message may do. The list is in use from then on. Raises ConfigurationError."""
+    def global_rules(self) -> Iterator[GlobalRule]:
+        """Yield the table of globals. The list is in use from then on. Raises ConfigurationError."""
         self._in_use = True
         off = frozenset(cls for name in self._without for cls in GROUPS[name])
-        yield from standard_grants(limits.max_probes, off)
+        zoned = any(issubclass(cls, datetime.tzinfo) for cls in self._covered)
+        yield from standard_rules(off, zoned=zoned)
         types = Types(STANDARD - off, self._covered, self._fields, self._narrow)
-        named: set[tuple[str, str]] = set()
+        names: set[tuple[str, str]] = set()
         outer: set[tuple[str, str]] = set()
         for adapter in self._adapters.values():
-            for grant in adapter.grants(types):
-                if grant.names and named.issuperset(grant.names):
+            for rule in adapter.global_rules(types):
+                if rule.names and names.issuperset(rule.names):
                     continue  # a function that several adapters share
-                named.update(grant.names)
-                outer.update(name for name, _ in grant.members)
-                yield grant
-        for name in _with_outer(outer) - named:
+                names.update(rule.names)
+                outer.update(name for name, _ in rule.members)
+                yield rule
+        for name in _with_outer(outer) - names:
             members = ((name[0], name[1].rpartition(".")[0]), name[1].rpartition(".")[2])
-            yield Grant(
-                spelling=".".join(name), names=(name,), members=(members,) if "." in name[1] else (), powers=0,
+            yield GlobalRule(
+                qualified_name=".".join(name), names=(name,), permissions=0,
+                members=(members,) if "." in name[1] else (),
                 load=only_named(".".join(name)),
             )  # fmt: skip
 
@@ -202,10 +251,10 @@ class Allowlist:
         return dict(self._covered[cls].fields)
 
     def _narrow(self, cls: type, arguments: tuple[Any, ...]) -> Callable[[Any], bool] | None:
-        return self._covered[cls].narrow(arguments)
+        return self._covered[cls].argument_check(arguments)
 
     def __contains__(self, cls: type) -> bool:
-        """Whether values of exactly this type can be encoded."""
+        """Return True if values of exactly this type can be encoded."""
         if cls in self._covered or cls in PLAIN or cls is memoryview:
             return True
         return cls in VALUES and _GROUP_OF[cls] not in self._without
@@ -219,17 +268,22 @@ class Allowlist:
         return union
 
     def __repr__(self) -> str:
-        names = [adapter.spelling for adapter in self._adapters.values()]
+        names = [adapter.qualified_name for adapter in self._adapters.values()]
         if self._without:
             names.append(f"without={sorted(self._without)}")
         return f"Allowlist({', '.join(names)})"
 
 
-def _strings(table: dict[str, Any], option: str) -> list[str]:
-    values = table.get(option, [])
-    if type(values) is not list or not all(type(value) is str for value in values):
-        raise ConfigurationError("expected a list of strings")
-    return values
+def _missing_table(table: dict[str, Any]) -> dict[str, Missing]:
+    found = table.get("missing", {})
+    if type(found) is not dict or not all(value in ("refuse", "default") for value in found.values()):
+        raise ConfigurationError('expected a table like {"shop:Order" = "default"}, with "default" or "refuse"')
+    return dict(found)
+
+
+def _reject_unlisted(names: Iterable[str]) -> None:
+    for name in names:
+        raise ConfigurationError(f"{name} is not in types or shallow")
 
 
 def _adapter_tables(table: dict[str, Any]) -> list[dict[str, Any]]:
@@ -240,7 +294,7 @@ def _adapter_tables(table: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _with_outer(names: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """The names, and those of the classes that they are in."""
+    """Return the names, and those of the classes around them."""
     found = set(names)
     for module, name in names:
         while "." in name:
@@ -249,7 +303,26 @@ def _with_outer(names: set[tuple[str, str]]) -> set[tuple[str, str]]:
     return found
 
 
+def not_on_the_list(value: object) -> str:
+    """Return a text that says which type is not on the allowlist."""
+    if issubclass(type(value), type):
+        return f"the class {shown(qualified_name(value))} is not on the allowlist"
+    return f"{shown(qualified_name(type(value)))} is not on the allowlist"
+
+
 def not_allowed(value: object) -> str:
-    """What to say of a value that cannot be encoded."""
-    name = f"the class {spelling(value)}" if issubclass(type(value), type) else spelling(type(value))
-    return f"{name} is not on the allowlist"
+    """Return the error text for a value of a type that is not on the allowlist, with what to do."""
+    text = not_on_the_list(value)
+    cls: Any = value if issubclass(type(value), type) else type(value)
+    group = _GROUP_OF.get(cls)
+    if group is not None:
+        return f'{text}: its group of standard types is switched off by without = ["{group}"]'
+    if cls.__module__ == "builtins" and not issubclass(cls, BaseException):
+        if value is cls or not hasattr(cls, "__iter__"):
+            return f"{text}; send plain data, such as its name, in its place"
+        return f"{text}; send a list or dict of what is in it"
+    try:
+        adapter_for(cls)
+    except ConfigurationError as error:
+        return f"{text}: {error}"
+    return f"{text}; add it on both sides: {how_to_allow(shown(f'{cls.__module__}:{cls.__qualname__}'))}"

@@ -1,34 +1,48 @@
-"""What an annotation says of a value, made into a check when a type is registered.
+"""Compiles annotations into checks of values, when a type is registered.
 
-A field accepts what a type checker would accept of it: a value of the annotated type or of a subclass of it, an ``int``
-where ``float`` is written (PEP 484), and the same for every item of an annotated container, however deep. The types
-that a message can hold are known beforehand, so that "or of a subclass" is a set of exact types, and what is checked
-most often is one look into that set.
+A field accepts the values that a type checker would accept for it: those of the annotated type or of a subclass, an
+``int`` for ``float`` (PEP 484), and the same for every item of an annotated container, however deep. The types that a
+message can contain are known beforehand, so that "or of a subclass" is a set of exact types, and most checks are one
+lookup in that set.
 
-A validation library would look at a value's class, its bases and protocols each time, and cost ten times as much;
-forward references would be resolved when a message comes. Here nothing is resolved, imported or looked up then.
+A validation library would examine a value's class, its bases and protocols each time, at ten times the cost, and
+resolve forward references when a message arrives. Here nothing is resolved or imported after registration.
 """
 
 from __future__ import annotations
 
 import collections.abc
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union, get_args, get_origin
 
 from sealwire.errors import ConfigurationError
-from sealwire.pickling.checks import Check, Mismatch, each_of, inside, only, refuse
+from sealwire.pickling.compound_checks import (
+    instance_of,
+    items_of,
+    literal,
+    mapping_of,
+    tuple_of,
+    typed_dict_of,
+    union_of,
+)
+from sealwire.pickling.constraints import constraint
+from sealwire.pickling.hints import Variables, hints, mentions, substitute
+from sealwire.pickling.type_checks import Check, Mismatch, exactly
 
-Variables = Mapping[Any, Any]
-Narrow = Callable[[type, tuple[Any, ...]], Callable[[Any], bool] | None]
+ArgumentCheck = Callable[[type, tuple[Any, ...]], Callable[[Any], bool] | None]
 
 
 class Types:
-    """The types that a message can hold, against which annotations are read.
+    """The types that a message can contain, against which annotations are read.
 
-    ``configured``: those that need a place on the allowlist. ``fields``: the annotations of a generic class, by name.
-    ``narrow``: what else its arguments say of a value (Adapter.narrow).
+    Args:
+        standard: The standard value types.
+        configured: The types that are on the allowlist by name.
+        fields: Returns the annotations of a generic class, by name.
+        argument_check: Returns a further check for the arguments of a generic class (Adapter.argument_check).
     """
 
     def __init__(
@@ -36,69 +50,109 @@ class Types:
         standard: Iterable[type],
         configured: Iterable[type],
         fields: Callable[[type], Mapping[str, Any]],
-        narrow: Narrow,
+        argument_check: ArgumentCheck,
     ) -> None:
         self.configured: Final = frozenset(configured)
         self.all: Final = self.configured.union(standard)
         self._fields: Final = fields
-        self.narrow: Final = narrow
+        self.argument_check: Final = argument_check
 
-    def check(self, annotation: Any, where: str, variables: Variables | None = None) -> Check:
-        """The check of one annotation. Raises ConfigurationError, which begins with ``where``."""
-        return _Reader(self, where, variables or {}).check(annotation)
+    def check(self, annotation: Any, owner: str, cls: type | None = None) -> Check:
+        """Return the check of one annotation of ``cls``. Raises ConfigurationError, which begins with ``owner``."""
+        module = "builtins" if cls is None else cls.__module__
+        try:
+            return _Reader(self, owner, {}, cls, module, {}).check(annotation)
+        except RecursionError:
+            raise ConfigurationError(
+                f"{owner}: its annotation contains itself with ever other arguments; register an adapter"
+            ) from None
 
     def subclasses(self, cls: type) -> frozenset[type]:
-        """The types of a message that are this class or a subclass of it."""
+        """Return the types of a message that are this class or a subclass of it."""
         return frozenset(candidate for candidate in self.all if issubclass(candidate, cls))
 
     def fields(self, cls: type) -> Mapping[str, Any]:
-        """The annotations of a class, by the names of its fields."""
+        """Return the annotations of a class, by the names of its fields."""
         return self._fields(cls)
 
 
 _PROMOTIONS: Final[dict[type, tuple[type, ...]]] = {float: (int, bool), complex: (float, int, bool)}  # PEP 484
 _ITEMS: Final = (list, tuple, set, frozenset, collections.deque)
 _MAPPINGS: Final = (dict,)
-_TRANSPARENT: Final = (typing.Final, typing.Required, typing.NotRequired, Annotated)
+_TRANSPARENT: Final = (typing.Final, typing.Required, typing.NotRequired)
 _UNION: Final = (Union, types.UnionType)
 
 
 class _Reader:
-    """Reads one annotation, and those inside it."""
+    """Compiles one annotation, and those inside it."""
 
-    def __init__(self, known: Types, where: str, variables: Variables) -> None:
+    def __init__(
+        self,
+        known: Types,
+        owner: str,
+        variables: Variables,
+        cls: type | None,
+        module: str,
+        done: dict[Any, list[Check]],
+    ) -> None:
         self._types = known
-        self._where = where
+        self._owner = owner
         self._variables = variables
-        self._open: dict[int, list[Check]] = {}
+        self._cls = cls
+        self._module = module
+        self._done = done
+        """The checks of annotations that may contain themselves; of those that are being made, an empty list."""
+
+    def _inside(self, variables: Variables, module: str) -> _Reader:
+        """Return a reader of what another class or alias declares."""
+        return _Reader(self._types, self._owner, variables, self._cls, module, self._done)
 
     def check(self, annotation: Any) -> Check:
-        expected = _reads(annotation)
+        expected = _source(annotation)
         if annotation is Any or annotation is object:
-            return only(expected, self._types.all)
+            return exactly(expected, self._types.all)
         if annotation is None:
             annotation = type(None)
+        if annotation is typing.LiteralString:
+            raise self._error("LiteralString cannot be checked: write str")
+        if annotation is typing.Self and self._cls is not None:
+            annotation = self._cls
+        if isinstance(annotation, str | typing.ForwardRef):
+            return self._reference(annotation, expected)
         if isinstance(annotation, TypeVar):
             return self._variable(annotation)
         if isinstance(annotation, typing.NewType):
             return self.check(annotation.__supertype__)
         origin = get_origin(annotation)
         if origin is not None:
-            return self._special(origin, get_args(annotation), expected)
+            return self._special(annotation, origin, get_args(annotation), expected)
         if typing.is_typeddict(annotation):
             return self._recursive(annotation, expected, lambda: self._typed_dict(annotation, expected))
         if hasattr(annotation, "__value__"):  # `type X = …` of Python 3.12
-            return self._recursive(annotation, expected, lambda: self.check(annotation.__value__))
+            inside = self._inside({}, annotation.__module__)
+            return self._recursive(annotation, expected, lambda: inside.check(annotation.__value__))
         if isinstance(annotation, type):
             return self._class(annotation, expected)
         raise self._error(f"{expected} cannot be checked")
 
+    def _reference(self, annotation: str | typing.ForwardRef, expected: str) -> Check:
+        """Read a name inside of an alias, like ``"Json"`` in ``Json = list["Json"] | int``."""
+        text = annotation if isinstance(annotation, str) else annotation.__forward_arg__
+        module = self._module
+
+        def read() -> Check:
+            holder = types.SimpleNamespace(__annotations__={"x": text}, __module__=module)
+            return self.check(hints(holder, self._owner, vars(sys.modules[module]))["x"])
+
+        return self._recursive((module, text), expected, read)
+
     def _error(self, why: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._where}: {why}; annotate it with types of values, or register an adapter")
+        return ConfigurationError(f"{self._owner}: {why}; annotate it with types of values, or register an adapter")
 
     def _variable(self, variable: TypeVar) -> Check:
         if variable in self._variables:
-            return self.check(self._variables[variable])
+            # Variables that are left in an argument were not bound where it was given.
+            return self._inside({}, self._module).check(self._variables[variable])
         if variable.__constraints__:
             return self._union(variable.__constraints__, variable.__name__)
         return self.check(Any if variable.__bound__ is None else variable.__bound__)
@@ -107,85 +161,81 @@ class _Reader:
         if cls in _UNCHECKABLE or getattr(cls, "_is_protocol", False):
             raise self._error(f"{expected} says nothing about a value's content")
         try:
-            whole = self._types.subclasses(cls).union(_PROMOTIONS.get(cls, ()))
-        except TypeError:
+            exact_types = self._types.subclasses(cls).union(_PROMOTIONS.get(cls, ()))
+        except Exception:  # from a class that answers issubclass itself
             raise self._error(f"{expected} cannot be checked") from None
-        if not whole:
-            raise ConfigurationError(f"{self._where}: {expected} is not on the allowlist; allow it as well")
-        return only(expected, whole)
+        if not exact_types:
+            raise ConfigurationError(f"{self._owner}: {_source(cls)} is not on the allowlist; allow it as well")
+        return exactly(expected, exact_types)
 
     def _recursive(self, annotation: Any, expected: str, read: Callable[[], Check]) -> Check:
-        """What may mention itself: inside, its check is the one that is being made."""
-        name = id(annotation)
-        if name not in self._open:
-            done = self._open[name] = []
+        """Read an annotation that may contain itself; inside it, its check is the one that is being made."""
+        try:
+            done = self._done.get(annotation)
+        except TypeError:  # it has arguments that are not hashable
+            return read()
+        if done is None:
+            done = self._done[annotation] = []
             done.append(read())
+        if done:
             return done[0]
-        done = self._open[name]
-        return Check(expected, frozenset(), lambda value: done[0](value), self._types.all)
+        return Check(
+            expected, frozenset(), lambda value: done[0](value), self._types.all, lambda value: done[0].fits(value)
+        )
 
-    def _special(self, origin: Any, arguments: tuple[Any, ...], expected: str) -> Check:
+    def _special(self, annotation: Any, origin: Any, arguments: tuple[Any, ...], expected: str) -> Check:
+        if origin is Annotated:
+            return self._annotated(self.check(arguments[0]), annotation.__metadata__, expected)
         if origin in _TRANSPARENT:
             return self.check(arguments[0])
         if origin in _UNION:
             return self._union(arguments, expected)
         if origin is Literal:
-            return self._literal(arguments, expected)
+            return literal(arguments, expected)
         if origin is ClassVar or origin is type or origin is collections.abc.Callable:
-            raise self._error(f"{expected} is no value that can be sent")
+            raise self._error(f"{expected} is not a value that can be sent")
         if hasattr(origin, "__value__"):  # a generic `type X[T] = …` of Python 3.12
-            variables = dict(zip(origin.__type_params__, arguments, strict=True))
-            return _Reader(self._types, self._where, variables).check(origin.__value__)
+            inside = self._inside(self._bind(origin.__type_params__, arguments), origin.__module__)
+            return self._recursive(self._bound(annotation), expected, lambda: inside.check(origin.__value__))
+        if typing.is_typeddict(origin):
+            inside = self._inside(self._bind(origin.__parameters__, arguments), origin.__module__)
+            return self._recursive(self._bound(annotation), expected, lambda: inside._typed_dict(origin, expected))
         if not isinstance(origin, type):
             raise self._error(f"{expected} cannot be checked")
+        if not hasattr(annotation, "__args__"):  # typing.List, which says no more than list
+            return self._class(origin, expected)
         if issubclass(origin, tuple) and origin is tuple:
             return self._tuple(arguments, expected)
         if origin in self._types.configured:
-            return self._generic(origin, arguments, expected)
-        candidates = self._class(origin, expected).whole
+            whole = self._bound(annotation)
+            return self._recursive(whole, expected, lambda: self._generic(origin, arguments, expected))
+        candidates = self._class(origin, expected).exact_types
         if issubclass(origin, collections.abc.Mapping):
             return self._mapping(candidates, arguments, expected)
         if issubclass(origin, collections.abc.Iterable) and len(arguments) == 1:
             return self._items(candidates, arguments[0], expected)
         raise self._error(f"{expected} cannot be checked")
 
+    def _annotated(self, check: Check, metadata: tuple[Any, ...], expected: str) -> Check:
+        meets = constraint(metadata)
+        if meets is None:
+            return check
+
+        def check_value(value: Any) -> None:
+            check(value)
+            if not meets(value):
+                raise Mismatch(expected, type(value))
+
+        return Check(expected, frozenset(), check_value, check.container_types, check.fits)
+
     def _union(self, arguments: tuple[Any, ...], expected: str) -> Check:
-        checks = [self.check(argument) for argument in arguments]
-        whole = frozenset[type]().union(*(check.whole for check in checks))
-        outer = frozenset[type]().union(*(check.outer for check in checks))
-        looks = [check.look for check in checks if not isinstance(check.look, refuse)]
-
-        def look(value: Any) -> None:
-            for one in looks:
-                try:
-                    return one(value)
-                except Mismatch:
-                    continue
-            raise Mismatch(expected)
-
-        return Check(expected, whole, look if looks else refuse(expected), outer)
-
-    def _literal(self, arguments: tuple[Any, ...], expected: str) -> Check:
-        values = frozenset((type(argument), argument) for argument in arguments)
-        kinds = frozenset(map(type, arguments))
-
-        def look(value: Any) -> None:
-            if type(value) not in kinds or (type(value), value) not in values:
-                raise Mismatch(expected)
-
-        return Check(expected, frozenset(), look, kinds)
+        return union_of([self.check(argument) for argument in arguments], expected)
 
     def _items(self, candidates: frozenset[type], argument: Any, expected: str) -> Check:
         item = self.check(argument)
-        if item.whole == self._types.all:
-            return only(expected, candidates)
-
-        def look(value: Any) -> None:
-            if type(value) not in candidates:
-                raise Mismatch(expected)
-            each_of(value, item, "")
-
-        return Check(expected, frozenset(), look, candidates)
+        if item.exact_types == self._types.all:
+            return exactly(expected, candidates)
+        return items_of(candidates, item, expected)
 
     def _tuple(self, arguments: tuple[Any, ...], expected: str) -> Check:
         candidates = self._types.subclasses(tuple)
@@ -193,99 +243,59 @@ class _Reader:
             return self._items(candidates, arguments[0], expected)
         if any(get_origin(argument) is typing.Unpack for argument in arguments):
             raise self._error(f"{expected} cannot be checked")
-        items = [self.check(argument) for argument in arguments]
-
-        def look(value: Any) -> None:
-            if type(value) not in candidates or len(value) != len(items):
-                raise Mismatch(expected)
-            for index, (part, check) in enumerate(zip(value, items, strict=True)):
-                inside(check, part, f"[{index}]")
-
-        return Check(expected, frozenset(), look, candidates)
+        return tuple_of(candidates, [self.check(argument) for argument in arguments], expected)
 
     def _mapping(self, candidates: frozenset[type], arguments: tuple[Any, ...], expected: str) -> Check:
         key = self.check(arguments[0])
         item = self.check(arguments[1] if len(arguments) > 1 else int)  # Counter has one argument
         everything = self._types.all
-        if key.whole == everything == item.whole:
-            return only(expected, candidates)
-
-        def look(value: Any) -> None:
-            if type(value) not in candidates:
-                raise Mismatch(expected)
-            each_of(value, key, "key ")
-            each_of(value.values(), item, "value ")
-
-        return Check(expected, frozenset(), look, candidates)
+        if key.exact_types == everything == item.exact_types:
+            return exactly(expected, candidates)
+        return mapping_of(candidates, key, item, expected)
 
     def _generic(self, origin: type, arguments: tuple[Any, ...], expected: str) -> Check:
-        """An instance of a generic class has been checked already, but for what its variables stand for here."""
+        """Check an instance of a generic class, which was checked before, for the arguments that are given here."""
         candidates = self._types.subclasses(origin)
-        variables = dict(zip(getattr(origin, "__parameters__", ()), arguments, strict=False))
-        reader = _Reader(self._types, self._where, variables)
+        variables = self._bind(getattr(origin, "__parameters__", ()), arguments)
+        reader = self._inside(variables, origin.__module__)
         checks = {
             name: reader.check(annotation)
             for name, annotation in self._types.fields(origin).items()
-            if _mentions(annotation, frozenset(variables))
+            if mentions(annotation, frozenset(variables))
         }
         try:
-            narrow = self._types.narrow(origin, tuple(map(self._bound, arguments)))
+            argument_check = self._types.argument_check(origin, tuple(map(self._bound, arguments)))
         except TypeError:
             raise self._error(f"{expected} cannot be checked") from None
-
-        def look(value: Any) -> None:
-            if type(value) not in candidates or (narrow is not None and not narrow(value)):
-                raise Mismatch(expected)
-            for name, check in checks.items():
-                inside(check, getattr(value, name), f".{name}")
-
-        return Check(expected, frozenset(), look, candidates)
+        return instance_of(candidates, checks, argument_check, expected)
 
     def _bound(self, annotation: Any) -> Any:
-        """With what type variables stand for here."""
-        if isinstance(annotation, TypeVar):
-            return self._variables.get(annotation, annotation)
-        parameters = getattr(annotation, "__parameters__", ()) if get_args(annotation) else ()
-        return annotation[tuple(map(self._bound, parameters))] if parameters else annotation
+        return substitute(annotation, self._variables)
+
+    def _bind(self, parameters: Iterable[Any], arguments: Iterable[Any]) -> Variables:
+        return dict(zip(parameters, map(self._bound, arguments), strict=False))
 
     def _typed_dict(self, cls: Any, expected: str) -> Check:
-        found = hints(cls, self._where)
-        # Annotations that were strings when the class was made say only now that a key is not required.
+        found = hints(cls, self._owner)
+        for name, hint in found.items():
+            for variable in (hint, *getattr(hint, "__parameters__", ())):
+                if isinstance(variable, TypeVar) and variable not in getattr(cls, "__parameters__", ()):
+                    # Before Python 3.12, only a direct base is known with its arguments.
+                    raise ConfigurationError(
+                        f"{self._owner}: {_source(cls)} inherits {name} with the type variable {variable.__name__}; "
+                        f"annotate {name} in {_source(cls)} as well"
+                    )
+        # __required_keys__ is wrong for annotations that were strings when the class was made.
         required = {name for name in cls.__required_keys__ if get_origin(found[name]) is not typing.NotRequired}
         required |= {name for name, hint in found.items() if get_origin(hint) is typing.Required}
-        checks = {name: self.check(hint) for name, hint in found.items()}
-
-        def look(value: Any) -> None:
-            if type(value) is not dict or not required <= value.keys() <= checks.keys():
-                raise Mismatch(expected)
-            for name, part in value.items():
-                inside(checks[name], part, f".{name}")
-
-        return Check(expected, frozenset(), look, frozenset((dict,)))
+        return typed_dict_of({name: self.check(hint) for name, hint in found.items()}, required, expected)
 
 
 _UNCHECKABLE: Final = frozenset((type, types.ModuleType, types.FunctionType, types.CodeType, collections.abc.Callable))
 
 
-def hints(cls: Any, where: str) -> dict[str, Any]:
-    """The annotations of a class and its bases, forward references resolved. Raises ConfigurationError."""
-    try:
-        return typing.get_type_hints(cls, include_extras=True)
-    except NameError as error:
-        raise ConfigurationError(
-            f"{where}: the annotation {error.name!r} cannot be resolved in its module; define or import it there, "
-            "outside of `if TYPE_CHECKING:`"
-        ) from None
-    except Exception as error:
-        raise ConfigurationError(f"{where}: an annotation cannot be resolved: {error}") from None
-
-
-def _mentions(annotation: Any, variables: frozenset[Any]) -> bool:
-    return annotation in variables or any(_mentions(part, variables) for part in get_args(annotation))
-
-
-def _reads(annotation: Any) -> str:
-    """An annotation as its owner would write it."""
+def _source(annotation: Any) -> str:
+    """Return an annotation as its author would write it."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
         plain = annotation.__module__ in ("builtins", "typing")
         return annotation.__qualname__ if plain else f"{annotation.__module__}.{annotation.__qualname__}"

@@ -1,7 +1,7 @@
 """The checked constructors of the standard value types.
 
-Each takes the parts that the type's own ``__reduce_ex__`` gives, and trusts none of them, as CPython's own constructors
-from raw state do (a datetime of the year 0 crashes the process when it is printed).
+Each takes the parts that the type's own ``__reduce_ex__`` gives, and trusts none of them. CPython's constructors from
+raw state do trust them: a datetime of the year 0 crashes the process when it is printed.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import functools
 import ipaddress
 import pathlib
 import re
+import sys
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn
 
-from sealwire.errors import InvalidValue, MalformedPickle
-from sealwire.pickling.keys import by_hash, check_built_keys
+from sealwire.errors import InvalidValue
 
 MAX_DECIMAL_DIGITS: Final = 4300
-"""As many as CPython converts between int and str (PEP 670's ``int_max_str_digits``)."""
+"""CPython's own limit for conversions between int and str, ``sys.int_info.default_max_str_digits``."""
 MAX_DECIMAL_EXPONENT: Final = 6144
-"""Of IEEE 754 decimal128; ``Decimal('1e999999999')`` prints a gigabyte."""
+"""The limit of IEEE 754 decimal128; ``Decimal("1e999999999")`` prints a gigabyte."""
 MAX_PATH: Final = 32_767
-"""Characters of a path: what Windows allows; Linux allows 4,096."""
+"""Characters of a path, as in Windows; Linux allows 4,096."""
 MAX_PATH_PARTS: Final = 1024
 MAX_IP: Final = 128
 """Characters; IPv6 with a scope and a prefix length needs some 60, and a scope has no limit of its own."""
@@ -36,12 +36,12 @@ MAX_DEQUE: Final = 2**31 - 1
 Load = Callable[..., Any]
 
 
-def _refuse(spelling: str, why: str) -> NoReturn:
-    raise InvalidValue(f"{spelling}: {why}")
+def _refuse(qualified_name: str, why: str) -> NoReturn:
+    raise InvalidValue(f"{qualified_name}: {why}")
 
 
-def _loads(spelling: str) -> Callable[[Load], Load]:
-    """What the type's own constructor raises on bad parts becomes an InvalidValue that names the type."""
+def _loads(qualified_name: str) -> Callable[[Load], Load]:
+    """Make an InvalidValue that names the type of each error that its own constructor raises for bad parts."""
 
     def decorate(load: Load) -> Load:
         @functools.wraps(load)
@@ -49,7 +49,7 @@ def _loads(spelling: str) -> Callable[[Load], Load]:
             try:
                 return load(*parts)
             except (TypeError, ValueError, ArithmeticError, LookupError, OSError):
-                raise InvalidValue(f"{spelling}: its parts are not acceptable") from None
+                raise InvalidValue(f"{qualified_name}: its parts are not acceptable") from None
 
         return checked
 
@@ -57,20 +57,6 @@ def _loads(spelling: str) -> Callable[[Load], Load]:
 
 
 # Builtin types
-
-
-def set_loader(kind: type[set[Any]] | type[frozenset[Any]], max_probes: int) -> Load:
-    @_loads(kind.__name__)
-    def load(items: Any) -> Any:
-        if type(items) is not list:
-            _refuse(kind.__name__, "its items are not a list")
-        by_hash(check_built_keys, items, is_set=True, max_probes=max_probes)
-        made = by_hash(kind, items)
-        if len(made) != len(items):
-            raise MalformedPickle("a key occurs twice in a dict or set")
-        return made
-
-    return load
 
 
 @_loads("bytes")
@@ -102,9 +88,9 @@ def load_complex(real: Any, imag: Any) -> complex:
 # datetime and zoneinfo
 
 
-def _check_tz(spelling: str, tz: Any) -> None:
-    if tz is not None and type(tz) is not datetime.timezone and type(tz) is not zoneinfo.ZoneInfo:
-        _refuse(spelling, "its tzinfo is neither a timezone nor a ZoneInfo")
+def _check_tz(qualified_name: str, tz: Any) -> None:
+    if tz is not None and not isinstance(tz, datetime.tzinfo):
+        _refuse(qualified_name, "its tzinfo is not a time zone")
 
 
 @_loads("datetime.datetime")
@@ -157,7 +143,7 @@ _PREFIX: Final = re.compile(r"/(?:0|[1-9][0-9]{0,2})\Z", re.ASCII)
 
 @functools.cache
 def zones() -> frozenset[str]:
-    """The time zones of this host. Walks the whole database, and imports what that needs: not for a message."""
+    """Return the time zones of this host. Walks the whole database and imports modules, so never for a message."""
     return frozenset(zoneinfo.available_timezones())
 
 
@@ -172,7 +158,7 @@ def load_zone(key: Any, from_cache: Any) -> zoneinfo.ZoneInfo:
 
 
 def _decimal_context() -> decimal.Context:
-    """Of our own, so that what the program's context says changes nothing, and nothing changes it."""
+    """Return a context that does not depend on the program's, and does not change it."""
     return decimal.Context(traps=[decimal.InvalidOperation], capitals=1)
 
 
@@ -192,7 +178,7 @@ def load_decimal(text: Any) -> decimal.Decimal:
         abs(exponent) > MAX_DECIMAL_EXPONENT or abs(value.adjusted()) > MAX_DECIMAL_EXPONENT
     ):
         _refuse("decimal.Decimal", f"an exponent over {MAX_DECIMAL_EXPONENT}")
-    if context.to_sci_string(value) not in (text, text.replace("e", "E")):  # small where the sender's context says so
+    if context.to_sci_string(value) not in (text, text.replace("e", "E")):  # lower case if the sender's context says so
         _refuse("decimal.Decimal", "not in the form that Decimal prints")
     return value
 
@@ -219,39 +205,57 @@ def load_uuid(*states: Any) -> uuid.UUID:
 
 
 def path_loader(cls: type[pathlib.PurePath]) -> Load:
-    spelling = f"pathlib.{cls.__name__}"
+    qualified_name = f"pathlib.{cls.__name__}"
 
-    @_loads(spelling)
+    @_loads(qualified_name)
     def load(*parts: Any) -> pathlib.PurePath:
         if len(parts) > MAX_PATH_PARTS or not all(type(part) is str for part in parts):
-            _refuse(spelling, f"its parts are not at most {MAX_PATH_PARTS} str")
+            _refuse(qualified_name, f"its parts are not at most {MAX_PATH_PARTS} str")
         if len(parts) + sum(part.count("/") + part.count("\\") for part in parts) > MAX_PATH_PARTS:
-            _refuse(spelling, f"it has more than {MAX_PATH_PARTS} parts")
+            _refuse(qualified_name, f"it has more than {MAX_PATH_PARTS} parts")
         if sum(map(len, parts)) > MAX_PATH:
-            _refuse(spelling, f"longer than {MAX_PATH} characters")
-        return cls(*parts)
+            _refuse(qualified_name, f"longer than {MAX_PATH} characters")
+        made = cls(*parts)
+        if _INTERNS_FOR_GOOD:  # pragma: no cover - only on CPython 3.12, where tests/attacks runs it
+            _parse_path(made, parts)
+        return made
 
     return load
 
 
+_INTERNS_FOR_GOOD: Final = sys.version_info[:2] == (3, 12)
+"""Interned str are never freed, and pathlib interns each part of a path when it parses it."""
+
+
+def _parse_path(path: Any, parts: tuple[str, ...]) -> None:  # pragma: no cover - as above
+    """Parse a path as pathlib of CPython 3.12 does when it is first looked at, but without interning its parts."""
+    flavour = path._flavour
+    text = flavour.join(*parts) if parts else ""
+    if flavour.altsep:
+        text = text.replace(flavour.altsep, flavour.sep)
+    drive, root, rest = flavour.splitroot(text)
+    path._drv, path._root, _ = type(path)._parse_path(drive + root)
+    path._tail_cached = [part for part in rest.split(flavour.sep) if part and part != "."]
+
+
 def ip_loader(cls: Any) -> Load:
-    spelling = f"ipaddress.{cls.__name__}"
-    # An address is given as an int or, where it may have a scope, as a str; a network or interface as a str.
+    qualified_name = f"ipaddress.{cls.__name__}"
+    # An address is given as an int or, if it can have a scope, as a str; a network or interface as a str.
     forms = (int, str) if issubclass(cls, ipaddress.IPv4Address | ipaddress.IPv6Address) else (str,)
 
-    @_loads(spelling)
+    @_loads(qualified_name)
     def load(value: Any) -> Any:
         if type(value) not in forms or (type(value) is str and len(value) > MAX_IP):
-            _refuse(spelling, "not given as an address")
-        # The ipaddress module keeps every spelling of a prefix length for good, zeros in front of it and all.
+            _refuse(qualified_name, "not an address, or too long")
+        # The ipaddress module caches every spelling of a prefix length for ever, leading zeros included.
         if type(value) is str and "/" in value and not _PREFIX.search(value):
-            _refuse(spelling, "a prefix length that is no plain number")
+            _refuse(qualified_name, "a prefix length that is no plain number")
         return cls(value)
 
     return load
 
 
-# Containers of the standard library: made empty, filled by the message
+# Containers of the standard library: made empty, and filled by the message
 
 
 @_loads("collections.OrderedDict")
@@ -268,19 +272,31 @@ def load_deque(items: Any = (), maxlen: Any = None) -> deque[Any]:
     return deque(maxlen=maxlen)
 
 
+def _have_nan(values: Iterable[Any]) -> bool:
+    """Return True if comparing these values meets a Decimal that raises when it is compared."""
+    return any(
+        value.is_nan() if type(value) is decimal.Decimal else type(value) in (list, tuple) and _have_nan(value)
+        for value in values
+    )
+
+
 @_loads("collections.Counter")
 def load_counter(counts: Any) -> Counter[Any]:
     if type(counts) is not dict:
         _refuse("collections.Counter", "its counts are not a dict")
+    if _have_nan(counts.values()):
+        _refuse("collections.Counter", "counts of NaN, which cannot be put into an order to be printed")
     made: Counter[Any] = Counter()
-    dict.update(made, counts)  # Counter's own would count the keys' repetitions
+    dict.update(made, counts)  # Counter's own would add up counts
     return made
 
 
-def defaultdict_loader(factories: dict[Any, type]) -> Load:
+def defaultdict_loader(factories: Mapping[Any, type]) -> Load:
+    """Return the loader of defaultdicts, given the factories that they may have by the loaders of their rules."""
+
     @_loads("collections.defaultdict")
     def load(factory: Any = None) -> defaultdict[Any, Any]:
-        # The argument is what the table gave for the factory's name: its loader, or the stand-in for that.
+        # The argument is the unpickler's object for the factory's name: its loader, or a partial of it.
         if type(factory) is functools.partial:
             (factory,) = factory.args
         return defaultdict(None if factory is None else factories[factory])
@@ -289,7 +305,7 @@ def defaultdict_loader(factories: dict[Any, type]) -> Load:
 
 
 def only_named(name: str) -> Load:
-    """What a name stands for that may be named but not called."""
+    """Return the loader of a name that may be named but not called."""
 
     def load(*_: Any) -> NoReturn:
         _refuse(name, "may be named but not called")

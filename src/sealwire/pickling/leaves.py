@@ -1,4 +1,8 @@
-"""The bytes of a message: the leaves that the stack refers to, and the bounds on each."""
+"""Leaves: the numbers, str, bytes and constants of a message, each known by the offset of its opcode.
+
+The vetting pass does not decode leaves. It checks their lengths when it meets them and reads a value only if the leaf
+is used as a key, as a name, or as an integer near a limit.
+"""
 
 from __future__ import annotations
 
@@ -7,52 +11,36 @@ from typing import Any, Final
 
 from sealwire.errors import LimitExceeded, MalformedPickle
 from sealwire.limits import Limits
-from sealwire.pickling.grants import GrantTable
-from sealwire.pickling.opcodes import (
-    BINBYTES,
-    BINBYTES8,
-    BINFLOAT,
-    BININT,
-    BININT1,
-    BININT2,
-    BINUNICODE,
-    BINUNICODE8,
-    BYTEARRAY8,
-    EMPTY_TUPLE,
-    LONG1,
-    LONG4,
-    NAMES,
-    NEWFALSE,
-    NEWTRUE,
-    NONE,
-    SHORT_BINBYTES,
-    SHORT_BINUNICODE,
-)
+from sealwire.pickling import opcodes as op
+from sealwire.pickling.globals import GlobalTable
 
-_SCAN: Final = 4096
-"""Bytes that are searched for surrogates at a time."""
+_SURROGATE_SCAN: Final = 4096
+"""Bytes to search for surrogates at a time; one search of many short str costs less than many searches."""
 _MAX_NAME: Final = 256
 """Bytes of a module's or a class's name in GLOBAL."""
 
-_HEADERS: Final = {
-    SHORT_BINUNICODE: 2, BINUNICODE: 5, BINUNICODE8: 9, SHORT_BINBYTES: 2, BINBYTES: 5, BINBYTES8: 9, BYTEARRAY8: 9,
+HEADERS: Final = {
+    op.SHORT_BINUNICODE: 2, op.BINUNICODE: 5, op.BINUNICODE8: 9, op.SHORT_BINBYTES: 2, op.BINBYTES: 5,
+    op.BINBYTES8: 9, op.BYTEARRAY8: 9, op.LONG1: 2, op.LONG4: 5,
 }  # fmt: skip
-NUMBERS: Final = frozenset((BININT1, BININT2, BININT, LONG1, BINFLOAT))
-INTEGERS: Final = frozenset((BININT1, BININT2, BININT, LONG1, LONG4))
-_TEXTS: Final = frozenset((SHORT_BINUNICODE, BINUNICODE, BINUNICODE8))
+"""Opcodes of variable length to the size of the opcode and its length field; the content follows."""
+NUMBERS: Final = frozenset((op.BININT1, op.BININT2, op.BININT, op.LONG1, op.BINFLOAT))
+INTEGERS: Final = frozenset((op.BININT1, op.BININT2, op.BININT, op.LONG1, op.LONG4))
+TEXTS: Final = frozenset((op.SHORT_BINUNICODE, op.BINUNICODE, op.BINUNICODE8))
 
 
-class Rules:
-    """The table of grants and the bounds of one codec, as the vetting pass reads them."""
+class VettingRules:
+    """The table of globals and the limits of one codec, as the vetting pass reads them."""
 
-    def __init__(self, table: GrantTable, limits: Limits) -> None:
+    def __init__(self, table: GlobalTable, limits: Limits) -> None:
         self.numbers: Final = table.numbers
+        self.old_numbers: Final = table.old_numbers
         self.members: Final = table.members
         self.rebuilt: Final = table.rebuilt
-        self.powers: Final = table.powers
+        self.permissions: Final = table.permissions
         self.memory: Final = table.memory
-        self.stretch: Final = table.stretch
-        self.spellings: Final = [grant.spelling for grant in table.grants]
+        self.memory_per_byte: Final = table.memory_per_byte
+        self.qualified_names: Final = [rule.qualified_name for rule in table.rules]
         self.max_nodes: Final = limits.max_nodes
         self.max_depth: Final = limits.max_depth
         self.max_expanded_nodes: Final = limits.max_expanded_nodes
@@ -63,103 +51,113 @@ class Rules:
 
 
 class Leaves:
-    """The leaves of one message, each known by the offset of its opcode.
+    """Reads and checks the leaves of one message.
 
-    ``aside``: the bytes of what stands at an offset without them (:mod:`.outline`).
+    Args:
+        data: The message, or the message without its large bytes (:mod:`.elide`).
+        rules: The table and the limits to check against.
+        large_buffers: The bytes that were elided, by the offset of the opcode that stands for them.
     """
 
-    def __init__(self, data: bytes, rules: Rules, aside: dict[int, Any]) -> None:
-        self._aside = aside
+    def __init__(self, data: bytes, rules: VettingRules, large_buffers: dict[int, Any]) -> None:
+        self._large_buffers = large_buffers
         self._data = data
         self._rules = rules
+        self._checked_until = 0
+        """No str that ends at or before this offset has a lone surrogate, or is too long."""
 
-    def _leaf_key(self, entry: int) -> Any:
-        """A value that is equal to the leaf, and has its hash."""
+    def _leaf_value(self, entry: int) -> Any:
+        """Return the value of a leaf; for a bytearray, bytes. Raises MalformedPickle for NaN, which cannot be a key."""
         data = self._data
         opcode = data[entry]
-        if opcode == LONG1:
-            return int.from_bytes(data[entry + 2 : entry + 2 + data[entry + 1]], "little", signed=True)
-        if opcode == BININT1:
+        if opcode == op.LONG1:
+            return signed_integer(data[entry + 2 : entry + 2 + data[entry + 1]])
+        if opcode == op.BININT1:
             return data[entry + 1]
-        if opcode == BININT2:
+        if opcode == op.BININT2:
             return data[entry + 1] | data[entry + 2] << 8
-        if opcode == BININT:
-            return integer(data[entry + 1 : entry + 5])
-        if opcode == LONG4:
-            return integer(data[entry + 5 : entry + 5 + int.from_bytes(data[entry + 1 : entry + 5], "little")])
-        if opcode == BINFLOAT:
+        if opcode == op.BININT:
+            return signed_integer(data[entry + 1 : entry + 5])
+        if opcode == op.BINFLOAT:
             value: float = unpack_from(">d", data, entry + 1)[0]
             if value != value:
                 raise MalformedPickle(f"NaN as a key (BINFLOAT at byte {entry})")
             return value
-        if opcode == NONE:
-            return None
-        if opcode in (NEWTRUE, NEWFALSE):
-            return opcode == NEWTRUE
-        if opcode == EMPTY_TUPLE:
-            return ()
-        if entry in self._aside:
-            return bytes(self._aside[entry])
-        start = entry + _HEADERS[opcode]
-        piece = self._cut(start, start + int.from_bytes(data[entry + 1 : start], "little"))
-        return piece if opcode in (SHORT_BINBYTES, BINBYTES, BINBYTES8) else piece.decode()
+        header = HEADERS.get(opcode, 0)
+        if not header:
+            return _CONSTANTS[opcode]
+        if entry in self._large_buffers:
+            return bytes(self._large_buffers[entry])
+        start = entry + header
+        content = data[start : start + int.from_bytes(data[entry + 1 : start], "little")]
+        if opcode == op.LONG4:
+            return signed_integer(content)
+        return content.decode() if opcode in TEXTS else content
 
-    def _size(self, entry: int) -> int:
-        """Bytes of a leaf that has a length; 0 for others."""
-        if entry in self._aside:
-            return len(self._aside[entry])
-        opcode = self._data[entry]
-        width = _HEADERS.get(opcode, 2 if opcode == LONG1 else 5 if opcode == LONG4 else 0)
-        return int.from_bytes(self._data[entry + 1 : entry + width], "little") if width else 0
+    def _leaf_length(self, entry: int) -> int:
+        """Return the length of a leaf's content in bytes; 0 for leaves of a fixed size."""
+        if entry in self._large_buffers:
+            return len(self._large_buffers[entry])
+        header = HEADERS.get(self._data[entry], 0)
+        return int.from_bytes(self._data[entry + 1 : entry + header], "little") if header else 0
 
-    def _cut(self, start: int, stop: int) -> bytes:
-        return self._data[start:stop]
-
-    def _length(self, at: int, start: int) -> int:
-        """The length of the str or bytes whose length field ends at ``start``."""
+    def _checked_length(self, at: int, start: int) -> int:
+        """Return the length of the str or bytes at ``at``, if it is acceptable; its content begins at ``start``."""
         length = int.from_bytes(self._data[at + 1 : start], "little")
         if length > self._rules.max_string:
-            raise limit("max_string", self._data[at], at)
+            raise limit_exceeded("max_string", self._data[at], at)
         if length > len(self._data) - start:
-            raise MalformedPickle(f"the pickle is truncated ({NAMES[self._data[at]]} at byte {at})")
+            raise MalformedPickle(f"the pickle is truncated ({op.OPCODE_NAMES[self._data[at]]} at byte {at})")
         return length
 
-    def _check_text(self, start: int, stop: int) -> int:
-        """Refuse lone surrogates in a str; return the offset up to which there are none."""
+    def _check_integer(self, at: int, start: int, length: int) -> None:
+        """Refuse an integer of more than max_integer_bits; its bytes are read only if their number leaves a doubt."""
+        max_bits = self._rules.max_integer_bits
+        if length * 8 <= max_bits:
+            return
+        if length * 8 > max_bits + 8 or signed_integer(self._data[start : start + length]).bit_length() > max_bits:
+            raise limit_exceeded("max_integer_bits", self._data[at], at)
+
+    def _check_text(self, start: int, stop: int) -> None:
+        """Refuse a str that is too long or has a lone surrogate, and note how far the text is known to be good."""
         rules = self._rules
         if stop - start > rules.max_string:
-            raise limit("max_string", SHORT_BINUNICODE, start)
-        # A surrogate begins with this byte; as a rule there is none far and wide.
-        horizon = max(stop, start + _SCAN)
-        data = self._data
-        found = data.find(b"\xed", start, horizon)
+            raise limit_exceeded("max_string", op.SHORT_BINUNICODE, start)
+        # The UTF-8 of a surrogate begins with 0xed. Text rarely contains that byte, so that one search answers for all
+        # str within its reach.
+        horizon = max(stop, start + _SURROGATE_SCAN)
+        found = self._data.find(b"\xed", start, horizon)
         if 0 <= found < stop:
-            self._cut(start, stop).decode()
-            return stop
-        if rules.max_string < 255:
-            return 0
-        return horizon if found < 0 else found
+            self._data[start:stop].decode()
+            horizon = stop
+        elif found >= 0:
+            horizon = found
+        if rules.max_string >= 255:  # otherwise the length of each short str must be checked as well
+            self._checked_until = horizon
 
-    def _text(self, entry: int, opcode: int, at: int) -> str:
-        """The text of a name: a str leaf."""
-        start = entry + _HEADERS.get(self._data[entry], 0) if entry >= 0 else 0
-        if entry < 0 or self._data[entry] not in _TEXTS:
-            raise MalformedPickle(f"a str is wanted ({NAMES[opcode]} at byte {at})")
-        return self._cut(start, start + int.from_bytes(self._data[entry + 1 : start], "little")).decode()
+    def _name(self, entry: int, opcode: int, at: int) -> str:
+        """Return the text of a str leaf that names a module, a class or an encoding."""
+        if entry < 0 or self._data[entry] not in TEXTS:
+            raise MalformedPickle(f"a str was expected ({op.OPCODE_NAMES[opcode]} at byte {at})")
+        start = entry + HEADERS[self._data[entry]]
+        return self._data[start : start + int.from_bytes(self._data[entry + 1 : start], "little")].decode()
 
     def _find_line(self, start: int) -> int:
-        """The offset of the next newline, which ends a name of GLOBAL."""
-        found = self._cut(start, start + _MAX_NAME).find(b"\n")
+        """Return the offset of the newline that ends a name in GLOBAL."""
+        found = self._data.find(b"\n", start, start + _MAX_NAME)
         if found < 0:
             raise MalformedPickle(f"a name without an end (GLOBAL before byte {start})")
-        return start + found
+        return found
 
 
-def integer(data: bytes) -> int:
-    """The value of a little-endian two's complement."""
+_CONSTANTS: Final[dict[int, Any]] = {op.NONE: None, op.NEWTRUE: True, op.NEWFALSE: False, op.EMPTY_TUPLE: ()}
+
+
+def signed_integer(data: bytes) -> int:
+    """Return the value of a little-endian integer in two's complement."""
     return int.from_bytes(data, "little", signed=True)
 
 
-def limit(name: str, opcode: int, at: int) -> LimitExceeded:
-    """The error for a limit, by the name that it has in Limits."""
-    return LimitExceeded(f"{name}: the message goes beyond the limit ({NAMES[opcode]} at byte {at})")
+def limit_exceeded(name: str, opcode: int, at: int) -> LimitExceeded:
+    """Return the error for a limit, which begins with the limit's name in Limits."""
+    return LimitExceeded(f"{name}: the message exceeds this limit ({op.OPCODE_NAMES[opcode]} at byte {at})")

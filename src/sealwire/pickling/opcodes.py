@@ -1,13 +1,12 @@
-"""The closed set of opcodes, and what each of them may do in a message.
+"""The closed set of opcodes, and the use that a message may make of each.
 
-These are the opcodes that CPython's pickler writes for accepted values at protocols 2 to 5 (``pickletools`` has the
-full language). Whatever is not named here is refused; so are, among others, INST, OBJ, PERSID, EXT1 to EXT4 (they
-reach classes without ``find_class``), POP, POP_MARK and DUP (only cyclic values need them), the text opcodes of
-protocol 0, and NEXT_BUFFER.
+These are the opcodes that CPython's pickler writes for accepted values at protocols 2 to 5; ``pickletools`` documents
+the full language. All others are refused, among them INST, OBJ, PERSID, EXT1 to EXT4 (which reach classes without
+``find_class``), POP, POP_MARK and DUP (which only cyclic values need), the text opcodes of protocol 0, and NEXT_BUFFER.
 
 ==================================  ==================================================================================
 PROTO                               first, once; the protocol is 2 to 5
-FRAME                               from protocol 4; not inside a frame; a frame ends where an opcode ends
+FRAME                               from protocol 4; not inside a frame; no opcode crosses its end
 STOP                                last: no byte, open mark or second object remains
 NONE NEWTRUE NEWFALSE EMPTY_TUPLE   push a leaf
 BININT BININT1 BININT2 BINFLOAT     push a leaf
@@ -16,17 +15,17 @@ SHORT_BINUNICODE BINUNICODE[8]      push a leaf of at most ``max_string`` bytes,
 [SHORT_]BINBYTES[8]                 push a leaf of at most ``max_string`` bytes
 BYTEARRAY8                          push a new bytearray, at most ``max_string`` bytes
 EMPTY_LIST EMPTY_DICT EMPTY_SET     push a new container, open for items
-MARK                                begins the items of the next nine opcodes' first six
+MARK                                begins the items of TUPLE, FROZENSET, APPENDS, SETITEMS or ADDITEMS
 TUPLE FROZENSET                     push a container of the items since the mark
 APPENDS SETITEMS ADDITEMS           items into an open list, dict, set below the mark (or a new deque, OrderedDict, …)
-APPEND SETITEM                      the same for one item, without a mark
-TUPLE1 TUPLE2 TUPLE3                the same as TUPLE, without a mark
-MEMOIZE BINPUT LONG_BINPUT          the top gets the next memo index; an index is never skipped or reused
-BINGET LONG_BINGET                  push what was stored, and close it for further items
-GLOBAL STACK_GLOBAL                 push a name that is in the table of grants; it is not a value
-REDUCE                              call what a granted name stands for with a tuple
-NEWOBJ                              a new instance of a granted class, without arguments or with a tuple of them
-BUILD                               state, once, for an instance just made, or what a call made that takes state
+APPEND SETITEM                      one item, without a mark
+TUPLE1 TUPLE2 TUPLE3                like TUPLE, without a mark
+MEMOIZE BINPUT LONG_BINPUT          store the top under the next memo index; an index is never skipped or reused
+BINGET LONG_BINGET                  push the stored entry, and close it for further items
+GLOBAL STACK_GLOBAL                 push an entry of the table of globals; it is not a value
+REDUCE                              call a global with a tuple, as its rule permits
+NEWOBJ                              a new instance of a class of the table, without arguments or with a tuple of them
+BUILD                               state, once, for an instance just made, or the result of a call that takes state
 ==================================  ==================================================================================
 """
 
@@ -83,14 +82,29 @@ REDUCE: Final = 0x52
 NEWOBJ: Final = 0x81
 BUILD: Final = 0x62
 
-_LEAVES: Final = {
+_FIXED_LEAVES: Final = {
     NONE: 1, NEWTRUE: 1, NEWFALSE: 1, EMPTY_TUPLE: 1,
     BININT1: 2, BININT2: 3, BININT: 5, BINFLOAT: 9,
 }  # fmt: skip
-_OBJECTS: Final = dict.fromkeys((GLOBAL, STACK_GLOBAL, REDUCE, NEWOBJ, BUILD), -1)
+# Groups of opcodes that one method of the vetting pass handles; negative, for DISPATCH to tell them from lengths.
+HAS_LENGTH: Final = -1
+OPENS_CONTAINER: Final = -2
+SETS_ITEMS: Final = -3
+ADDS_ITEMS: Final = -4
+MAKES_CONTAINER: Final = -5
+_GROUPS: Final = {
+    **dict.fromkeys(
+        (LONG1, LONG4, BINUNICODE, BINUNICODE8, SHORT_BINBYTES, BINBYTES, BINBYTES8, BYTEARRAY8), HAS_LENGTH
+    ),
+    **dict.fromkeys((EMPTY_LIST, EMPTY_DICT), OPENS_CONTAINER),
+    **dict.fromkeys((SETITEM, SETITEMS), SETS_ITEMS),
+    **dict.fromkeys((APPEND, APPENDS, ADDITEMS), ADDS_ITEMS),
+    **dict.fromkeys((EMPTY_SET, TUPLE, TUPLE1, TUPLE2, TUPLE3, FROZENSET), MAKES_CONTAINER),
+}
 
-WIDTHS: Final = [(_LEAVES | _OBJECTS).get(opcode, 0) for opcode in range(256)]
-"""Opcode to its length with its argument, for leaves of one fixed size; -1 for what names and makes objects."""
+DISPATCH: Final = [(_FIXED_LEAVES | _GROUPS).get(opcode, 0) for opcode in range(256)]
+"""Opcode to its length including its argument, for leaves of a fixed size; otherwise to a group above, or to 0."""
 
-NAMES: Final = {value: name for name, value in globals().copy().items() if name.isupper() and isinstance(value, int)}
+_CONSTANTS: Final = {name: value for name, value in globals().copy().items() if isinstance(value, int)}
+OPCODE_NAMES: Final = {value: name for name, value in _CONSTANTS.items() if value > 0}
 """Opcode to name, for error messages."""

@@ -1,10 +1,15 @@
-"""The standard value types: what a message may say of each."""
+"""The rules for the standard value types."""
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import fractions
 import ipaddress
 import pathlib
-from collections.abc import Collection, Iterator
+import sys
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from sealwire.pickling.constructors import (
@@ -29,117 +34,116 @@ from sealwire.pickling.constructors import (
     load_zone,
     only_named,
     path_loader,
-    set_loader,
     zones,
 )
-from sealwire.pickling.grants import (
+from sealwire.pickling.globals import (
     CALL,
     CALL_EMPTY,
+    CALL_ENCODE,
+    CALL_GETATTR,
+    DEFERRED,
     FACTORY,
-    GETATTR,
+    HASHED_BY_PAIR,
     NEW,
-    PAIRED,
-    PHRASE_ENCODE,
     TAKES_FACTORY,
     TAKES_ITEMS,
+    TAKES_KEYS,
     TAKES_PAIRS,
     UNHASHABLE,
-    Grant,
+    GlobalRule,
 )
 
-FACTORIES: Final[tuple[type, ...]] = (
+BUILTINS: Final[tuple[type, ...]] = (
     bool, bytearray, bytes, complex, dict, float, frozenset, int, list, set, str, tuple,
 )  # fmt: skip
-"""What a defaultdict may have as its factory, besides None."""
+"""Types of plain data that a message may name."""
+FACTORIES: Final = frozenset(
+    (
+        *BUILTINS, datetime.timedelta, decimal.Decimal, fractions.Fraction, pathlib.PurePosixPath,
+        pathlib.PureWindowsPath, type(pathlib.Path()), OrderedDict, defaultdict, deque, Counter,
+    )
+)  # fmt: skip
+"""The factories that a defaultdict may have, besides None. A peer names them: calling them must have no effect."""
 
 
-def standard_grants(max_probes: int, off: Collection[type] = ()) -> Iterator[Grant]:
-    """The grants of the standard value types but those in ``off``; ``max_probes`` as in Limits."""
+def standard_rules(off: Collection[type] = (), *, zoned: bool = False) -> Iterator[GlobalRule]:
+    """Return the rules for the standard value types.
+
+    Args:
+        off: Types that are not accepted.
+        zoned: There are other types of time zones, which are made after the message was built.
+    """
+    factories: dict[Any, type] = {}
     names = {f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}" for cls in off}
     if "zoneinfo.ZoneInfo" not in names:
-        zones()  # read now, rather than for a message
-    return (grant for grant in _all_grants(max_probes) if grant.spelling not in names)
+        zones()  # cached now, so that no message has to wait for it
+    for rule in _all_rules(factories, zoned=zoned):
+        if rule.qualified_name not in names:
+            if rule.permissions & FACTORY:
+                module, name = rule.names[0]
+                factories[rule.load] = getattr(sys.modules[module], name)
+            yield rule
 
 
-def _all_grants(max_probes: int) -> Iterator[Grant]:
+def _all_rules(factories: Mapping[Any, type], *, zoned: bool) -> Iterator[GlobalRule]:
     loaders: dict[type, tuple[int, Load]] = {
-        set: (CALL | UNHASHABLE, set_loader(set, max_probes)),
-        frozenset: (CALL, set_loader(frozenset, max_probes)),
+        # The resolver makes them, which charges for their keys.
+        set: (CALL | UNHASHABLE | TAKES_KEYS | DEFERRED, set),
+        frozenset: (CALL | TAKES_KEYS | DEFERRED, frozenset),
         bytes: (CALL | CALL_EMPTY, load_bytes),
         bytearray: (CALL | CALL_EMPTY | UNHASHABLE, load_bytearray),
         complex: (CALL, load_complex),
     }
-    factories: dict[Any, type] = {}
-    for cls in FACTORIES:
-        powers, load = loaders.get(cls, (0, only_named(cls.__name__)))
-        factories[load] = cls
-        yield Grant(
-            spelling=cls.__name__,
-            names=_builtin(cls.__name__),
-            powers=powers | FACTORY,
+    for cls in BUILTINS:
+        permissions, load = loaders.get(cls, (0, only_named(cls.__name__)))
+        yield GlobalRule(
+            qualified_name=cls.__name__,
+            names=(("builtins", cls.__name__),),
+            permissions=permissions | FACTORY,
             load=load,
             memory=_SET_MEMORY if cls in (set, frozenset) else 64,
-            stretch=0 if cls is bytes else 4,
+            memory_per_byte=0 if cls is bytes else 4,
         )
-    yield Grant(spelling="getattr", names=_builtin("getattr"), powers=GETATTR, load=only_named("getattr"))
-    yield Grant(spelling="_codecs.encode", names=(("_codecs", "encode"),), powers=PHRASE_ENCODE, load=load_encode)
-    yield _plain("zoneinfo", "ZoneInfo", only_named("zoneinfo.ZoneInfo"), powers=0)
-    yield Grant(
-        spelling="zoneinfo.ZoneInfo",
-        names=(),
-        members=((("zoneinfo", "ZoneInfo"), "_unpickle"),),
-        powers=CALL,
-        load=load_zone,
-        memory=4096,
+    yield GlobalRule(
+        qualified_name="getattr", names=(("builtins", "getattr"),), permissions=CALL_GETATTR, load=only_named("getattr")
     )
+    yield _rule("_codecs", "encode", load_encode, CALL_ENCODE)
+    zone = ("zoneinfo", "ZoneInfo")
+    yield _rule(*zone, only_named("zoneinfo.ZoneInfo"), 0)
+    yield _rule(*zone, load_zone, names=(), members=((zone, "_unpickle"),), memory=4096)
 
     for name, load in {
-        "datetime": load_datetime,
-        "date": load_date,
-        "time": load_time,
-        "timedelta": load_timedelta,
+        "datetime": load_datetime, "date": load_date, "time": load_time, "timedelta": load_timedelta,
         "timezone": load_timezone,
-    }.items():
-        yield _plain("datetime", name, load)
-    # Time, too: for a greatest common divisor, and for counting digits.
-    yield _plain("decimal", "Decimal", load_decimal, memory=128, stretch=64)
-    yield _plain("fractions", "Fraction", load_fraction, powers=CALL | PAIRED, memory=128, stretch=64)
-    yield _plain("uuid", "UUID", load_uuid, powers=NEW, memory=256)
+    }.items():  # fmt: skip
+        more = DEFERRED if zoned and name in ("datetime", "time") else FACTORY if name == "timedelta" else 0
+        yield _rule("datetime", name, load, CALL | more)
+    # More for each byte, because it takes time as well: counting digits, and a greatest common divisor.
+    yield _rule("decimal", "Decimal", load_decimal, CALL | FACTORY, memory_per_byte=64)
+    yield _rule("fractions", "Fraction", load_fraction, CALL | FACTORY | HASHED_BY_PAIR, memory_per_byte=64)
+    yield _rule("uuid", "UUID", load_uuid, NEW, memory=256)
 
-    for path in (pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())):
-        yield Grant(
-            spelling=f"pathlib.{path.__name__}",
-            # CPython 3.13 writes the private name.
-            names=(("pathlib", path.__name__), ("pathlib._local", path.__name__)),
-            powers=CALL | CALL_EMPTY,
-            load=path_loader(path),
-            memory=1024,
-            stretch=64,
-        )
-    for family in ("IPv4", "IPv6"):
-        for what in ("Address", "Network", "Interface"):
-            cls = getattr(ipaddress, family + what)
-            yield _plain("ipaddress", cls.__name__, ip_loader(cls), memory=1024)
+    for cls in (pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path())):
+        # CPython 3.13 writes the private name.
+        names = (("pathlib", cls.__name__), ("pathlib._local", cls.__name__))
+        load = path_loader(cls)
+        yield _rule(*names[0], load, CALL | CALL_EMPTY | FACTORY, names=names, memory=1024, memory_per_byte=64)
+    for version in ("IPv4", "IPv6"):
+        for kind in ("Address", "Network", "Interface"):
+            yield _rule("ipaddress", version + kind, ip_loader(getattr(ipaddress, version + kind)), memory=1024)
 
-    yield _container("OrderedDict", load_ordered_dict, CALL_EMPTY | TAKES_PAIRS, memory=512)
-    yield _container("deque", load_deque, CALL | CALL_EMPTY | TAKES_ITEMS, memory=768)
-    yield _container("Counter", load_counter, CALL, memory=512)
-    yield _container("defaultdict", defaultdict_loader(factories), CALL_EMPTY | TAKES_FACTORY | TAKES_PAIRS, memory=320)
+    for name, load, permissions, memory in (
+        ("OrderedDict", load_ordered_dict, CALL_EMPTY | TAKES_PAIRS, 512),
+        ("deque", load_deque, CALL | CALL_EMPTY | TAKES_ITEMS, 768),
+        ("Counter", load_counter, CALL, 512),
+        ("defaultdict", defaultdict_loader(factories), CALL_EMPTY | TAKES_FACTORY | TAKES_PAIRS, 320),
+    ):
+        yield _rule("collections", name, load, permissions | UNHASHABLE | FACTORY, memory=memory)
 
 
 _SET_MEMORY: Final = 320
 
 
-def _builtin(name: str) -> tuple[tuple[str, str], ...]:
-    # Protocol 2 names builtins as Python 2 did.
-    old = {"int": "long", "str": "unicode"}.get(name, name)
-    return (("builtins", name), ("__builtin__", old))
-
-
-def _plain(module: str, name: str, load: Load, *, powers: int = CALL, memory: int = 128, stretch: int = 4) -> Grant:
-    names = ((module, name),)
-    return Grant(spelling=f"{module}.{name}", names=names, powers=powers, load=load, memory=memory, stretch=stretch)
-
-
-def _container(name: str, load: Load, powers: int, *, memory: int) -> Grant:
-    return _plain("collections", name, load, powers=powers | UNHASHABLE, memory=memory)
+def _rule(module: str, name: str, load: Load, permissions: int = CALL, **options: Any) -> GlobalRule:
+    options = {"names": ((module, name),), "memory": 128, **options}
+    return GlobalRule(qualified_name=f"{module}.{name}", load=load, permissions=permissions, **options)

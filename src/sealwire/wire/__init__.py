@@ -1,15 +1,16 @@
 """The wire protocol without any I/O: bytes go in, events and bytes come out (docs/protocol.md).
 
-framing     the article's four bytes of length
-frames      what is inside a frame, kind by kind
-keys        pre-shared keys and what is derived from them
-reader      bytes in, whole frames out, at bounded cost
-sealing     tags and sequence numbers in both directions
-handshake   HELLO, WELCOME and REJECT
-events      what a pump is told
-protocol    what both sides and all carriers share: states, errors, the end
-stream      bytes in and out, every frame in its order
-datagram    frames that come in any order, twice or not at all
-client      requests out, replies in
-server      requests in, replies out
+length_prefix  the article's four bytes of length, and its functions for them
+frames         header and payload of each kind of frame
+keys           pre-shared keys, and the MAC keys derived from them
+frame_reader   cuts a stream of bytes into frames, at bounded cost: checks lengths and tags
+sequence       checks the sequence numbers and headers of incoming frames; the replay window of datagrams
+sealing        seals outgoing frames
+handshake      HELLO, WELCOME and REJECT
+events         the events that a pump receives
+protocol       the part common to both sides and all carriers: states, errors, the end
+stream         carries frames over a stream, in order
+datagram       carries frames in datagrams, which may be lost, repeated or reordered
+client         the client's side: requests out, replies in
+server         the server's side: requests in, replies out
 """

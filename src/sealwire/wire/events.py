@@ -1,4 +1,4 @@
-"""What a pump is told, in the order in which it happened."""
+"""The events that a pump receives, in order."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from sealwire.wire.frames import VerifiedPayload
 
 
 class Established(NamedTuple):
-    """The handshake is complete. ``key_id`` names the key that both sides hold."""
+    """The handshake is complete, with the key ``key_id``."""
 
     key_id: str
     max_frame: int
-    """What the peer takes: the largest ``length`` that may be sent to it."""
+    """The largest ``length`` that the peer accepts."""
+
+
+class Doubted(NamedTuple):
+    """HELLO is not authorised by the keys in use; look for others, then call ``answer_hello``."""
 
 
 class Rejected(NamedTuple):
-    """The server answered REJECT (only TLS vouches for it)."""
+    """The server answered REJECT, which only TLS authenticates."""
 
     code: int
 
@@ -27,7 +31,7 @@ class Request(NamedTuple):
     sequence: int
     payload: VerifiedPayload
     wait: float | None
-    """Seconds that the client will still wait for the reply; None where it did not say."""
+    """Seconds for which the client waits for the reply; None for no limit."""
 
 
 class Reply(NamedTuple):
@@ -46,7 +50,7 @@ class Faulted(NamedTuple):
 
 
 class Pinged(NamedTuple):
-    """A client's PING; its PONG is already among the bytes to send."""
+    """A client's PING; its PONG is queued already."""
 
     sequence: int
 
@@ -59,10 +63,10 @@ class Ponged(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The peer's CLOSE: a clean end. The answer to it is already among the bytes to send."""
+    """The peer's CLOSE, a clean end; the answer to it is queued already."""
 
     code: int
     last: int
 
 
-Event = Established | Rejected | Request | Reply | Faulted | Pinged | Ponged | Closed
+Event = Doubted | Established | Rejected | Request | Reply | Faulted | Pinged | Ponged | Closed

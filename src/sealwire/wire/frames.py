@@ -1,7 +1,7 @@
-"""What is inside a frame: the header, and the payload of each kind (docs/protocol.md, sections 2 and 3).
+"""The header of a frame, and the payload of each kind (docs/protocol.md, sections 2 and 3).
 
-Parsing here has no effect and is bounded by the frame's length, so that HELLO and WELCOME, whose tags can be checked
-only afterwards, may go through it. What is out of range raises RemoteProtocolError.
+The tags of HELLO and WELCOME can be checked only after parsing. Parsing is therefore free of side effects and bounded
+by the length of the frame. A value out of range raises RemoteProtocolError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sealwire.limits import FRAME_OVERHEAD, MIN_MAX_FRAME
 
 VERSION = 1
 HANDSHAKE_CAP = 1024
-"""The cap on ``length`` until the handshake is complete."""
+"""The largest ``length`` until the handshake is complete."""
 NONCE = 32
 TAG = 32
 MAX_FAULT_TEXT = 1024
@@ -27,14 +27,13 @@ HEAD = Struct(">IBBHQQ")
 MIN_LENGTH = FRAME_OVERHEAD
 
 VerifiedPayload = NewType("VerifiedPayload", bytes)
-"""A payload whose tag was right. What takes this type cannot be given bytes that were not verified.
+"""A payload with a valid tag. Parameters of this type do not accept unverified bytes.
 
-It is bytes, or for a large one a read-only memoryview, which serves wherever bytes are only read.
+A large payload is really a read-only memoryview, which works like bytes for reading.
 """
 
-
 Payload = bytes | bytearray | memoryview | list[bytes | bytearray]
-"""What is to be sent: in one piece, or in several."""
+"""A payload to send, in one piece or several."""
 
 
 class Kind(IntEnum):
@@ -51,12 +50,12 @@ class Kind(IntEnum):
 
 
 def verified(payload: bytes | memoryview) -> VerifiedPayload:
-    """Called where a tag has been verified, and nowhere else."""
+    """Mark a payload as verified. Call this only after a successful check of the tag."""
     return cast("VerifiedPayload", payload)
 
 
 class RejectCode(IntEnum):
-    """Why a server refuses the handshake. Unknown codes are read as NOT_AUTHORISED."""
+    """Reasons to reject a handshake. Unknown codes are read as NOT_AUTHORISED."""
 
     VERSION = 1
     CODEC = 2
@@ -66,7 +65,7 @@ class RejectCode(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """Why a side ends the connection. Unknown codes are read as PROTOCOL_ERROR."""
+    """Reasons to end a connection. Unknown codes are read as PROTOCOL_ERROR."""
 
     DONE = 0
     IDLE = 1
@@ -76,7 +75,7 @@ class CloseCode(IntEnum):
 
 
 class FaultCode(IntEnum):
-    """Why there is no reply. Unknown codes are read as HANDLER_FAILED."""
+    """Reasons for the lack of a reply. Unknown codes are read as HANDLER_FAILED."""
 
     MALFORMED_PAYLOAD = 16
     TYPE_NOT_ALLOWED = 17
@@ -87,7 +86,7 @@ class FaultCode(IntEnum):
 
 
 class Hello(NamedTuple):
-    """The client's offer. ``extensions`` are the bytes after server_name, in range and ascending."""
+    """The client's offer. ``extensions`` holds the well-formed bytes after server_name."""
 
     nonce: bytes
     max_frame: int
@@ -147,14 +146,14 @@ class Welcome(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Why there is no reply, in words for people. ``text``: escaped where it came from the peer."""
+    """The reason for the lack of a reply. A ``text`` from the peer is escaped."""
 
     code: int
     text: str
 
     def pack(self) -> bytes:
         text = self.text.encode("utf-8", "backslashreplace")[:MAX_FAULT_TEXT]
-        # A character cut in two at the end is left out.
+        # Drop a character that the limit has cut in two.
         return self.code.to_bytes(2, "big") + text.decode("utf-8", "ignore").encode()
 
     @classmethod
@@ -163,7 +162,7 @@ class Fault(NamedTuple):
         code = fields.number(2)
         raw = fields.rest()
         if len(raw) > MAX_FAULT_TEXT:
-            raise RemoteProtocolError(f"FAULT with a text of {len(raw)} bytes; the most is {MAX_FAULT_TEXT}")
+            raise RemoteProtocolError(f"FAULT with a text of {len(raw)} bytes; the maximum is {MAX_FAULT_TEXT}")
         try:
             text = raw.decode()
         except UnicodeDecodeError:
@@ -172,7 +171,7 @@ class Fault(NamedTuple):
 
 
 class Close(NamedTuple):
-    """The end, and the highest sequence that counts (docs/protocol.md, section 5)."""
+    """The end of a connection, and the highest sequence that was processed (docs/protocol.md, section 5)."""
 
     code: int
     last: int
@@ -199,10 +198,10 @@ def unpack_reject(payload: bytes | memoryview) -> int:
     return _known(RejectCode, code, RejectCode.NOT_AUTHORISED)
 
 
-def escaped(text: str) -> str:
-    """``text`` with everything that could act on a terminal or a log as a backslash escape."""
+def escaped(text: object) -> str:
+    """Return ``text`` with a backslash escape for every character that could control a terminal or a log."""
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
     )
 
 
@@ -225,18 +224,18 @@ def _s8(text: str) -> bytes:
 
 
 class _Fields:
-    """The fields of a payload, taken from its front; raises RemoteProtocolError where they do not fit it exactly."""
+    """Reads the fields of a payload one by one; raises RemoteProtocolError if they do not fit it exactly."""
 
     def __init__(self, payload: bytes | memoryview, frame: str) -> None:
         self._rest = bytes(payload)
         self._frame = frame
 
-    def _wrong(self, what: str) -> RemoteProtocolError:
-        return RemoteProtocolError(f"{self._frame} with {what}")
+    def _error(self, problem: str) -> RemoteProtocolError:
+        return RemoteProtocolError(f"{self._frame} with {problem}")
 
     def take(self, count: int) -> bytes:
         if len(self._rest) < count:
-            raise self._wrong("fewer bytes than its fields need")
+            raise self._error("fewer bytes than its fields need")
         taken, self._rest = self._rest[:count], self._rest[count:]
         return taken
 
@@ -246,13 +245,13 @@ class _Fields:
     def max_frame(self) -> int:
         value = self.number(4)
         if value < MIN_MAX_FRAME:
-            raise self._wrong(f"max_frame {value}; the least is {MIN_MAX_FRAME}")
+            raise self._error(f"max_frame {value}; the minimum is {MIN_MAX_FRAME}")
         return value
 
     def s8(self, form: re.Pattern[bytes]) -> str:
         raw = self.take(self.number(1))
         if not form.fullmatch(raw):
-            raise self._wrong("a name that is empty, too long or has characters that are not allowed")
+            raise self._error("a name that is empty, too long or has characters outside the allowed range")
         return raw.decode("ascii")
 
     def token(self) -> str:
@@ -264,7 +263,7 @@ class _Fields:
         while self._rest:
             kind = self.number(2)
             if kind <= before:
-                raise self._wrong("extensions out of order")
+                raise self._error("extensions out of order")
             before = kind
             self.take(self.number(2))
         return whole
@@ -274,4 +273,4 @@ class _Fields:
 
     def end(self) -> None:
         if self._rest:
-            raise self._wrong("bytes after its last field")
+            raise self._error("bytes after its last field")

@@ -1,6 +1,6 @@
-"""HELLO, WELCOME and REJECT: both sides prove that they hold the key, on this very connection.
+"""HELLO, WELCOME and REJECT (docs/protocol.md, section 3).
 
-docs/protocol.md, section 3.
+Both sides prove that they hold the key, and that they hold it on this connection and not on a relayed one.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from sealwire.errors import (
     UnknownKey,
 )
 from sealwire.limits import FRAME_OVERHEAD
+from sealwire.wire.frame_reader import Frame, verify
 from sealwire.wire.frames import HEAD, NONCE, TAG, VERSION, Hello, Kind, RejectCode, Welcome, pack_reject
 from sealwire.wire.keys import Binding, Key, TrafficKeys, hello_mac, traffic_keys, transcript
-from sealwire.wire.reader import Frame, verify
 
 
-class Agreed(NamedTuple):
-    """What a complete handshake leaves."""
+class HandshakeResult(NamedTuple):
+    """The result of a complete handshake."""
 
     key: Key
     traffic: TrafficKeys
     max_frame: int
-    """What the peer takes."""
+    """The largest ``length`` that the peer accepts."""
 
 
-class Refusal(NamedTuple):
-    """Why the server answers REJECT: ``code`` for the client, ``error`` for the server's own log."""
+class Rejection(NamedTuple):
+    """The reason for REJECT: ``code`` for the client, ``error`` for the server's log."""
 
     code: int
     error: RemoteProtocolError | None
 
 
 class ClientHandshake:
-    """The client's side: ``hello`` to send, then :meth:`complete` with what came back."""
+    """The client's handshake: send ``hello``, then call :meth:`complete` with the answer."""
 
     def __init__(
         self, *, key: Key, binding: Binding, codec: str, server_name: str, max_frame: int, nonce: bytes | None
@@ -51,8 +51,8 @@ class ClientHandshake:
         unsigned = _unsigned(Kind.HELLO, self._offer.pack())
         self.hello = unsigned + hello_mac(key.secret, binding).tag(unsigned)
 
-    def complete(self, frame: Frame) -> Agreed:
-        """Judge WELCOME. Raises RemoteProtocolError, BadTag, BadVersion."""
+    def complete(self, frame: Frame) -> HandshakeResult:
+        """Check WELCOME and derive the keys. Raises RemoteProtocolError, BadTag, BadVersion."""
         welcome = Welcome.unpack(frame.payload)
         keys = traffic_keys(
             self._key.secret,
@@ -63,96 +63,107 @@ class ClientHandshake:
         )
         verify(frame.raw, keys.server_to_client)
         if welcome.version != VERSION:
-            raise BadVersion(f"the server welcomed version {welcome.version}; version {VERSION} was offered")
+            raise BadVersion(f"the server answered with version {welcome.version} instead of {VERSION}")
         if welcome.codec != self._offer.codec:
-            raise RemoteProtocolError(f"the server welcomed another codec than {self._offer.codec}, which was offered")
+            raise RemoteProtocolError(f"the server answered with another codec than {self._offer.codec}")
         if welcome.extensions:
-            raise RemoteProtocolError("the server answered extensions; none was offered")
-        return Agreed(self._key, keys, welcome.max_frame)
+            raise RemoteProtocolError("the server answered with extensions; the client offered none")
+        return HandshakeResult(self._key, keys, welcome.max_frame)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Terms:
-    """What a server asks of a client on this connection.
+class ServerParameters:
+    """The parameters of a server's side, for one connection."""
 
-    lookup: the key of that id, if it is valid now and this certificate's identity may use it; else None.
-    accepts_name: whether a server_name is one of this server's names with exactly its service.
-    allowed: whether this certificate's identity may connect at all.
-    busy: asked last: the code of REJECT (4 overloaded, 5 shutting down), or None to go on.
-    nonce: 32 bytes, for test vectors alone; fresh ones from the system by default.
-    """
-
-    lookup: Callable[[str], Key | None]
+    find_key: Callable[[str], Key | None]
+    """Returns the key with an id, if it is valid now and the client's identity may use it."""
     accepts_name: Callable[[str], bool]
+    """Returns True for a server_name that is one of the server's names, with exactly its service."""
     binding: Binding
+    """The two leaf certificates of the connection."""
     codec: str
+    """The name of the codec for payloads."""
     max_frame: int
-    allowed: bool = True
+    """The largest ``length`` to accept from the client."""
+    peer_problem: str | None = None
+    """Why the client may not connect at all; None if it may."""
     busy: Callable[[], int | None] = lambda: None
+    """Called after all other checks; returns the code to REJECT an acceptable client with, or None to accept it."""
+    doubt: Callable[[], bool] = lambda: False
+    """Called before a client is rejected as not authorised; True puts the answer off until ``answer_hello``."""
     nonce: bytes | None = None
+    """32 bytes, for test vectors only; random by default."""
 
 
 class ServerHandshake:
-    """The server's side: judge HELLO, then answer."""
+    """The server's handshake: check HELLO and build the answer."""
 
-    def __init__(self, terms: Terms) -> None:
-        self._terms = terms
+    def __init__(self, parameters: ServerParameters) -> None:
+        self._parameters = parameters
 
-    def judge(self, frame: Frame) -> tuple[bytes, Agreed] | Refusal:
-        """WELCOME and what was agreed, or why not. Raises RemoteProtocolError for a HELLO that makes no sense.
+    def doubts(self, answer: tuple[bytes, HandshakeResult] | Rejection) -> bool:
+        """Return True if the server wants to look for other keys before it gives this answer."""
+        rejected = isinstance(answer, Rejection) and answer.code == RejectCode.NOT_AUTHORISED
+        return rejected and self._parameters.peer_problem is None and self._parameters.doubt()
 
-        Key, tag and name fail in the same time: all of the work is done whatever fails first.
+    def check_hello(self, frame: Frame) -> tuple[bytes, HandshakeResult] | Rejection:
+        """Check HELLO; return WELCOME and the result of the handshake, or a rejection.
+
+        A wrong key id, tag and name take the same time to fail: every step is done even if an earlier one has failed.
+
+        Raises RemoteProtocolError for a malformed HELLO.
         """
-        terms = self._terms
+        parameters = self._parameters
         if not frame.payload:
             raise RemoteProtocolError("HELLO without a version")
         if frame.payload[0] != VERSION:
-            return Refusal(
-                RejectCode.VERSION, BadVersion(f"HELLO of version {frame.payload[0]}; this side speaks {VERSION} alone")
+            return Rejection(
+                RejectCode.VERSION,
+                BadVersion(f"HELLO with version {frame.payload[0]}; this server supports only {VERSION}"),
             )
         hello = Hello.unpack(frame.payload)
-        found = terms.lookup(hello.key_id)
-        stranger = Key("unknown", secrets.token_bytes(32))
-        key = found or stranger
-        named = terms.accepts_name(hello.server_name)
+        known_key = parameters.find_key(hello.key_id)
+        decoy = Key("unknown", secrets.token_bytes(32))
+        key = known_key or decoy
+        name_accepted = parameters.accepts_name(hello.server_name)
         error: RemoteProtocolError | None = None
-        if not named:
-            error = AuthenticationError("HELLO for another server name than this server's (names and service)")
+        if not name_accepted:
+            error = AuthenticationError("HELLO with a server name or service that is not this server's")
         try:
-            verify(frame.raw, hello_mac(key.secret, terms.binding))
+            verify(frame.raw, hello_mac(key.secret, parameters.binding))
         except BadTag:
             error = BadTag(
-                "HELLO with a wrong tag: the client has another secret under this key id, or a relay is between"
+                "HELLO with a wrong tag: the client has another secret for this key id, or the connection is relayed"
             )
-        if found is None:
-            error = UnknownKey("HELLO with a key id that is unknown, not valid now or not for this certificate")
-        if not terms.allowed:
-            error = AuthenticationError("the certificate's identity is not on the peer list")
+        if known_key is None:
+            error = UnknownKey("HELLO with a key id that is unknown, not valid now or not allowed for this certificate")
+        if parameters.peer_problem is not None:
+            error = AuthenticationError(parameters.peer_problem)
         if error is not None:
-            return Refusal(RejectCode.NOT_AUTHORISED, error)
-        if hello.codec != terms.codec:
-            return Refusal(RejectCode.CODEC, RemoteProtocolError(f"HELLO with another codec than {terms.codec}"))
-        busy = terms.busy()
+            return Rejection(RejectCode.NOT_AUTHORISED, error)
+        if hello.codec != parameters.codec:
+            return Rejection(RejectCode.CODEC, RemoteProtocolError(f"HELLO with another codec than {parameters.codec}"))
+        busy = parameters.busy()
         if busy is not None:
-            return Refusal(busy, None)
+            return Rejection(busy, None)
         return self._welcome(frame.raw, hello, key)
 
-    def _welcome(self, raw_hello: bytes, hello: Hello, key: Key) -> tuple[bytes, Agreed]:
-        terms = self._terms
-        answer = Welcome(terms.nonce or secrets.token_bytes(NONCE), terms.max_frame, terms.codec)
+    def _welcome(self, raw_hello: bytes, hello: Hello, key: Key) -> tuple[bytes, HandshakeResult]:
+        parameters = self._parameters
+        answer = Welcome(parameters.nonce or secrets.token_bytes(NONCE), parameters.max_frame, parameters.codec)
         unsigned = _unsigned(Kind.WELCOME, answer.pack())
         keys = traffic_keys(
             key.secret,
             client_nonce=hello.nonce,
             server_nonce=answer.nonce,
-            binding=terms.binding,
+            binding=parameters.binding,
             log=transcript(raw_hello, unsigned),
         )
-        return unsigned + keys.server_to_client.tag(unsigned), Agreed(key, keys, hello.max_frame)
+        return unsigned + keys.server_to_client.tag(unsigned), HandshakeResult(key, keys, hello.max_frame)
 
 
 def reject(code: int) -> bytes:
-    """The REJECT frame, which no key vouches for."""
+    """Return a REJECT frame, whose tag is zero because no key has been agreed on."""
     return _unsigned(Kind.REJECT, pack_reject(code)) + bytes(TAG)
 
 

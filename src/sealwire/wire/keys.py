@@ -1,4 +1,4 @@
-"""Pre-shared keys, and what is derived from them (docs/protocol.md, section 3)."""
+"""Pre-shared keys, and the MAC keys derived from them (docs/protocol.md, section 3)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
 MIN_SECRET = 32
-"""Bytes of secret that a key has at least: the output of SHA-256 (RFC 2104, section 3)."""
+"""The smallest number of bytes of a secret: the output of SHA-256 (RFC 2104, section 3)."""
 
 _BLOCK = 64  # of SHA-256, in bytes
 _KEY_ID = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
@@ -25,15 +25,18 @@ _KEY_ID = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Key:
-    """One pre-shared key.
+    """A pre-shared key.
 
-    id: 1 to 64 printable ASCII characters without blanks; it is sent in clear inside TLS.
-    secret: 32 or more random bytes, never a passphrase.
-    not_before, not_after: aware datetimes between which (inclusive) the key is valid; None (the default) is unbounded.
-    identity: the one client identity that may use the key, as an entry of a peer list (``dns:client.example``);
-    None (the default) lets every allowed client use it.
+    Args:
+        id: 1 to 64 printable ASCII characters without blanks. TLS hides it from eavesdroppers.
+        secret: 32 or more random bytes, never a passphrase.
+        not_before: The first moment at which the key is valid, as an aware datetime; None (the default) for no bound.
+        not_after: The last moment at which the key is valid, as an aware datetime; None (the default) for no bound.
+        identity: The only client that may use the key, as an entry of a peer list (``dns:client.example``). None (the
+            default) lets every allowed client use it.
 
-    Raises ConfigurationError.
+    Raises:
+        ConfigurationError: An argument is of the wrong type or out of range.
     """
 
     id: str
@@ -44,7 +47,7 @@ class Key:
 
     def __init__(
         self,
-        id: str,  # noqa: A002 - the public name, and what the field calls it
+        id: str,  # noqa: A002 - the public name, and the usual term
         secret: bytes,
         *,
         not_before: datetime | None = None,
@@ -83,7 +86,7 @@ class Key:
         raise TypeError("a key holds a secret and cannot be pickled")
 
     def valid_at(self, now: datetime) -> bool:
-        """Whether ``now`` (aware) is within the key's life."""
+        """Return whether the key is valid at ``now``, an aware datetime."""
         return (self.not_before is None or self.not_before <= now) and (self.not_after is None or now <= self.not_after)
 
 
@@ -92,10 +95,11 @@ def _moment(moment: datetime | None) -> str:
 
 
 class Mac:
-    """HMAC-SHA256 (RFC 2104) under one key.
+    """HMAC-SHA256 (RFC 2104) with one key.
 
-    Both blocks that depend on the key alone are hashed once, as the RFC's section 4 suggests: for a small frame they
-    would be most of the work. A large frame is hashed on its way, by :meth:`begin` and :meth:`finish`.
+    The two blocks that depend only on the key are hashed once, as section 4 of the RFC suggests; for a small frame they
+    would be most of the work. A large frame is hashed while it is sent or received, with :meth:`begin` and
+    :meth:`finish`.
     """
 
     __slots__ = ("_inner", "_outer")
@@ -109,7 +113,7 @@ class Mac:
         raise TypeError("a MAC holds a secret and cannot be pickled")
 
     def tag(self, signed: bytes | memoryview) -> bytes:
-        """The tag of ``signed``."""
+        """Return the tag of ``signed``."""
         inner = self._inner.copy()
         inner.update(signed)
         outer = self._outer.copy()
@@ -117,25 +121,25 @@ class Mac:
         return outer.digest()
 
     def begin(self) -> Hash:
-        """A hash to be updated with what is signed, piece by piece."""
+        """Return a hash object to update with the signed bytes, piece by piece."""
         return self._inner.copy()
 
     def finish(self, inner: Hash) -> bytes:
-        """The tag of what ``inner``, which came from begin, was updated with."""
+        """Return the tag of the bytes with which ``inner``, a hash from :meth:`begin`, was updated."""
         outer = self._outer.copy()
         outer.update(inner.digest())
         return outer.digest()
 
 
 class Binding(NamedTuple):
-    """SHA-256 of the leaf certificates (DER) of this very connection; 32 zero bytes where there is none."""
+    """SHA-256 of each leaf certificate (DER) of a connection; 32 zero bytes for a side without a certificate."""
 
     server: bytes = bytes(32)
     client: bytes = bytes(32)
 
     @classmethod
     def of(cls, *, server: bytes | None, client: bytes | None) -> Binding:
-        """From the two leaf certificates' DER."""
+        """Make a binding from the two leaf certificates in DER."""
         return cls(*(bytes(32) if der is None else sha256(der).digest() for der in (server, client)))
 
 
@@ -147,14 +151,14 @@ class TrafficKeys(NamedTuple):
 
 
 def hello_mac(secret: bytes, binding: Binding) -> Mac:
-    """The MAC under K_hello."""
+    """Return the MAC with the key K_hello."""
     return Mac(_hkdf(secret, salt=binding.server + binding.client, info=b"sealwire/1 hello"))
 
 
 def traffic_keys(
     secret: bytes, *, client_nonce: bytes, server_nonce: bytes, binding: Binding, log: bytes
 ) -> TrafficKeys:
-    """The MACs under K_c2s and K_s2c; ``log`` is the transcript hash."""
+    """Return the MACs with the keys K_c2s and K_s2c; ``log`` is the transcript hash."""
     salt = client_nonce + server_nonce
     context = binding.server + binding.client + log
     return TrafficKeys(
@@ -164,7 +168,7 @@ def traffic_keys(
 
 
 def transcript(hello: bytes, untagged_welcome: bytes) -> bytes:
-    """``log``: the HELLO frame whole, and the WELCOME frame without its tag."""
+    """Return the transcript hash of the whole HELLO frame and the WELCOME frame without its tag."""
     return sha256(hello + untagged_welcome).digest()
 
 

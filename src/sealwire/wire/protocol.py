@@ -1,7 +1,7 @@
-"""What both sides and all carriers share: states, errors and the end of a connection (docs/protocol.md, section 5).
+"""The part common to both sides and all carriers: states, errors, end of a connection (docs/protocol.md, section 5).
 
-What comes in, and in which order, is the carrier's: ``stream`` or ``datagram``. What the frames mean is the side's:
-``client`` or ``server``.
+A carrier, ``stream`` or ``datagram``, receives frames and judges their order. A side, ``client`` or ``server``,
+interprets them.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import ClassVar, Final
 
 from sealwire.errors import InvalidState, RemoteProtocolError
 from sealwire.wire.events import Closed, Event
+from sealwire.wire.frame_reader import Frame
 from sealwire.wire.frames import Close, CloseCode, Kind, Payload
 from sealwire.wire.keys import Mac
-from sealwire.wire.reader import Frame
-from sealwire.wire.sealing import PEER_TAKES, Opener, Sealer
+from sealwire.wire.sealing import PEER_LIMIT, Sealer
+from sealwire.wire.sequence import HeaderChecker
 
 
 class State(Enum):
-    """Where a connection is."""
+    """The state of a connection."""
 
     HANDSHAKE = auto()
     OPEN = auto()
     ENDED = auto()
-    """Our last frame is sent or queued, or none can be: whatever still comes is read and discarded."""
+    """Nothing more can be queued. Bytes that still arrive are read and discarded."""
 
 
 # Looking a member up in its Enum takes longer than comparing it.
@@ -34,50 +35,51 @@ _CLOSE: Final = Kind.CLOSE
 
 
 class Protocol(ABC):
-    """One side of one connection.
+    """One side of a connection.
 
-    A side is mixed with a carrier: ClientProtocol and ServerProtocol on a stream, ClientDatagrams and ServerDatagrams.
+    Subclasses combine a side with a carrier: ClientProtocol and ServerProtocol, ClientDatagrams and ServerDatagrams.
     """
 
     _is_client: ClassVar[bool]
-    _opener_class: ClassVar[type[Opener]] = Opener
-    _taken: ClassVar[str] = PEER_TAKES
-    """What an error says of the most that can be sent."""
+    _header_checker_class: ClassVar[type[HeaderChecker]] = HeaderChecker
+    _size_limit: ClassVar[str] = PEER_LIMIT
+    """The part of an error message that tells the largest payload."""
 
     def __init__(self, max_frame: int) -> None:
         self.state = State.HANDSHAKE
         self._max_frame = max_frame
-        self._opener = self._opener_class(from_client=not self._is_client)
+        self._header_checker = self._header_checker_class(from_client=not self._is_client)
         self._sealer: Sealer | None = None
-        self._out: list[Iterable[bytes | memoryview]] = []
+        self.queued: list[Iterable[bytes | memoryview]] = []
+        """Frames that are still to be handed out by :meth:`frames_to_send`."""
 
     def frames_to_send(self) -> list[Iterable[bytes | memoryview]]:
-        """What to write now, frame by frame, each in pieces. Take all of it: each is handed out once."""
-        out, self._out = self._out, []
+        """Return the frames to write now, each in pieces. They are handed out once, so write them all."""
+        out, self.queued = self.queued, []
         return out
 
     def close(self, code: int = CloseCode.DONE) -> None:
-        """Queue CLOSE, our last frame. Without effect where the connection has ended or is not established."""
+        """Queue CLOSE as the last frame, if the connection is established; end the connection."""
         if self.state is State.OPEN:
-            self._send(Kind.CLOSE, Close(code, self._last()).pack())
+            self._send(Kind.CLOSE, Close(code, self._last_sequence()).pack())
         self.state = State.ENDED
 
     # For the two sides
 
     @abstractmethod
     def _handshake(self, frame: Frame) -> Event | None:
-        """A frame before the connection is established."""
+        """Process a frame that arrives before the connection is established."""
 
     @abstractmethod
     def _message(self, frame: Frame) -> Event | None:
-        """A frame of a kind that only one side sends, the connection being established."""
+        """Process a frame of an established connection that is not CLOSE."""
 
     @abstractmethod
-    def _last(self) -> int:
-        """``last`` of our CLOSE."""
+    def _last_sequence(self) -> int:
+        """Return the field ``last`` for CLOSE."""
 
     def _establish(self, *, sending: Mac, receiving: Mac, peer_max_frame: int) -> None:  # noqa: ARG002 - the carrier's
-        self._sealer = Sealer(sending, max_frame=peer_max_frame, sequence=1, taken=self._taken)
+        self._sealer = Sealer(sending, max_frame=peer_max_frame, sequence=1, size_limit=self._size_limit)
         self.state = State.OPEN
 
     def _send(self, kind: int, payload: Payload, *, wait: int = 0, reply_to: int = 0) -> int:
@@ -85,20 +87,20 @@ class Protocol(ABC):
         if sealer is None or self.state is not _OPEN:
             raise InvalidState("the connection is not established, or has ended; nothing more can be sent on it")
         sequence = sealer.sequence
-        self._out.append(sealer.seal(kind, payload, wait=wait, reply_to=reply_to))
+        self.queued.append(sealer.seal(kind, payload, wait=wait, reply_to=reply_to))
         return sequence
 
     # For the carriers
 
     def _frame(self, frame: Frame) -> Event | None:
-        """A frame whose tag is right, the connection being established."""
-        self._opener.check(frame)
+        """Process a frame of an established connection that has a valid tag."""
+        self._header_checker.check(frame)
         if frame.kind != _CLOSE:
             return self._message(frame)
         close = Close.unpack(frame.payload)
         assert self._sealer is not None  # noqa: S101 - the state is OPEN
         if close.last >= self._sealer.sequence:
-            raise RemoteProtocolError(f"CLOSE that names sequence {close.last}, which was never sent")
+            raise RemoteProtocolError(f"CLOSE with sequence {close.last}, which was never sent")
         self.close()
         return Closed(*close)
 

@@ -1,13 +1,13 @@
-"""On a stream: bytes in and out, each frame exactly the next (docs/protocol.md, section 2).
+"""Carries frames over a stream, in order (docs/protocol.md, section 2).
 
-The pump contract, the same for every carrier that is a stream::
+The contract with the pump, the same for every stream::
 
-    view = protocol.get_buffer()            read into it, then
-    protocol.buffer_updated(count)          or, at the stream's end, protocol.eof_received()
-    protocol.next_event()                   again and again until None; raises what the peer did wrong, once
-    protocol.data_to_send()                 write all of it, in order, after every call that may have queued something
+    view = protocol.get_buffer()            read into it, then call
+    protocol.buffer_updated(count)          or, at the end of the stream, protocol.eof_received()
+    protocol.next_event()                   call it until it returns None; it raises an error of the peer once
+    protocol.data_to_send()                 write all of it, in order, after every call that may have queued bytes
 
-An error of the peer comes out of ``next_event`` after all that was good before it. By then the answer to it, if there
+``next_event`` raises an error of the peer after the events that preceded the error. By then the answer to it, if there
 is one, is among the bytes to send.
 """
 
@@ -19,9 +19,9 @@ from typing import Final
 
 from sealwire.errors import ConnectionClosed, RemoteProtocolError
 from sealwire.wire.events import Event
+from sealwire.wire.frame_reader import Reader
 from sealwire.wire.keys import Mac
 from sealwire.wire.protocol import Protocol, State
-from sealwire.wire.reader import Reader
 
 # Looking a member up in its Enum takes longer than comparing it.
 _HANDSHAKE: Final = State.HANDSHAKE
@@ -39,38 +39,54 @@ class StreamProtocol(Protocol):
     # Bytes
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - the shape of asyncio's BufferedProtocol
-        """Where to read into: never empty, valid until the next call of this object."""
+        """Return the buffer to read into; it is not empty, and valid until the next call of this object."""
         if self.state is _ENDED:
             self._reader.discard()
         return self._reader.get_buffer()
 
     def buffer_updated(self, count: int) -> None:
-        """``count`` bytes are at the front of what get_buffer handed out."""
+        """Note that ``count`` bytes were read into the buffer from get_buffer."""
         if self.state is _ENDED:
             return
         self._reader.buffer_updated(count)
 
     def eof_received(self) -> None:
-        """The stream ended."""
+        """Note the end of the stream."""
         self._eof = True
 
     def data_to_send(self) -> Iterable[bytes | memoryview]:
-        """The bytes to write now, in pieces. Take all of them: each is handed out once."""
+        """Return the bytes to write now, in pieces. They are returned once, so write them all."""
         out = self.frames_to_send()
         return out[0] if len(out) == 1 else chain.from_iterable(out)
 
     @property
     def inside_frame(self) -> bool:
-        """Whether a frame of the peer has begun and not ended."""
+        """True if part of a frame has arrived."""
         return not self._reader.empty
+
+    @property
+    def pending(self) -> int:
+        """Bytes that were read and belong to no frame taken or begun."""
+        return self._reader.pending
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of memory that an incomplete large frame has."""
+        return self._reader.buffered
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be read before events must be taken; 0 inside a large frame."""
+        return self._reader.room
 
     # Events
 
     def next_event(self) -> Event | None:
-        """What happened next, or None until more bytes come (or the connection is over).
+        """Return the next event, or None if more bytes are needed or the connection has ended.
 
-        Raises RemoteProtocolError for what the peer did wrong, ConnectionClosed or TruncatedFrame at the end of the
-        stream without CLOSE.
+        Raises:
+            RemoteProtocolError: The peer broke the protocol.
+            ConnectionClosed: The stream ended without CLOSE; TruncatedFrame if it ended inside a frame.
         """
         while self.state is not _ENDED:
             try:
@@ -78,7 +94,7 @@ class StreamProtocol(Protocol):
                 if frame is None:
                     if self._eof:
                         self._reader.eof()
-                        raise ConnectionClosed("the peer ended the connection without CLOSE")  # noqa: TRY301 - told apart from what next_frame raises
+                        raise ConnectionClosed("the peer ended the connection without CLOSE")  # noqa: TRY301 - handled apart from the errors of next_frame
                     return None
                 event = self._handshake(frame) if self.state is _HANDSHAKE else self._frame(frame)
             except RemoteProtocolError:

@@ -1,6 +1,7 @@
 """``sealwire keys``: the pre-shared keys in a keyring file."""
 
-from sealwire.cli.keys import making, rotating
-from sealwire.cli.keys.group import keys
+from sealwire.cli.keys import list as list_
+from sealwire.cli.keys import new, rotate
+from sealwire.cli.keys.common import keys
 
-__all__ = ["keys", "making", "rotating"]
+__all__ = ["keys", "list_", "new", "rotate"]

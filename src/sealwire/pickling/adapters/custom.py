@@ -1,4 +1,4 @@
-"""Any other type, through a pair of functions that its user gives."""
+"""Other types, by a pair of functions that are registered for them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from sealwire.errors import InvalidValue
-from sealwire.pickling.adapters.adapter import Adapter
+from sealwire.pickling.adapters.base import Adapter
 from sealwire.pickling.adapters.record import built
 from sealwire.pickling.annotations import Types
-from sealwire.pickling.grants import CALL, CALL_EMPTY, DEFERRED, Grant
+from sealwire.pickling.globals import CALL, CALL_EMPTY, DEFERRED, GlobalRule
 
 
 class CustomAdapter(Adapter):
-    """``dump(value)`` gives a tuple of accepted values, and ``load(*parts)`` makes the value again.
+    """Takes a value apart by ``dump(value)``, into a tuple of accepted values, and makes it again by ``load(*parts)``.
 
-    On the wire that is a call of the type with those parts, as a ``__reduce__`` that returns ``(cls, parts)`` would
-    write it; so a plain pickle of a type that has such a ``__reduce__`` is read by ``load`` as well.
+    On the wire this is a call of the type with those parts, as for a ``__reduce__`` that returns ``(cls, parts)``.
+    Therefore ``load`` also reads plain pickles of a type that has such a ``__reduce__``.
     """
 
     kind = "adapter"
@@ -26,31 +26,31 @@ class CustomAdapter(Adapter):
         self._dump: Final = dump
         self._load: Final = load
 
-    def grants(self, types: Types) -> Iterator[Grant]:
+    def global_rules(self, types: Types) -> Iterator[GlobalRule]:
         """REDUCE with the parts."""
         del types
-        cls, load, where = self.cls, self._load, self.spelling
+        cls, load, name = self.cls, self._load, self.qualified_name
 
         def made(*parts: Any) -> Any:
-            value = built(where, load, *parts)
+            value = built(name, load, *parts)
             if type(value) is not cls:
-                raise InvalidValue(f"{where}: load returned a value of another type")
+                raise InvalidValue(f"{name}: load returned a value of another type")
             return value
 
-        yield self.grant(CALL | CALL_EMPTY | DEFERRED, made, memory=512)
+        yield self.rule(CALL | CALL_EMPTY | DEFERRED, made, memory=512)
 
     def parts(self, value: Any) -> Iterator[tuple[str, Any]]:
-        """What dump gives."""
+        """Yield the parts that dump returns."""
         for index, part in enumerate(self._dump(value)):
             yield f".<part {index}>", part
 
     def reduce(self, value: Any) -> Any:
-        """A call of the type."""
+        """Reduce a value to a call of the type."""
         parts = self._dump(value)
         if type(parts) is not tuple:
-            raise TypeError(f"{self.spelling}: dump must return a tuple, not {type(parts).__name__}")
+            raise TypeError(f"{self.qualified_name}: dump must return a tuple, not {type(parts).__name__}")
         return self.cls, parts
 
     def notes(self) -> Iterator[str]:
-        """The user's own code that runs."""
+        """Yield which code runs."""
         yield "runs load on values that a peer chose"

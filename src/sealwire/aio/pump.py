@@ -1,0 +1,354 @@
+"""Moves frames between a stream of bytes and the protocol; both ends of a connection share it.
+
+Input. ``_poll_event`` decrypts and parses only as much as the next event needs, and no more than _READS records: other
+connections come between. A deadline holds whatever arrives: ``_wait_for_input`` asks for it before anything else.
+
+Output. Frames are queued in the protocol. ``flush_soon`` schedules one ``_flush`` for all frames of this iteration of
+the loop, which seals and encrypts as much as the transport accepts. When the transport is full (``pause_writing``), the
+rest stays unsealed in ``_unsent``, a server stops reading, and ``drained`` waits. A timer aborts the connection if the
+peer accepts nothing for frame_timeout.
+
+The end. A connection passes through these states in order, and may skip some:
+
+    open         frames flow both ways
+    ended        a state of the protocol: our last frame is queued, and ``close`` sends it
+    discarding   TLS and our half of the stream are closed; input is discarded, for ``linger`` seconds at most
+    lost         the transport has closed the socket; the future ``lost`` is done
+
+``failure`` is the error that ended the stream, or None if the peer closed it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import chain
+from time import monotonic
+from typing import Final
+
+from sealwire.aio.byte_stream import READ, ByteStream
+from sealwire.errors import ConnectionClosed, DeadlineExceeded, SealwireError
+from sealwire.session import explain
+from sealwire.session.requests import LINGER, Sealed
+from sealwire.trust.stale_errors import repeat
+from sealwire.wire.events import Event
+from sealwire.wire.frames import CloseCode
+from sealwire.wire.protocol import State
+from sealwire.wire.stream import StreamProtocol
+
+_RECORD: Final = 16_384
+"""Bytes of plaintext in one TLS record (RFC 8446, section 5.1)."""
+_READS: Final = 16
+"""Records that are decrypted in one turn, at most."""
+_TURN: Final = 262_144
+"""Bytes of plaintext that are sealed and encrypted in one turn, about."""
+_BATCH: Final = 32_768
+"""Bytes of ciphertext that are passed to the transport at a time."""
+_ENDED: Final = State.ENDED
+
+
+class AsyncChannel(ByteStream, Sealed):
+    """One end of a sealed connection. One task takes events; any number of tasks may send.
+
+    Args:
+        context: The TLS context; None for a Unix socket, which has no TLS.
+        server_side: Whether this is the server's end.
+        host: The server's host name, for a client to verify.
+    """
+
+    _protocol: StreamProtocol
+
+    def __init__(self, context: ssl.SSLContext | None, *, server_side: bool, host: str | None = None) -> None:
+        super().__init__(context, server_side=server_side, host=host)
+        self._filled = False
+        """True if the last read filled its buffer. Only then can TLS have more data, which the BIO does not show."""
+        self._unsent: deque[Iterator[bytes | memoryview]] = deque()
+        """Frames, in pieces, that wait until the transport is not full."""
+        self._unsent_bytes = 0
+        """Bytes of payloads that are queued and not encrypted yet, as far as the end that sends them counts."""
+        self._frames_sent = 0
+        """The number of frames that were passed to TLS whole; it is above the sequence of each of them."""
+        self._flush_scheduled = False
+        self._drainers: list[asyncio.Future[None]] = []
+        """The futures of the tasks in ``drained``."""
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._frame_timeout = LINGER
+        self._sealed = False
+        """True if TLS is complete and carries frames."""
+
+    # Called by the transport
+
+    def pause_writing(self) -> None:
+        """Stop sealing frames: the transport is full."""
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        """Continue sending: the transport has room again."""
+        self._full = False
+        self._flush()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Process the end of the connection, and wake every task that waits for it."""
+        super().connection_lost(exc)
+        self._unsent.clear()
+        self._watch_writing()
+        self._release_drainers()
+
+    # Called by the two ends
+
+    def seal(self, protocol: StreamProtocol) -> None:
+        """Carry the protocol's frames from now on."""
+        self._protocol = protocol
+        self._sealed = True
+        self._ciphertext.surplus = self._incoming.pending
+
+    async def next_event(self, deadline: float) -> Event | None:
+        """Return the next event, or None if this side has ended the connection.
+
+        Raises DeadlineExceeded, RemoteProtocolError, ConnectionClosed.
+        """
+        while True:
+            event = self._poll_event()
+            if event is not None or self.ended:
+                return event
+            if not await self._wait_for_input(deadline):
+                raise explain.nothing_came()
+
+    @property
+    def ended(self) -> bool:
+        """True if nothing more can be sent."""
+        return self._protocol.state is _ENDED or self._discarding or self.lost.done()
+
+    async def close(self, code: int = CloseCode.DONE, *, linger: float = LINGER) -> None:
+        """Send CLOSE if the connection is open, wait for the peer to close as well, then close the socket.
+
+        A second call waits for the first. Network errors are ignored.
+
+        Args:
+            code: Code of CLOSE. Default: 0, done.
+            linger: Seconds to wait for the peer, at most. Default: 2.
+        """
+        if self._transport is None:
+            return
+        if self._discarding:
+            await asyncio.shield(self.lost)
+            return
+        try:
+            if self._sealed:
+                self._protocol.close(code)
+                self._flush()
+                with suppress(ConnectionClosed, DeadlineExceeded):
+                    await self.drained()
+            if not self.lost.done():
+                await self._discard_until_end(linger)
+        finally:
+            self.abort()
+            await asyncio.shield(self.lost)
+
+    async def drained(self) -> None:
+        """Wait until all queued frames were passed to the transport. Raises ConnectionClosed, DeadlineExceeded."""
+        while (self._unsent or self._full) and not self.lost.done():
+            drainer: asyncio.Future[None] = self._loop.create_future()
+            self._drainers.append(drainer)
+            await drainer
+        if self._discarding or self.lost.done():
+            raise self._end_reason()
+
+    def flush_soon(self) -> None:
+        """Send the queued frames, together with others queued in this iteration of the loop."""
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _end_reason(self) -> SealwireError:
+        """Return the error for a task that still uses the connection."""
+        if self._is_parents:
+            return explain.forked()
+        if self.failure is None:
+            return explain.closed_here() if self._discarding else explain.broken("it was closed")
+        if isinstance(self.failure, DeadlineExceeded):
+            return explain.without_frames(self.failure)
+        return explain.broken(explain.reason(self.failure))
+
+    # Input
+
+    def _poll_event(self) -> Event | None:
+        """Return the next event, or None if its bytes have not arrived, or are too many records for one turn."""
+        protocol = self._protocol
+        reads = _READS
+        while True:
+            if self._discarding:
+                raise self._end_reason()
+            try:
+                event = protocol.next_event()
+            except ConnectionClosed:
+                if isinstance(self.failure, DeadlineExceeded):
+                    raise explain.without_frames(self.failure) from None
+                raise
+            finally:
+                if protocol.queued:
+                    self.flush_soon()
+            if event is not None:
+                if self._read_size < READ:
+                    self._read_size = READ
+                    self._ciphertext.opened()
+                return event
+            if protocol.state is _ENDED:
+                return None
+            if not reads or not self._has_input or not self._read():
+                return None
+            reads -= 1
+
+    @property
+    def _has_input(self) -> bool:
+        """True if input has arrived that was not decrypted, or its end."""
+        return bool(self._incoming.pending or self._filled or self._incoming.eof)
+
+    def _read(self) -> bool:
+        """Decrypt input into the protocol; return False if there is none. Raises RemoteProtocolError."""
+        buffer = self._protocol.get_buffer()
+        size = len(buffer)
+        try:
+            try:
+                count: int = self._tls.read(size, buffer)  # type: ignore[assignment]  # typeshed's is bytes
+            except ssl.SSLWantReadError:
+                raise
+            except ssl.SSLError as error:
+                count = repeat(error, lambda: self._tls.read(size, buffer))  # type: ignore[assignment]  # likewise
+        except ssl.SSLWantReadError:
+            count = -1
+        except OSError as error:
+            self.failure = self.failure or explain.without_frames(error)
+            count = 0
+        self._filled = count == size
+        if self._outgoing.pending:
+            self._write_out()  # the answer to a TLS KeyUpdate
+        if count > 0:
+            self._ciphertext.data(count)
+            self._protocol.buffer_updated(count)
+        elif count == 0:
+            self._peer_ended = True
+            self._protocol.eof_received()
+        elif self._ciphertext.exceeded:
+            self._protocol.close(CloseCode.PROTOCOL_ERROR)
+            self.flush_soon()
+            raise explain.only_ciphertext()
+        return count >= 0
+
+    async def _wait_for_input(self, deadline: float) -> bool:
+        """Wait for input or a state change, and read once; return False at the deadline."""
+        if self._has_input and not self.lost.done() and monotonic() < deadline:
+            await asyncio.sleep(0)  # the turn is over, its input is not
+            return True
+        came = await super()._wait_for_input(deadline)
+        if came and self._sealed and self._incoming.pending and not self._discarding:
+            self._read()  # the caller has taken all events, so the protocol's buffer has room
+        return came
+
+    # Output
+
+    def _flush(self) -> None:
+        """Seal and encrypt as much as the transport accepts."""
+        self._flush_scheduled = False
+        if self._sealed and self._protocol.queued:
+            self._unsent.extend(map(iter, self._protocol.frames_to_send()))
+        if self._discarding or self.lost.done():
+            self._unsent.clear()
+        whole = False
+        room = _TURN
+        try:
+            while self._unsent and not self._full and room > 0:
+                piece = next(self._unsent[0], None)
+                if piece is None:
+                    self._unsent.popleft()
+                    self._frames_sent += 1
+                    whole = True
+                    continue
+                view = memoryview(piece)
+                self._unsent_bytes -= len(view)
+                room -= len(view)
+                for start in range(0, len(view), _RECORD):
+                    record = view[start : start + _RECORD]
+                    try:
+                        self._tls.write(record)
+                    except ssl.SSLError as error:
+                        repeat(error, partial(self._tls.write, record))
+                    if self._outgoing.pending >= _BATCH:
+                        self._write_out()
+            whole = self._count_whole() or whole
+        except OSError as error:
+            self.failure = self.failure or explain.without_frames(error)
+            self._unsent.clear()
+            self.abort()
+        except BaseException:
+            self.abort()  # interrupted by a signal handler: how much of a frame was sent is not known
+            raise
+        if self._outgoing.pending:
+            self._write_out()
+        if self._unsent and not self._full:
+            self.flush_soon()  # other connections come between
+        if self._unsent or self._full or self._write_timer is not None:
+            self._watch_writing(progress=whole)
+        if not self._unsent and self._unsent_bytes:
+            self._unsent_bytes = 0
+            self._all_sent()
+        if self._drainers and not self._unsent and not self._full:
+            self._release_drainers()
+
+    def _count_whole(self) -> bool:
+        """Count the frame at which sending stopped, if its last piece was the one that filled the transport."""
+        piece = next(self._unsent[0], None) if self._unsent else b""
+        if piece is None:
+            self._unsent.popleft()
+            self._frames_sent += 1
+        elif piece:
+            self._unsent[0] = chain((piece,), self._unsent[0])
+        return piece is None
+
+    def _all_sent(self) -> None:
+        """Note that nothing is unsent any more. A server counts what its connections hold."""
+
+    def _watch_writing(self, *, progress: bool = False) -> None:
+        """Abort the connection if no frame is written within frame_timeout. ``progress`` tells that one was."""
+        pending = bool(self._unsent or self._full) and not self.lost.done()
+        if self._write_timer is not None and (progress or not pending):
+            self._write_timer.cancel()
+            self._write_timer = None
+        if pending and self._write_timer is None:
+            self._write_timer = self._loop.call_later(self._frame_timeout, self._give_up_writing)
+
+    def _give_up_writing(self) -> None:
+        self.failure = explain.not_taken()
+        self.abort()
+
+    def _release_drainers(self) -> None:
+        drainers, self._drainers = self._drainers, []
+        for drainer in drainers:
+            if not drainer.done():
+                drainer.set_result(None)
+
+    # The end
+
+    async def _discard_until_end(self, linger: float) -> None:
+        """Close TLS and our half of the stream, then discard input until the peer closes its half.
+
+        Closing a socket with unread input would reset the connection and destroy the data just sent.
+        """
+        assert self._transport is not None  # noqa: S101 - checked by the caller
+        with suppress(OSError, ValueError):
+            self._tls.unwrap()
+        self._write_out()
+        self._discarding = True
+        if not linger or self._peer_ended:
+            self._transport.close()
+        else:
+            with suppress(OSError):  # not connected any more
+                self._transport.write_eof()
+            self._resume()
+        await asyncio.wait([self.lost], timeout=linger)

@@ -1,0 +1,346 @@
+"""A server's end of a connection on asyncio: handshake, requests in, replies out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from functools import partial
+from time import monotonic
+
+from sealwire.admission import Slot
+from sealwire.aio.byte_stream import settle
+from sealwire.aio.pump import AsyncChannel
+from sealwire.aio.threads import look
+from sealwire.aio.turns import LoopTurns
+from sealwire.aio.unix_socket import PlainObject
+from sealwire.errors import DeadlineExceeded, TransportError
+from sealwire.security import Security
+from sealwire.session import explain, terms
+from sealwire.session.arrival_times import Arrivals
+from sealwire.session.buffers import STEP
+from sealwire.session.requests import AnswerChannel
+from sealwire.session.server import MAX_UNANSWERED, ServerSession, begin_server_session, begin_unix_server_session
+from sealwire.session.validity import Termination
+from sealwire.sync.unix_socket import peer_process
+from sealwire.trust.contexts import certificates_above
+from sealwire.trust.identity import PeerIdentity
+from sealwire.wire.events import Doubted, Request
+from sealwire.wire.frames import CloseCode, Payload
+from sealwire.wire.server import ServerProtocol
+
+logger = logging.getLogger("sealwire.server")
+
+
+class AsyncServerChannel(AsyncChannel, AnswerChannel):
+    """A server's end of a sealed connection; the ``self.request`` of an ``async def handle``.
+
+    One task takes requests; any number of tasks may answer.
+
+    Args:
+        security: The server's Security.
+        unix: Whether the connection is on a Unix socket.
+        slot: The connection's slot; gets the client's identity.
+        turns: The turns of the server's connections.
+        busy: Returns the code to REJECT an authorised client with, or None.
+
+    Attributes:
+        session: The rules of the connection, after TLS.
+        deadline: The moment of ``time.monotonic()`` at which the client stops waiting for the reply to the last
+            request; None if it did not say.
+    """
+
+    _protocol: ServerProtocol
+    session: ServerSession
+    _reads_while_full = False
+
+    def __init__(
+        self, security: Security, *, unix: bool, slot: Slot, turns: LoopTurns, busy: Callable[[], int | None]
+    ) -> None:
+        self._security = security
+        self._certificates = security.credentials.current
+        super().__init__(None if unix else terms.server_tls(security, self._certificates), server_side=True)
+        self._slot = slot
+        self._turns = turns
+        self._holding = slot.holding
+        self._holding.end = self._shed_soon
+        self._in_hand = 0
+        """Bytes of the requests that are not finished."""
+        self._busy = busy
+        self._limits = security.limits
+        self._frame_timeout = security.limits.frame_timeout
+        self._arrivals: Arrivals = Arrivals()
+        self._handling = False
+        """True if the last request from ``next_for_handler`` is not finished yet."""
+        self.deadline: float | None = None
+
+    @property
+    def peer(self) -> PeerIdentity | None:
+        """The client's verified identity; None without a certificate."""
+        return self._slot.peer
+
+    @property
+    def share(self) -> Hashable:
+        """The peer whose share of the server's time the connection's work is."""
+        return self._slot.key
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key that the client proved to have."""
+        return self.session.key_id
+
+    @property
+    def termination(self) -> Termination | None:
+        """The reason if certificates, key or age ended the connection."""
+        return self.session.termination
+
+    @property
+    def oldest_unanswered(self) -> int | None:
+        """The number of the oldest unanswered request; None if all are answered."""
+        return self._protocol.oldest_unanswered
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Process the end of the connection, before the transport closes the socket."""
+        self._slot.track_socket(None)
+        super().connection_lost(exc)
+
+    async def accept(self) -> None:
+        """Complete TLS and Sealwire's handshake, within Limits.handshake_timeout.
+
+        Raises HandshakeFailed, PeerNotAllowed, RemoteProtocolError, ConnectionClosed, DeadlineExceeded.
+        """
+        deadline = monotonic() + self._limits.handshake_timeout
+        protocol, self.session = await self._begin_session(deadline)
+        self.seal(protocol)
+        event = await self.next_event(deadline)
+        if isinstance(event, Doubted):
+            await look(self._security, deadline)
+            try:
+                event = self.session.answer_hello()
+            finally:
+                self.flush_soon()
+        self.session.establish(event)
+
+    async def _begin_session(self, deadline: float) -> tuple[ServerProtocol, ServerSession]:
+        """Identify the client, with the TLS handshake if there is TLS, and set the slot's ``peer``."""
+        slot = self._slot
+        assert self._transport is not None  # noqa: S101 - it is connected
+        if isinstance(self._tls, PlainObject):
+            try:
+                process = peer_process(self._transport.get_extra_info("socket"))
+            except TransportError:
+                raise  # says that the system cannot tell
+            except OSError as error:
+                raise explain.ended_at_start(error) from None
+            slot.peer = process
+            return begin_unix_server_session(
+                self._security, self._certificates, process, slot=slot, busy=self._busy, now=monotonic()
+            )
+        try:
+            await self.secure(deadline)
+        except DeadlineExceeded:
+            raise
+        except OSError as error:
+            raise explain.server_tls(error, self._certificates) from None
+        leaf = self._tls.getpeercert(binary_form=True)
+        slot.peer = None if leaf is None else PeerIdentity.from_der(leaf)
+        alpn = self._tls.selected_alpn_protocol()
+        return begin_server_session(
+            self._security, self._certificates, alpn, leaf, slot.peer,
+            above=certificates_above(self._tls), slot=slot, busy=self._busy, now=monotonic(),
+        )  # fmt: skip
+
+    # Requests
+
+    async def next_request(self) -> Request | None:
+        """Return the next request; None after the last one. Call :meth:`start_handling` before a handler gets it.
+
+        Raises RemoteProtocolError, ConnectionClosed, DeadlineExceeded, InvalidState.
+        """
+        session = self.session
+        if session.unanswered >= MAX_UNANSWERED:
+            raise session.too_many_unanswered()
+        turns, key = self._turns, self._slot.key
+        while session.closing is None:
+            if not turns.take(key):
+                await turns.wait(key)
+            if (
+                self._holding.counted
+                and self._holding.waits
+                and not await self._wait_for_others(session.input_deadline(monotonic()))
+            ):
+                session.on_timeout(monotonic())
+                continue
+            event = self._poll_event()
+            now = monotonic()
+            if event is not None:
+                request = session.receive(event, now)
+                if request is not None:
+                    self._in_hand += len(request.payload)
+                    if self._in_hand >= STEP:
+                        self._count_held()
+                    arrived = self._arrivals.at(self._incoming.pending)
+                    self.deadline = None if request.wait is None else arrived + request.wait
+                    return request
+                if now < session.input_deadline(now):
+                    continue
+            elif self.ended:
+                return None
+            elif self._protocol.inside_frame:
+                session.begin_frame(now)
+                self._count_held()
+            if self._full:  # nothing is read until there is room, so the time of a frame does not run
+                await self.drained()
+                session.restart_frame(monotonic())
+                continue
+            if not await self._wait_for_input(session.input_deadline(now)):
+                self._finish_handling()
+                session.on_timeout(monotonic())
+        return None
+
+    def forget(self, request: Request) -> None:
+        """Count a request's bytes no more."""
+        self._in_hand -= len(request.payload)
+        if self._holding.counted:
+            self._count_held()
+
+    def start_handling(self, request: Request, deadline: float | None) -> bool:
+        """Start handling a request; return False if its deadline passed or the connection is closing.
+
+        When the handler has finished, call ``session.finish_handling``.
+        """
+        if self._discarding or self.lost.done():
+            return False
+        started = self.session.start_handling(request, deadline, monotonic())
+        if not started and self._protocol.queued:
+            self.flush_soon()
+        return started
+
+    def send_reply(self, request: int, payload: Payload) -> None:
+        """Queue the answer to a request; FAULT 18 if the payload is over the client's limit.
+
+        Raises ConnectionClosed, InvalidState, PayloadTooLarge.
+        """
+        if self._discarding or self.lost.done():
+            raise explain.dropped_reply()
+        try:
+            self.session.reply(request, payload, monotonic())
+            self._unsent_bytes += sum(map(len, payload)) if isinstance(payload, list) else len(payload)
+            if self._unsent_bytes >= STEP:
+                self._count_held()
+        finally:
+            self.flush_soon()
+
+    def send_fault(self, request: int, code: int, text: str | None = None) -> None:
+        """Queue FAULT for a request; the default text is the code's own. Raises like :meth:`send_reply`."""
+        if self._discarding or self.lost.done():
+            raise explain.dropped_reply()
+        self.session.fault(request, code, text)
+        self.flush_soon()
+
+    async def next_for_handler(self) -> tuple[Request, float | None] | None:
+        """Start handling the next request, for a handler that owns the connection; the last one counts as finished.
+
+        Returns:
+            The request and its deadline, or None after the last one.
+        """
+        self._finish_handling()
+        while (request := await self.next_request()) is not None:
+            deadline = self.deadline
+            if self.start_handling(request, deadline):
+                if self._handling:
+                    self.session.finish_handling(monotonic())
+                self._handling = True
+                return request, deadline
+        return None
+
+    def _finish_handling(self) -> None:
+        """Finish with the requests of a handler that owns the connection, unless its tasks still have to answer one."""
+        if self._handling and not self.session.unanswered:
+            self._handling = False
+            self._in_hand = 0
+            self.session.finish_handling(monotonic())
+
+    async def recv_async(self) -> bytes | None:
+        """Return the payload of the next request. Usually called as ``await sealwire.recv_async(channel)``.
+
+        Waits first until earlier replies were passed to the transport, so that a client that does not read its replies
+        cannot make the server queue more of them.
+
+        Returns:
+            The encoded message, or None after the last one.
+
+        Raises:
+            ConnectionClosed: The connection broke, or ended without the closing frame.
+            DeadlineExceeded: The client did not take earlier replies in time.
+            RemoteProtocolError: The client broke the protocol.
+            InvalidState: 1,024 requests are unanswered.
+        """
+        # Flush now: if requests have arrived already, the handler continues without giving the loop a chance to flush.
+        if self._protocol.queued:
+            self._flush()
+        await self.drained()
+        started = await self.next_for_handler()
+        return None if started is None else bytes(started[0].payload)
+
+    # Memory
+
+    def _count_held(self) -> None:
+        self._holding.update(self._protocol.buffered + self._in_hand + max(0, self._unsent_bytes))
+
+    def _all_sent(self) -> None:
+        if self._holding.counted:
+            self._count_held()
+
+    async def _wait_for_others(self, deadline: float) -> bool:
+        """Wait until another connection holds more, or less is held in all; return False at the deadline."""
+        while self._holding.waits and not self.ended:
+            changed = self._waiting = self._loop.create_future()
+            self._holding.when_changed(partial(settle, changed, True))
+            timer = self._loop.call_later(max(0.0, deadline - monotonic()), settle, changed, False)
+            try:
+                if not await changed:
+                    return False
+            finally:
+                timer.cancel()
+                self._waiting = None
+            if self.session.closing is not None:
+                break
+        return True
+
+    def _shed_soon(self) -> None:
+        """End the connection to make room: it holds most. What it holds is free at once."""
+        self._loop.call_soon(self._shed)
+
+    def _shed(self) -> None:
+        if self._discarding or self.lost.done():
+            return
+        logger.warning("%s: ended: %s", self.peer, explain.shed())
+        self.failure = self.failure or ConnectionAbortedError(str(explain.shed()))
+        self.abort()
+        self._wake()
+
+    # The end
+
+    def drain(self) -> None:
+        """Take no more requests: the server is going away."""
+        if self._sealed:  # otherwise the server calls this again after the handshake
+            self.session.close(CloseCode.GOING_AWAY)
+            self._wake()
+
+    def check(self) -> None:
+        """Begin to close the connection if its certificates, key or age no longer allow it."""
+        if not self._sealed or not self.session.key_id:
+            return
+        before = self.session.termination
+        # The server has just reloaded the files for all connections, even those that were checked in the meantime.
+        self.session.validity.next_check = 0.0
+        self.session.check(monotonic())
+        if self.session.termination is not before:
+            if self._protocol.queued:
+                self.flush_soon()
+            self._wake()
+
+    async def end(self) -> None:
+        """Close the connection with the session's code, by default 0."""
+        closing = self.session.closing
+        await self.close(CloseCode.DONE if closing is None else closing)

@@ -1,0 +1,116 @@
+"""Options and helpers of the commands of ``sealwire certs``."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import click
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from sealwire.cli.console import print_fields
+from sealwire.cli.inventory import names_of
+from sealwire.cli.lifetimes import moment_text
+from sealwire.cli.pem_files import read_pem
+from sealwire.cli.workdir import DEFAULT, report_kept
+from sealwire.errors import ConfigurationError
+from sealwire.pki.authority import MAX_LEAF_DAYS, Issuer, KeyType, Profile
+from sealwire.pki.files import NewFile, write_files
+
+CA: Final = "ca"
+
+directory_option = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT,
+    show_default=True,
+    help="Directory of certificates and keys.",
+)
+key_type_option = click.option(
+    "--key-type", type=click.Choice(get_args(KeyType)), default="p256", show_default=True, help="Kind of the new key."
+)
+force_option = click.option("--force", is_flag=True, help="Replace files of these names.")
+profile_argument = click.argument("profile", type=click.Choice(get_args(Profile)))
+stem_option = click.option(
+    "--as", "stem", metavar="STEM", help="Name of the two files, without ending.  [default: the profile]"
+)
+OTHER_NAME: Final = "replace it with --force, or choose another name with --as"
+
+
+def days_option(default: int, maximum: int) -> Callable[[Any], Any]:
+    """Return the option ``--days``, from 1 to ``maximum``."""
+    return click.option(
+        "--days", type=click.IntRange(1, maximum), default=default, show_default=True, help="Days until it expires."
+    )
+
+
+leaf_days_option = days_option(MAX_LEAF_DAYS, MAX_LEAF_DAYS)
+
+
+@click.group()
+def certs() -> None:
+    """Issue, renew, revoke and list certificates."""
+
+
+def load_ca(directory: Path) -> Issuer:
+    """Read the CA of a directory. Raises ConfigurationError."""
+    cert, key = directory / f"{CA}.pem", directory / f"{CA}.key"
+    for path in (cert, key):
+        if not path.is_file():
+            raise ConfigurationError(f"{path}: not there; make a CA with `{command_text('certs init', directory)}`")
+    cert_pem, key_pem = read_pem(cert), read_pem(key, private=True)
+    try:
+        return Issuer.from_pem(cert_pem, key_pem)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{cert} and {key.name}: {error}") from None
+
+
+def certificate_path(name: str, directory: Path) -> Path:
+    """Return the file of a certificate that is named by its path, or by its stem in the directory."""
+    path = Path(name)
+    return path if path.suffix in (".pem", ".crt") or len(path.parts) > 1 else directory / f"{name}.pem"
+
+
+def write(files: Iterable[NewFile], *, replace: bool = True, remedy: str = "") -> None:
+    """Write all files or none; those that are replaced are kept under other names.
+
+    Without ``replace`` a file that exists already is an error, in which ``remedy`` says what to do. Raises
+    ConfigurationError.
+    """
+    try:
+        report_kept(write_files(files, replace=replace, keep=True))
+    except FileExistsError as error:
+        raise ConfigurationError(f"{error.filename}: already there, so nothing was written; {remedy}") from None
+
+
+def check_stem(stem: str) -> str:
+    """Return the file name, without ending, of a certificate and its key. Raises click.BadParameter."""
+    if not re.fullmatch(r"\w[\w.-]*", stem, re.ASCII) or stem.lower() == CA:
+        raise click.BadParameter("a file name of letters, digits, '.', '_' and '-', other than 'ca'", param_hint="--as")
+    return stem
+
+
+def print_certificate(certificate: x509.Certificate) -> None:
+    """Print the fields of a certificate that was just made."""
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    names = names_of(certificate)
+    print_fields(
+        [
+            ("subject", certificate.subject.rfc4514_string()),
+            *([("names", ", ".join(names))] if names else []),
+            ("serial", f"{certificate.serial_number:x}"),
+            ("expires", f"{moment_text(certificate.not_valid_after_utc)}, {round(life.total_seconds() / 86400)} days"),
+            ("fingerprint", f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}"),
+        ]
+    )
+
+
+def command_text(command: str, directory: Path) -> str:
+    """Return the command to type next, with ``--dir`` unless the directory is the default."""
+    option = "" if directory == DEFAULT else f" --dir {shlex.quote(str(directory))}"
+    return f"sealwire {command}{option}"

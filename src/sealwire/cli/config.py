@@ -1,0 +1,48 @@
+"""The parts of a configuration file that concern messages; certificates and keys are not read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sealwire.codec import Codec
+from sealwire.errors import ConfigurationError
+from sealwire.limits import Limits
+from sealwire.pickling import Allowlist
+from sealwire.pickling.adapters import Adapter
+from sealwire.toml_options import read_toml
+
+
+def import_from_here() -> None:
+    """Make modules in the current directory importable, as ``python -m`` does and an installed script does not."""
+    sys.path.insert(0, os.getcwd())
+
+
+def load_codec(config: Path) -> Codec:
+    """Return the codec of the tables ``[allowlist]`` and ``[limits]``; the modules of its types are imported.
+
+    Raises ConfigurationError.
+    """
+    tables = read_toml(config)
+    try:
+        limits = Limits.from_table(tables.get("limits", {}))
+        return Codec(Allowlist.from_table(tables.get("allowlist", {})), limits=limits)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{config}: {error}") from None
+
+
+def peer_effects(adapter: Adapter, *, shallow: bool = False) -> Iterator[str]:
+    """Describe the effects that a peer has with a type, beyond choosing values for its declared fields."""
+    if adapter.fills:
+        yield "may leave out fields that have a default"
+    if shallow:
+        yield "puts anything into the containers of its fields (shallow)"
+    unchecked = [name for name, hint in adapter.fields.items() if hint is Any or hint is object]
+    if unchecked:
+        yield f"puts any accepted value into {', '.join(unchecked)}"
+    yield from adapter.notes()
+    if hasattr(adapter.cls, "__del__"):
+        yield "runs __del__ when an instance is deleted"

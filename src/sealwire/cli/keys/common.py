@@ -1,0 +1,171 @@
+"""Options of the commands of ``sealwire keys``, and changes to a keyring file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import tomlkit
+
+from sealwire.cli.lifetimes import iso
+from sealwire.cli.options import FILE
+from sealwire.cli.workdir import DEFAULT, mode_of, prepare, refuse_link, report_kept
+from sealwire.errors import ConfigurationError
+from sealwire.pki.files import PRIVATE, NewFile, locked, write_files
+from sealwire.trust.key_snapshot import KeySnapshot
+from sealwire.trust.keyring import Keyring, read_keyring
+from sealwire.trust.peers import PeerPolicy
+from sealwire.wire.keys import MIN_SECRET, Key
+
+_HEADER: Final = (
+    "# Keyring of Sealwire. Each of its readers can pose as its users: mode 0600, never in version control.\n"
+)
+_SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+file_option = click.option(
+    "--file", "path", type=FILE, default=DEFAULT / "keyring.toml", show_default=True, help="The keyring file."
+)
+id_option = click.option(
+    "--id", "key_id", help="Name of the key, sent with each handshake.  [default: date and 4 hex digits]"
+)
+days_option = click.option(
+    "--days", type=click.IntRange(min=1, max=36500), help="Days that the key is valid.  [default: no end]"
+)
+
+
+@click.group()
+def keys() -> None:
+    """Make, list, rotate and revoke pre-shared keys."""
+
+
+def identity_option(help_text: str) -> Callable[[Any], Any]:
+    """Return the option ``--identity``, an entry of a list of peers."""
+    return click.option("--identity", metavar="ENTRY", callback=_check_identity, help=help_text)
+
+
+def _check_identity(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        if not value.isascii() or not value.isprintable():
+            raise click.BadParameter("printable ASCII only", ctx, param)
+        PeerPolicy([value])  # raises ConfigurationError
+    return value
+
+
+def span_option(*names: str, default: str, help_text: str) -> Callable[[Any], Any]:
+    """Return an option for a span of time like 90s, 30m, 12h or 7d."""
+    return click.option(
+        *names, default=default, show_default=True, callback=_parse_span, metavar="SPAN", help=help_text
+    )
+
+
+def _parse_span(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
+    match = _SPAN.fullmatch(value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no span of time like 90s, 30m, 12h or 7d", ctx, param)
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+class KeyringFile:
+    """The text and keys of a keyring file, to be changed; comments and formatting stay."""
+
+    def __init__(self, path: Path) -> None:
+        refuse_link(path)
+        self.path: Final = path
+        content = read_keyring(path).data if path.exists() else b""
+        present = KeySnapshot.parse(content, source=str(path)) if content else None
+        self.keys: Final = list(present or ())
+        """The keys before any change; none if there is no file."""
+        self.revoked: Final = () if present is None else present.revoked
+        """The ids of those that are marked as revoked."""
+        self._old = self._text = content.decode()
+
+    def add(self, key_id: str | None, start: datetime, days: int | None, identity: str | None) -> Key:
+        """Append a key with a random secret; an id is made of the date and random digits if none is given."""
+        start = start.replace(microsecond=0)
+        key = Key(
+            key_id or _free_id({*(key.id for key in self.keys), *self.revoked}),
+            secrets.token_bytes(MIN_SECRET),
+            not_before=start,
+            not_after=None if days is None else start + timedelta(days=days),
+            identity=identity,
+        )
+        text = self._text or _HEADER
+        self._text = f"{text}{'' if text.endswith(chr(10)) else chr(10)}\n{_toml(key)}"
+        return key
+
+    def end(self, ids: Collection[str], moment: datetime) -> None:
+        """Let keys end at that moment."""
+        document: Any = tomlkit.parse(self._text)
+        for entry in document["key"]:
+            if entry["id"] in ids:
+                entry["not_after"] = moment
+        self._text = tomlkit.dumps(document)
+
+    def revoke(self, key_id: str) -> None:
+        """Mark a key as revoked, and drop its secret."""
+        document: Any = tomlkit.parse(self._text)
+        for entry in document["key"]:
+            if entry["id"] == key_id:
+                entry["revoked"] = True
+                del entry["secret"]
+        self._text = tomlkit.dumps(document)
+
+    def remove(self, ids: Collection[str]) -> None:
+        """Take keys out."""
+        document: Any = tomlkit.parse(self._text)
+        entries = document["key"]
+        for index in reversed(range(len(entries))):
+            if entries[index]["id"] in ids:
+                del entries[index]
+        self._text = tomlkit.dumps(document)
+
+    def save(self) -> None:
+        """Replace the file if anything has changed, and keep the old one. Raises ConfigurationError, OSError."""
+        if self._text != self._old:
+            Keyring.from_toml(self._text, source=str(self.path))  # nothing is written that could not be read
+            file = NewFile(self.path, self._text.encode(), mode_of(self.path, PRIVATE))
+            report_kept(write_files([file], replace=bool(self._old), keep=True))
+
+
+@contextmanager
+def edit_keyring(path: Path) -> Iterator[KeyringFile]:
+    """Read a keyring file, if there is one, and save it at the end of the block; a lock holds off other editors."""
+    prepare(path.parent)
+    with locked(path):
+        file = KeyringFile(path)
+        yield file
+        file.save()
+
+
+def find_keys(keys: Iterable[Key], key_id: str | None, path: Path) -> list[Key]:
+    """Return the key of that id, or if it is None, all keys. Raises ConfigurationError."""
+    found = [key for key in keys if key_id in (None, key.id)]
+    if not found:
+        raise ConfigurationError(f"{path}: no key has the id {key_id!r}; see `sealwire keys list`")
+    return found
+
+
+def _free_id(taken: Collection[str]) -> str:
+    while (key_id := f"{datetime.now(UTC):%Y-%m-%d}-{secrets.token_hex(2)}") in taken:
+        pass
+    return key_id
+
+
+def _toml(key: Key) -> str:
+    fields = {
+        "id": json.dumps(key.id),
+        "secret": json.dumps(base64.b64encode(key.secret).decode()),
+        "not_before": iso(key.not_before),
+        "not_after": iso(key.not_after),
+        "identity": None if key.identity is None else json.dumps(key.identity),
+    }
+    return "[[key]]\n" + "".join(f"{name} = {value}\n" for name, value in fields.items() if value is not None)

@@ -1,0 +1,102 @@
+"""Base classes of all clients: arguments, their checks and ``repr``, for every transport, synchronous or not."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+from sealwire.errors import ConfigurationError, DecodeError
+from sealwire.listeners import address_text, check_port, path_text, socket_path
+from sealwire.security import Security
+from sealwire.session.terms import check_security, check_unix_socket
+from sealwire.trust.identity import PeerIdentity, canonical_host
+from sealwire.wire.frames import VerifiedPayload
+
+
+class Connection(Protocol):
+    """The methods of a connection that a client uses on every transport."""
+
+    def usable(self) -> bool:
+        """Return True if the connection can take a request, as far as this end knows."""
+
+    @property
+    def peer(self) -> PeerIdentity | None:
+        """The server's verified identity."""
+
+
+class BaseClient(ABC):
+    """A client with a Security and default time limits.
+
+    Args:
+        timeout: Seconds for connecting.
+        wait: Seconds for one request.
+        security: The client's security configuration.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+    """
+
+    def __init__(self, timeout: float, wait: float, security: Security) -> None:
+        check_security(security, "client")
+        self.timeout = check_seconds("timeout", timeout)
+        self.wait = check_seconds("wait", wait)
+        self.security = security
+
+    @property
+    @abstractmethod
+    def _address(self) -> str:
+        """The server's address, for messages."""
+
+    @property
+    @abstractmethod
+    def _is_open(self) -> bool:
+        """True if the client has a connection."""
+
+    def _decode(self, reply: VerifiedPayload) -> Any:
+        """Return the value of a reply. Raises DecodeError, which names the server."""
+        try:
+            return self.security.decode(reply)
+        except DecodeError as error:
+            error.args = (f"{error.args[0]} (in a reply of {self._address})",)
+            raise
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._address}, {'open' if self._is_open else 'not connected'}>"
+
+
+class HostClient(BaseClient):
+    """A client of a server at a host and a port."""
+
+    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
+        super().__init__(timeout, wait, security)
+        check_port(port)
+        canonical_host(host)
+        self.host = host
+        self.port = port
+
+    @property
+    def _address(self) -> str:
+        return address_text((self.host, self.port))
+
+
+class PathClient(BaseClient):
+    """A client of a server on this machine that listens on a Unix socket."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], timeout: float = 10.0, wait: float = 10.0, *, security: Security
+    ) -> None:
+        super().__init__(timeout, wait, security)
+        check_unix_socket(security)
+        self.path = socket_path(path)
+
+    @property
+    def _address(self) -> str:
+        return path_text(self.path)
+
+
+def check_seconds(name: str, value: float) -> float:
+    """Return a time limit in seconds. Raises ConfigurationError if it is not above 0 and at most one day."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86_400:
+        raise ConfigurationError(f"{name} must be a number of seconds above 0 and at most 86400")
+    return float(value)

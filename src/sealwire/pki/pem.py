@@ -1,0 +1,73 @@
+"""Reads and writes PEM (RFC 7468). Each error names the file that the text came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from sealwire.errors import ConfigurationError
+from sealwire.pki.forms import found_instead
+
+_CRL_END: Final = b"-----END X509 CRL-----"
+_MALFORMED: Final = (ValueError, x509.InvalidVersion, UnsupportedAlgorithm)
+
+
+def read_certificates(pem: bytes, name: str) -> list[x509.Certificate]:
+    """Parse one or more certificates.
+
+    Args:
+        pem: The content of a file.
+        name: Its name, for errors.
+
+    Raises:
+        ConfigurationError: There is no certificate, one cannot be parsed, or the file was cut short.
+    """
+    _check_whole(pem, name)
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except _MALFORMED:
+        raise _unreadable(pem, "certificate", name) from None
+
+
+def read_crls(pem: bytes, name: str) -> list[x509.CertificateRevocationList]:
+    """Parse one or more revocation lists, skipping anything else. Arguments and errors as :func:`read_certificates`."""
+    _check_whole(pem, name)
+    blocks = [block + _CRL_END for block in pem.split(_CRL_END)[:-1]]
+    try:
+        lists = [x509.load_pem_x509_crl(block) for block in blocks]
+    except _MALFORMED:
+        lists = []
+    if not lists:
+        raise _unreadable(pem, "revocation list", name)
+    return lists
+
+
+def read_private_key(pem: bytes, name: str) -> PrivateKeyTypes:
+    """Parse a private key that is not encrypted. Arguments and errors as :func:`read_certificates`."""
+    try:
+        return load_pem_private_key(pem, password=None)
+    except TypeError:
+        raise ConfigurationError(
+            f"{name}: encrypted; decrypt it first (`openssl pkey`), and store it with mode 0600"
+        ) from None
+    except _MALFORMED:
+        raise _unreadable(pem, "private key", name) from None
+
+
+def to_pem(items: Iterable[x509.Certificate | x509.CertificateRevocationList]) -> bytes:
+    """Return certificates or revocation lists as PEM, one after the other."""
+    return b"".join(item.public_bytes(Encoding.PEM) for item in items)
+
+
+def _unreadable(data: bytes, kind: str, name: str) -> ConfigurationError:
+    return ConfigurationError(f"{name}: no {kind} in PEM form could be read{found_instead(data, kind, name)}")
+
+
+def _check_whole(pem: bytes, name: str) -> None:
+    if pem.count(b"-----BEGIN ") > pem.count(b"-----END "):
+        raise ConfigurationError(f"{name}: has a PEM block without an end; the file was cut short")

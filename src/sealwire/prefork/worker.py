@@ -1,0 +1,167 @@
+"""The worker's side: messages to and from the parent, and when to ask for replacement."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from enum import Enum
+from random import SystemRandom
+from typing import Final, NoReturn
+
+from sealwire.fork import ClosedInChildren, flush_output, take_signals
+from sealwire.handler import error_location
+
+logger = logging.getLogger("sealwire.server")
+
+EXIT_MARGIN: Final = 5.0
+"""Seconds beyond Limits.drain_timeout after which a worker that has not exited is killed."""
+_MEMORY_CHECK: Final = 1.0
+"""Seconds between two checks of the memory in use."""
+_JITTER: Final = 0.1
+"""The largest part of max_requests to leave out at random, so that workers are not all replaced at once."""
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class Message(bytes, Enum):
+    """A message between a worker and its parent. The head of ``supervisor`` explains them."""
+
+    READY = b"r"
+    REPLACE = b"x"
+    REPLACED = b"s"
+    DRAIN = b"d"
+    RELOAD = b"l"
+    RELOADED = b"+"
+    RELOAD_REJECTED = b"-"
+
+
+def send(link: socket.socket, message: Message) -> bool:
+    """Send a message to the other process; return False if that process is gone."""
+    try:
+        return link.send(message) == 1
+    except OSError:
+        return False
+
+
+def run_worker(
+    serve: Callable[[socket.socket, RestartPolicy], None],
+    link: socket.socket,
+    *,
+    inherited: Iterable[socket.socket],
+    blocked: set[int],
+    max_requests: int | None,
+    max_memory: int | None,
+) -> NoReturn:
+    """Call ``serve`` in a freshly forked worker with its link to the parent and a restart policy; exit when it returns.
+
+    Sockets ``inherited`` from the parent are closed first. The policy's ``max_requests`` varies by a tenth.
+    """
+    status = 1
+    _held = ClosedInChildren(link)  # or a helper process of a handler would hide this process's end from the parent
+    try:
+        for sock in inherited:
+            sock.close()
+        take_signals(blocked)
+        if max_requests is not None:
+            max_requests -= int(max_requests * _JITTER * SystemRandom().random())
+        serve(link, RestartPolicy(max_requests, max_memory, lambda: send(link, Message.REPLACE)))
+        status = 0
+    except BaseException as error:
+        logger.error("worker %d failed: %s", os.getpid(), error_location(error))
+        logger.debug("worker failed", exc_info=error)
+    finally:
+        with suppress(Exception):
+            logging.shutdown()
+        flush_output()
+        os._exit(status)
+
+
+def follow_parent(
+    link: socket.socket,
+    policy: RestartPolicy,
+    *,
+    reload: Callable[[], bool],
+    leave: Callable[[bool], None],
+    drain_timeout: float,
+) -> None:
+    """Tell the parent that this worker is ready, and follow the parent's messages in a thread.
+
+    To end the worker, the thread calls ``leave``, with True if a successor accepts connections already. A timer of the
+    kernel ends the process after ``drain_timeout`` and EXIT_MARGIN at the latest. SIGTERM makes the worker ask for
+    replacement.
+    """
+
+    def follow() -> None:
+        message = None
+        try:
+            while (message := _receive(link, policy)) is Message.RELOAD:
+                send(link, Message.RELOADED if reload() else Message.RELOAD_REJECTED)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, drain_timeout + EXIT_MARGIN)
+            leave(message is Message.REPLACED)
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    # A separate thread runs whatever the server is busy with, even a coroutine that never gives back the event loop.
+    threading.Thread(target=follow, name="sealwire parent", daemon=True).start()
+    send(link, Message.READY)
+    signal.signal(signal.SIGTERM, lambda *_: send(link, Message.REPLACE))
+
+
+def _receive(link: socket.socket, policy: RestartPolicy) -> Message | None:
+    """Return the parent's next message, or None when the parent is gone."""
+    readable = select.poll()
+    readable.register(link, select.POLLIN)
+    while not readable.poll(_MEMORY_CHECK * 1000):
+        policy.check()
+    try:
+        message = link.recv(1)
+    except OSError:  # the parent was killed before it had read all of our messages
+        return None
+    return Message(message) if message else None
+
+
+class RestartPolicy:
+    """Calls ``on_limit`` once, after ``max_requests`` requests or at ``max_memory`` resident bytes (None: no limit)."""
+
+    def __init__(self, max_requests: int | None, max_memory: int | None, on_limit: Callable[[], object]) -> None:
+        self._max_requests = max_requests
+        self._max_memory = max_memory
+        self._on_limit: Callable[[], object] | None = on_limit
+        self._requests = 0
+        self._lock = threading.Lock()
+
+    def count_request(self) -> None:
+        """Count a request that is passed to a handler."""
+        with self._lock:
+            self._requests += 1
+            reached = self._requests == self._max_requests
+        if reached:
+            self._trigger()
+
+    def check(self) -> None:
+        """Compare the memory in use with its limit."""
+        if self._max_memory is not None and resident_memory() >= self._max_memory:
+            self._trigger()
+
+    def _trigger(self) -> None:
+        with self._lock:
+            on_limit, self._on_limit = self._on_limit, None
+        if on_limit is not None:
+            on_limit()
+
+
+def resident_memory() -> int:
+    """Return the bytes of resident memory of this process; without /proc, the highest number so far."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:
+        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return highest if sys.platform == "darwin" else highest * 1024

@@ -1,0 +1,179 @@
+"""The rules of a client's end of a connection, the same on every transport.
+
+A pump passes the protocol's events to :class:`ClientSession`, which matches replies to requests. When the connection is
+lost, it finds out which requests no handler can have seen; :mod:`sealwire.retry` decides which of them to send again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from sealwire.errors import ConnectionClosed, RemoteError, TruncatedFrame
+from sealwire.security import Security
+from sealwire.session import explain, terms
+from sealwire.session.validity import Validity
+from sealwire.trust.certificates import Certificates
+from sealwire.trust.contexts import ALPN
+from sealwire.trust.identity import PeerIdentity
+from sealwire.wire.client import ClientProtocol, ClientSide
+from sealwire.wire.events import Closed, Established, Event, Faulted, Rejected, Reply
+from sealwire.wire.frames import CloseCode, VerifiedPayload
+from sealwire.wire.protocol import State
+
+logger = logging.getLogger("sealwire.client")
+
+_SAFE_ENDS: Final = (CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY)
+"""Codes of CLOSE with a ``last`` that proves that later requests were not handed over (docs/protocol.md, section 5)."""
+
+
+class ConnectionLost(ConnectionClosed):
+    """The connection ended while a request was in flight.
+
+    Args:
+        closed: The error that ended the connection.
+        unprocessed: Returns True if it is proved that no handler saw the request.
+    """
+
+    def __init__(self, closed: ConnectionClosed, *, unprocessed: Callable[[], bool]) -> None:
+        super().__init__(str(closed), code=closed.code, last=closed.last)
+        self._unprocessed = unprocessed
+
+    @property
+    def unprocessed(self) -> bool:
+        """True if it is proved that no handler saw the request; after CLOSE 3 the present credentials decide."""
+        return self._unprocessed()
+
+
+class ClientSession:
+    """A client's end of one connection.
+
+    Args:
+        protocol: The connection's protocol.
+        validity: Checks the connection's certificates and key.
+        peer: The server's identity.
+        address: The server's address, for messages.
+
+    Attributes:
+        validity: As given. From its ``next_check`` on :meth:`usable` compares certificates and key with those in use,
+            so the caller refreshes the Security before.
+        peer: As given.
+    """
+
+    def __init__(self, protocol: ClientSide, validity: Validity, peer: PeerIdentity, address: str) -> None:
+        self._protocol = protocol
+        self.validity = validity
+        self.peer = peer
+        self._address = address
+        self._left = False
+
+    def establish(self, event: Event | None) -> None:
+        """Process the server's answer to HELLO. Raises HandshakeRejected, HandshakeFailed."""
+        if isinstance(event, Rejected):
+            raise explain.rejected(self._address, event.code)
+        if not isinstance(event, Established):
+            raise explain.ended_handshake(self._address)
+        self.validity.set_key(event.key_id)
+
+    def receive(self, event: Event) -> tuple[int, VerifiedPayload | RemoteError] | None:
+        """Return the number of the request that an event answers, and its reply or fault; None for a PONG.
+
+        Raises ConnectionClosed if the event is the server's CLOSE.
+        """
+        if type(event) is Reply:
+            return event.request, event.payload
+        if type(event) is Faulted:
+            return event.request, RemoteError(event.code, event.text)
+        if type(event) is Closed:
+            raise ConnectionClosed(
+                f"the server closed the connection (code {event.code}) with the request unanswered", **event._asdict()
+            )
+        return None
+
+    def lost(self, closed: ConnectionClosed | TruncatedFrame, sequence: int | None) -> ConnectionLost:
+        """Return the error for a request that was in flight when the connection ended.
+
+        Args:
+            closed: The error that ended the connection.
+            sequence: The request's number, the first one if it was sent several times; None if its last byte was never
+                passed to TLS.
+        """
+        if isinstance(closed, TruncatedFrame):
+            closed = ConnectionClosed("the connection ended inside a frame of the server")
+        return ConnectionLost(closed, unprocessed=lambda: self._is_unprocessed(closed, sequence))
+
+    def usable(self, now: float) -> bool:
+        """Return True if the connection can take a request, as far as this end knows. Once False, it stays False."""
+        if self._left or self._protocol.state is not State.OPEN:
+            return False
+        due = self.validity.next_check
+        if now < due:
+            return True
+        termination = self.validity.check(now)
+        if termination is not None:
+            reason = termination.reason
+        elif self.validity.expires_soon():
+            reason = "a certificate or the key expires soon"
+        elif self.validity.is_replaced(due, now):
+            reason = "another certificate or key is in use now"
+        else:
+            return True
+        self._left = True
+        logger.info("a connection to %s is not used any more: %s", self.peer, reason)
+        return False
+
+    def _is_unprocessed(self, closed: ConnectionClosed, sequence: int | None) -> bool:
+        """Return True if no handler can have seen the request (docs/protocol.md, section 5)."""
+        if sequence is None:
+            return True
+        proves = closed.code in _SAFE_ENDS or (
+            closed.code == CloseCode.CREDENTIAL and self.validity.has_newer_credentials()
+        )
+        return proves and closed.last is not None and closed.last < sequence
+
+
+def begin_client_session(
+    security: Security,
+    certificates: Certificates,
+    alpn: str | None,
+    leaf: bytes | None,
+    *,
+    above: tuple[bytes, ...] = (),
+    host: str,
+    address: str,
+    now: float,
+) -> tuple[ClientProtocol, ClientSession]:
+    """Return protocol and session of a connection to a server, after the TLS handshake.
+
+    Args:
+        security: The client's Security.
+        certificates: The client's certificates that TLS used.
+        alpn: The protocol that TLS negotiated (RFC 7301).
+        leaf: The server's verified certificate, DER.
+        above: The certificates between it and the root, DER.
+        host: The server's host name in canonical form.
+        address: The server's address, for messages.
+        now: The time of the monotonic clock.
+
+    Raises:
+        HandshakeFailed: The server speaks another protocol, or the certificate of a CA above its own is revoked.
+        PeerNotAllowed: The server is not on the list of peers.
+        ConfigurationError: No key is valid now.
+    """
+    if alpn != ALPN or leaf is None:
+        raise explain.other_protocol(address)
+    peer = PeerIdentity.from_der(leaf)
+    own = certificates.identity
+    validity = Validity(security, certificates, peer=peer, leaf=leaf, above=above, client=own, now=now)
+    protocol = ClientProtocol(**terms.client_parameters(security, certificates, host=host, leaf=leaf, above=above))
+    return protocol, ClientSession(protocol, validity, peer, address)
+
+
+def begin_unix_client_session(
+    security: Security, certificates: Certificates, peer: PeerIdentity, own: PeerIdentity, *, address: str, now: float
+) -> tuple[ClientProtocol, ClientSession]:
+    """Return protocol and session of a connection on a Unix socket. Raises PeerNotAllowed, ConfigurationError."""
+    validity = Validity(security, certificates, peer=peer, leaf=None, client=own, now=now)
+    protocol = ClientProtocol(**terms.unix_client_parameters(security, own, peer))
+    return protocol, ClientSession(protocol, validity, peer, address)

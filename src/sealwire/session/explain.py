@@ -1,0 +1,340 @@
+"""The error messages of connections that fail, for both ends and every transport.
+
+No message contains text that the peer chose, except the names in its verified certificate.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from copy import copy
+from typing import Final, TypeVar
+
+from sealwire.errors import (
+    ConnectionClosed,
+    DeadlineExceeded,
+    HandshakeFailed,
+    HandshakeRejected,
+    InvalidState,
+    RemoteProtocolError,
+    SealwireError,
+    TransportError,
+    TruncatedFrame,
+)
+from sealwire.trust.certificates import Certificates
+from sealwire.trust.contexts import ALPN, verification_problem
+from sealwire.wire.frames import FaultCode, RejectCode
+
+_E = TypeVar("_E", bound=BaseException)
+
+FAULT_TEXTS: Final = {
+    FaultCode.MALFORMED_PAYLOAD: "the payload is not an acceptable message",
+    FaultCode.TYPE_NOT_ALLOWED: "the payload has a type that is not on the server's allowlist",
+    FaultCode.TOO_LARGE: "the payload or the reply is over a limit",
+    FaultCode.HANDLER_FAILED: "the handler failed",
+    FaultCode.DEADLINE_EXCEEDED: "the deadline was over before the request was run",
+    FaultCode.OVERLOADED: "the server is overloaded",
+}
+"""The default texts of FAULT."""
+
+_REJECTED: Final = {
+    RejectCode.VERSION: "it speaks another version of the protocol; upgrade the older side",
+    RejectCode.CODEC: "it uses another codec; configure the same on both sides",
+    RejectCode.NOT_AUTHORISED: "not authorised; check that both sides hold the same key under the same id, that this "
+    "client's identity is among the server's peers, and that host name and service are the server's (its log says "
+    "which)",
+    RejectCode.OVERLOADED: "it is overloaded; try again later",
+    RejectCode.SHUTTING_DOWN: "it is shutting down; try again later",
+}
+_REJECTING: Final[dict[int | None, str]] = {
+    RejectCode.OVERLOADED: "max_connections are established (REJECT 4)",
+    RejectCode.SHUTTING_DOWN: "the server is shutting down (REJECT 5)",
+}
+
+
+# What the other end may have found, by the name of its TLS alert (RFC 8446, section 6.2). OpenSSL sends the same alert
+# for a certificate and for the list or the CA that it is verified with.
+_REFUSALS: Final = {
+    "bad certificate": "not acceptable: perhaps it is not valid yet, or its names, its key or its signature do not do",
+    "unsupported certificate": "it is not meant for this use; its extended key usage must have serverAuth for a "
+    "server, clientAuth for a client",
+    "certificate revoked": "revoked; get another one",
+    "certificate expired": "expired; renew it (or the CA or the revocation list that it was verified with has expired)",
+    "certificate unknown": "for a reason that only the other side's log says",
+    "unknown ca": "unknown CA; the other side's ca file must have that CA, its crl file the CA's list if it has any "
+    "lists, and the cert file here the intermediate certificates",
+    "decrypt error": "a signature in its chain, or of a revocation list, is not the CA's",
+}
+_ALERT: Final = re.compile(r"(?:ssl|tls)(?:v\d+)? alert ")
+
+
+def without_frames(error: _E) -> _E:
+    """Return a copy of an error to keep, without the frames that the error came through.
+
+    A connection that kept those would keep itself, with its buffers, until the garbage collector comes. An error that
+    is raised gathers frames, so raise a copy of a kept one as well.
+    """
+    return copy(error)
+
+
+def reason(error: OSError) -> str:
+    """Return an error of a socket or of TLS as text; the name of an alert without OpenSSL's names of old protocols."""
+    if isinstance(error, ssl.SSLError):
+        return _ALERT.sub("", (error.reason or "TLS error").lower().replace("_", " "))
+    return error.strerror or type(error).__name__
+
+
+# A client that cannot connect
+
+
+def unresolved(address: str) -> TransportError:
+    """Explain a host name that was not resolved."""
+    return TransportError(f"{address}: the host's address cannot be found; check its spelling and this machine's DNS")
+
+
+def unreachable(address: str, why: str, *, unix: bool = False) -> TransportError:
+    """Explain why no address of the server accepted a connection."""
+    mode = ", and that the socket's mode permits this user" if unix else ""
+    return TransportError(f"cannot connect to {address}: {why}; check that the server runs and listens there{mode}")
+
+
+def not_accepted(address: str, why: str, error: OSError | None) -> TransportError:
+    """Explain why no address of the server accepted a connection, by the last one's error."""
+    failed = unreachable(address, why)
+    # One that has too much to do may reset connections before it has seen them.
+    return HandshakeFailed(str(failed), transient=True) if isinstance(error, ConnectionResetError) else failed
+
+
+def no_answer(address: str) -> DeadlineExceeded:
+    """Explain that a connection was not accepted in time."""
+    return DeadlineExceeded(f"{address} did not answer in time")
+
+
+def incomplete(address: str, step: str = "the handshake") -> DeadlineExceeded:
+    """Explain that a handshake took longer than the client's timeout."""
+    return DeadlineExceeded(f"{address} did not complete {step} in time")
+
+
+def server_certificate(address: str, problem: str) -> HandshakeFailed:
+    """Explain why a server's certificate was refused."""
+    return HandshakeFailed(
+        f"the certificate of {address} is not acceptable: {problem}; it must come from a CA in this client's ca file, "
+        "be valid now, and have the host name among its subject alternative names"
+    )
+
+
+def revoked_above(certificates: Certificates) -> str:
+    """Explain that a CA's certificate in a peer's chain is revoked, by our revocation lists."""
+    return (
+        f"the certificate of a CA above it is revoked, by {certificates.paths.get('crl', '')}; "
+        "get a certificate of another CA"
+    )
+
+
+def client_tls(error: OSError, address: str, certificates: Certificates) -> HandshakeFailed:
+    """Explain why TLS with a server failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return server_certificate(address, verification_problem(error.verify_code, error.verify_message, certificates))
+    cut = not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError)
+    return HandshakeFailed(f"TLS with {address} failed: {reason(error)}; is a Sealwire server there?", transient=cut)
+
+
+def client_refused(address: str, why: str, *, anonymous: bool) -> HandshakeFailed:
+    """Explain a TLS alert from the server.
+
+    In TLS 1.3 the alert for a refused client certificate comes after the client's handshake is complete, on its first
+    read.
+    """
+    why = _ALERT.sub("", why)
+    if not anonymous and why not in _REFUSALS:
+        return HandshakeFailed(f"{address} ended the handshake ({why}); its log says why")
+    if anonymous:
+        return HandshakeFailed(
+            f"{address} ended the handshake ({why}): it requires a certificate, and this client has none; "
+            "configure cert and key"
+        )
+    return HandshakeFailed(f"{address} refused this client's certificate: {_REFUSALS[why]}")
+
+
+def missing_welcome(error: SealwireError, address: str, failure: OSError | None, *, anonymous: bool) -> SealwireError:
+    """Explain a missing or invalid WELCOME.
+
+    Args:
+        error: The protocol's error while the client waited for WELCOME.
+        address: The server's address.
+        failure: The error of the socket or of TLS that ended the stream, if any.
+        anonymous: Whether the client has no certificate.
+    """
+    if isinstance(error, DeadlineExceeded):
+        return incomplete(address)
+    if isinstance(error, ConnectionClosed):
+        if isinstance(failure, ssl.SSLError) and "ALERT" in (failure.reason or ""):
+            return client_refused(address, reason(failure), anonymous=anonymous)
+        return HandshakeFailed(
+            f"{address} ended the connection during the handshake; its log says why "
+            "(often: it had too much to do, or the handshake took too long)",
+            transient=True,
+        )
+    if isinstance(error, TruncatedFrame):
+        return HandshakeFailed(f"{address} ended the connection inside its answer to the handshake")
+    failed = HandshakeFailed(
+        f"{address} did not prove that it holds this client's key: {error}; "
+        "compare the keyrings, and check whether a proxy ends TLS between the two"
+    )
+    failed.__cause__ = error
+    return failed
+
+
+def rejected(address: str, code: int) -> HandshakeRejected:
+    """Explain a server's REJECT."""
+    return HandshakeRejected(f"{address} refused: {_REJECTED[RejectCode(code)]}", code=code)
+
+
+def other_protocol(address: str) -> HandshakeFailed:
+    """Explain a TLS server that did not negotiate Sealwire's protocol."""
+    return HandshakeFailed(f"{address} did not agree to the protocol {ALPN}; something else listens there")
+
+
+def ended_handshake(address: str) -> HandshakeFailed:
+    """Explain a handshake that the server ended without an answer."""
+    return HandshakeFailed(f"{address} ended the handshake")
+
+
+# A client that a server does not serve
+
+
+def server_tls(error: OSError, certificates: Certificates) -> HandshakeFailed:
+    """Explain why TLS with a client failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return client_certificate(verification_problem(error.verify_code, error.verify_message, certificates))
+    if isinstance(error, ssl.SSLError):
+        return server_refused(reason(error))
+    return HandshakeFailed(f"the connection ended during TLS: {reason(error)}")
+
+
+def server_refused(why: str, carrier: str = "TLS") -> HandshakeFailed:
+    """Explain an error of TLS with a client, which may be the alert of one that refused this server's certificate."""
+    why = _ALERT.sub("", why)
+    if why in _REFUSALS:
+        return HandshakeFailed(f"the client refused this server's certificate: {_REFUSALS[why]}")
+    return HandshakeFailed(f"{carrier} failed: {why}")
+
+
+def client_certificate(problem: str) -> HandshakeFailed:
+    """Explain why a client's certificate was refused."""
+    return HandshakeFailed(f"the client's certificate is not acceptable: {problem}")
+
+
+def not_established(code: int | None) -> HandshakeFailed:
+    """Explain a handshake that ended without a connection, by REJECT if ``code`` is not None."""
+    return HandshakeFailed(_REJECTING.get(code, "the client ended the handshake"))
+
+
+def ended_at_start(error: OSError, step: str = "at its beginning") -> HandshakeFailed:
+    """Explain a connection that the client ended before its handshake."""
+    return HandshakeFailed(f"the connection ended {step}: {reason(error)}")
+
+
+# Both ends of an established connection
+
+
+def broken(why: str) -> ConnectionClosed:
+    """Explain a connection on which nothing more can be sent."""
+    return ConnectionClosed(f"the connection broke while sending: {why}")
+
+
+def closed_here() -> ConnectionClosed:
+    """Explain that this side closed the connection."""
+    return ConnectionClosed("the connection was closed by this side")
+
+
+def forked() -> ConnectionClosed:
+    """Explain that a connection is not used in a forked child."""
+    return ConnectionClosed("the connection belongs to the process that this one was forked from; it gets the reply")
+
+
+def other_loop() -> InvalidState:
+    """Explain that a client is in use on another event loop."""
+    return InvalidState("this client is in use on another event loop, which runs; make one client for each event loop")
+
+
+def no_loop() -> InvalidState:
+    """Explain that no event loop runs."""
+    return InvalidState(
+        "no event loop runs here; use the client in a coroutine, and in a forked child start a loop with asyncio.run"
+    )
+
+
+def of_parent() -> InvalidState:
+    """Explain that a forked child has taken up something of its parent's connection."""
+    return InvalidState("this belongs to the parent process; call send_requests again in the forked child")
+
+
+def busy_below() -> InvalidState:
+    """Explain that a signal handler, say, has interrupted a call of the client that it uses itself."""
+    return InvalidState(
+        "this thread is in the middle of another call of this client, below a signal handler, a finalizer or a log "
+        "handler; use a client of its own there"
+    )
+
+
+def dropped_reply() -> ConnectionClosed:
+    """Explain that a reply came after the end of its connection."""
+    return ConnectionClosed("the connection was ended before the reply, which was dropped")
+
+
+def nothing_awaited() -> InvalidState:
+    """Explain a call that would wait for a reply although no request is unanswered."""
+    return InvalidState("no request is unanswered, so no reply will come; send_msg first")
+
+
+def nothing_came(address: str = "the peer") -> DeadlineExceeded:
+    """Explain that nothing was received in time. To a client: the request was sent, the reply has not come."""
+    return DeadlineExceeded(f"nothing came from {address} in time", sent=True)
+
+
+def no_time_to_resend(*, sent: bool) -> DeadlineExceeded:
+    """Explain that a request was lost with its connection too late to be sent again."""
+    return DeadlineExceeded(
+        "the connection ended before the reply, and no time is left to send the request again", sent=sent
+    )
+
+
+def not_encoded() -> DeadlineExceeded:
+    """Explain that a request's time ran out while it was encoded."""
+    return DeadlineExceeded("the request was not encoded in time, and not sent; allow more time, or send it in parts")
+
+
+def other_requests() -> DeadlineExceeded:
+    """Explain that a request's time ran out behind others of the same client."""
+    return DeadlineExceeded(
+        "other requests of this client were in flight all the time, and this one was not sent; use another client, or "
+        "send fewer requests at a time"
+    )
+
+
+def no_reply(address: str, *, sent: bool) -> DeadlineExceeded:
+    """Explain that a request's time ran out."""
+    if not sent:
+        return DeadlineExceeded(f"{address} did not take the whole request in time; no handler has seen it")
+    return DeadlineExceeded(f"nothing came from {address} in time", sent=True)
+
+
+def not_taken(*, sent: bool = False) -> DeadlineExceeded:
+    """Explain that the peer did not read the data sent to it in time. ``sent`` tells that it has an earlier request."""
+    return DeadlineExceeded("the peer did not take what was sent to it in time", sent=sent)
+
+
+def shed() -> ConnectionClosed:
+    """Explain a connection that was ended because it held most of the server's memory."""
+    return ConnectionClosed("it held most of the bytes that the server may buffer (max_buffered in its Limits)")
+
+
+def only_ciphertext() -> RemoteProtocolError:
+    """Explain a connection that brought TLS records, but no data."""
+    return RemoteProtocolError("the peer sent nothing but TLS records without data, such as KeyUpdates")
+
+
+def tls_too_slow() -> DeadlineExceeded:
+    """Explain that a client took too long for TLS."""
+    return DeadlineExceeded("TLS was not complete in time")

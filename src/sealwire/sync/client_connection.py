@@ -1,0 +1,301 @@
+"""A client's end of a connection on a blocking socket: requests out, replies in."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from contextlib import suppress
+from time import monotonic
+from typing import Final
+
+from sealwire.errors import (
+    ConnectionClosed,
+    RemoteError,
+    SealwireError,
+    TruncatedFrame,
+)
+from sealwire.fork import leave_in_children
+from sealwire.security import Security
+from sealwire.session import explain
+from sealwire.session.client import ClientSession, ConnectionLost
+from sealwire.sync.pump import WOULD_BLOCK, Carrier, Channel
+from sealwire.trust.identity import PeerIdentity
+from sealwire.wire.client import ClientProtocol
+from sealwire.wire.events import Event, Ponged
+from sealwire.wire.frames import CloseCode, Payload, VerifiedPayload
+from sealwire.wire.protocol import State
+
+_LOOKS: Final = 16
+"""Reads that show whether a connection without a request in flight is usable, at most."""
+
+
+class ClientChannel(Channel):
+    """A client's end of a sealed connection, made by :func:`sealwire.sync.connect`.
+
+    Args:
+        sock: The connection's socket.
+        protocol: The connection's protocol.
+        session: The rules of the connection.
+        security: The client's Security.
+
+    Attributes:
+        peer: The server's verified identity.
+    """
+
+    _protocol: ClientProtocol
+
+    def __init__(self, sock: Carrier, protocol: ClientProtocol, session: ClientSession, security: Security) -> None:
+        super().__init__(sock, protocol)
+        self._session = session
+        self._security = security
+        self._limits = security.limits
+        self._unsent: deque[memoryview] = deque()
+        """Pieces of the last request from :meth:`send`."""
+        self._last_sequence = 0
+        self.peer: PeerIdentity = session.peer
+        leave_in_children(self)
+
+    def request(self, payload: Payload, deadline: float) -> VerifiedPayload:
+        """Send a request and return its reply.
+
+        If the connection breaks while sending, the server's last frames are read before the error is raised, since they
+        may explain it.
+
+        Raises DeadlineExceeded, PayloadTooLarge, InvalidState, RemoteError, RemoteProtocolError, ConnectionLost.
+        """
+        sequence, sent = self._send_request(payload, deadline)
+        try:
+            if sent:
+                self.receive(deadline)
+            return self.receive_reply(deadline)
+        except (ConnectionClosed, TruncatedFrame) as error:
+            raise self._session.lost(error, sequence if sent else None) from None
+
+    def receive_reply(self, deadline: float) -> VerifiedPayload:
+        """Return the next reply. Raises RemoteError, DeadlineExceeded, RemoteProtocolError, ConnectionClosed."""
+        while True:
+            event = self._protocol.next_event()
+            answer = self._session.receive(event if event is not None else self._wait_for_event(deadline))
+            if answer is not None:
+                if isinstance(answer[1], RemoteError):
+                    raise answer[1]
+                return answer[1]
+
+    def ping(self, deadline: float) -> float:
+        """Return the seconds until the server's answer to a PING.
+
+        Raises DeadlineExceeded, RemoteProtocolError, ConnectionLost.
+        """
+        start = monotonic()
+        self._protocol.send_ping()
+        try:
+            self.flush(deadline)
+            while not isinstance(event := self._wait_for_event(deadline), Ponged):
+                self._session.receive(event)
+        except (ConnectionClosed, TruncatedFrame) as error:
+            raise self._session.lost(error, None) from None
+        return monotonic() - start
+
+    def send(self, payload: Payload, wait: float) -> int:
+        """Send as much of a request as possible without waiting, and return its number.
+
+        Raises PayloadTooLarge, InvalidState.
+        """
+        sequence = self._protocol.send_request(payload, wait=wait)
+        self._last_sequence = sequence
+        self._unsent.extend(memoryview(piece).cast("B") for piece in self._protocol.data_to_send())
+        self._write_some()
+        return sequence
+
+    @property
+    def has_unsent(self) -> bool:
+        """True if the last byte of the last request from :meth:`send` was not passed to TLS yet."""
+        return bool(self._unsent)
+
+    def was_sent(self, sequence: int) -> bool:
+        """Return True if the last byte of a request from :meth:`send` was passed to TLS."""
+        return not self._unsent or sequence != self._last_sequence
+
+    @property
+    def has_input(self) -> bool:
+        """True if something has arrived that was not read."""
+        return self._sock.buffered or bool(self._input.poll(0))
+
+    def answer_now(self, seconds: float) -> tuple[int, VerifiedPayload | RemoteError] | None:
+        """Return the next answer if it has arrived, or arrives within ``seconds``. Raises like :meth:`request`."""
+        event = self._protocol.next_event()
+        if event is None and (self._sock.buffered or self._input.poll(seconds * 1000)):
+            self._read_now()
+            event = self._protocol.next_event()
+        return None if event is None else self._session.receive(event)
+
+    def wait_for_answer(self, deadline: float) -> tuple[int, VerifiedPayload | RemoteError] | None:
+        """Return the next answer, or None when the last request is sent.
+
+        Writing and reading at a time keeps two ends that both send much from waiting for each other. Raises like
+        :meth:`request`.
+        """
+        unsent = self.has_unsent
+        while self.has_unsent or not unsent:
+            event = self._protocol.next_event()
+            if event is not None:
+                answer = self._session.receive(event)
+                if answer is not None:
+                    return answer
+            elif self._protocol.state is State.ENDED:
+                raise explain.closed_here()
+            elif monotonic() >= deadline:
+                raise explain.nothing_came()
+            elif not self._write_some() and not self._read_now():
+                self._wait_for_either(self.has_unsent, deadline)
+        return None
+
+    def lost(self, error: ConnectionClosed | TruncatedFrame, sequence: int) -> ConnectionLost:
+        """Return the error for a request that was in flight when the connection ended."""
+        return self._session.lost(error, sequence)
+
+    def is_current(self) -> bool:
+        """Return True if certificates, key and age allow the next request. Checks them if due."""
+        now = monotonic()
+        if now < self._session.validity.next_check:
+            return True
+        self._security.refresh()
+        return self._session.usable(now)
+
+    def usable(self) -> bool:
+        """Return True if the connection can take a request.
+
+        Checks certificates and key if due, and reads a CLOSE or an end of the stream that has arrived. Never waits for
+        the network.
+        """
+        if not self.is_current():
+            self._protocol.close(CloseCode.DONE)
+        if self._protocol.state is not State.OPEN:
+            return False
+        if not self._sock.buffered and not self._input.poll(0):
+            return self.failure is None
+        try:
+            for _ in range(_LOOKS):
+                if self.ended or not (self._sock.buffered or self._input.poll(0)):
+                    return not self.ended
+                self._read()
+                if self._protocol.next_event() is not None:
+                    return False
+        except WOULD_BLOCK:
+            return not self.ended  # only a part of a TLS record has arrived
+        except SealwireError:
+            return False
+        return False  # nothing but CLOSE may come now, and that is short
+
+    @property
+    def idle(self) -> bool:
+        """True if the connection is open and no request is unanswered."""
+        return not self.ended and not self._protocol.unanswered
+
+    def interrupt(self) -> None:
+        """End the connection under a call that uses it, in whatever thread: what it waits for does not come."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def abandon(self) -> None:
+        """Close the socket without sending anything.
+
+        In a forked child, because the parent uses the connection; or if a step on it may have been left half done.
+        """
+        self._closed = True
+        self._protocol.close()
+        self._release()
+
+    leave_to_parent = abandon
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self._sock.close()
+
+    def send_msg(self, payload: Payload) -> None:
+        """Send a request. Usually called as ``sealwire.send_msg(channel, payload)``.
+
+        Args:
+            payload: The encoded message.
+
+        Raises:
+            PayloadTooLarge: The payload is over the server's limit; nothing was sent.
+            ConnectionClosed: The connection broke; the server did not receive the request.
+            DeadlineExceeded: The server did not take the request within Limits.frame_timeout.
+        """
+        if not self._send_request(payload, monotonic() + self._limits.frame_timeout)[1]:
+            raise ConnectionClosed("the connection broke while sending; the request was not received")
+
+    def recv_msg(self) -> bytes | None:
+        """Return the payload of the next reply. Usually called as ``sealwire.recv_msg(channel)``.
+
+        Returns:
+            The encoded reply, or None if the server has closed the connection.
+
+        Raises:
+            InvalidState: No request is unanswered.
+            RemoteError: The server answered with an error.
+            DeadlineExceeded: There was no reply within Limits.idle_timeout.
+            ConnectionClosed: The connection broke.
+            RemoteProtocolError: The server broke the protocol.
+        """
+        if not self._protocol.unanswered:
+            raise explain.nothing_awaited()
+        try:
+            return bytes(self.receive_reply(monotonic() + self._limits.idle_timeout))
+        except ConnectionClosed as closed:
+            if closed.code is None:
+                raise
+            return None
+
+    def _send_request(self, payload: Payload, deadline: float) -> tuple[int, bool]:
+        """Return the request's number, and True if its last byte was passed to TLS."""
+        sequence = self._protocol.send_request(payload, wait=max(0.0, deadline - monotonic()))
+        try:
+            self.flush(deadline)
+        except ConnectionClosed:  # reported by the missing reply, with the server's explanation
+            return sequence, False
+        return sequence, True
+
+    def _wait_for_event(self, deadline: float) -> Event:
+        event = self.next_event(deadline)
+        if event is None:
+            raise explain.closed_here()
+        return event
+
+    def _read_now(self) -> bool:
+        """Read once without waiting; return False if there is nothing."""
+        try:
+            self._read()
+        except WOULD_BLOCK:
+            return False
+        return True
+
+    def _write_some(self) -> bool:
+        """Write as much as possible without waiting; return True if anything was written."""
+        unsent = self._unsent
+        wrote = False
+        self._broken_off = True
+        try:
+            while unsent:
+                sent = self._write(unsent[0])
+                wrote = True
+                if sent == len(unsent[0]):
+                    unsent.popleft()
+                else:
+                    unsent[0] = unsent[0][sent:]
+        except WOULD_BLOCK:
+            pass
+        except OSError as error:
+            self.failure = explain.without_frames(error)  # the server's last frames can still be read
+        self._broken_off = bool(unsent)
+        return wrote
+
+    def _wait_for_either(self, output: bool, deadline: float) -> None:
+        """Wait for input, or with ``output`` also until something can be written. Raises DeadlineExceeded."""
+        both = select.poll()
+        both.register(self._sock, select.POLLIN | (select.POLLOUT if output else 0))
+        seconds = deadline - monotonic()
+        if seconds <= 0 or not both.poll(seconds * 1000):
+            raise explain.nothing_came()

@@ -1,0 +1,364 @@
+"""The loop over ``send_requests``: requests out, replies in, on a connection of its own.
+
+All of it runs in the caller's thread, between the steps of the caller's code: the iterable, which makes requests, and
+the body of the loop, which takes replies. Either may take its time, raise, fork, or use the client itself. So before
+each of them all that can be sent is sent, and nothing is held that others wait for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
+from typing import Any, Final, Protocol
+
+from sealwire.errors import (
+    ConnectionClosed,
+    DeadlineExceeded,
+    DecodeError,
+    EncodeError,
+    PayloadTooLarge,
+    RemoteError,
+    SealwireError,
+    TruncatedFrame,
+)
+from sealwire.fork import this_process
+from sealwire.retry import Resend
+from sealwire.security import Security
+from sealwire.session import explain
+from sealwire.session.client import ConnectionLost
+from sealwire.sync.client_connection import ClientChannel
+from sealwire.wire.frames import FaultCode, Payload, VerifiedPayload
+
+SHORT_LINGER: Final = 0.1
+"""Seconds to linger on a connection that the server has ended already; the caller is waiting for a new one."""
+_INSTANT: Final = (list, tuple, range, deque)
+"""Iterables whose next item is there at once: replies need not be looked for before."""
+_NOTICED: Final = 0.001
+"""Seconds of the caller's code from which on they are taken off the time of requests."""
+_SLOW: Final = 0.01
+"""Seconds from which on an iterable is slow, and replies are waited for before its next item is taken."""
+_PATIENCE: Final = 0.25
+"""Part of the time of a slow iterable's last item to wait for replies, and seconds at most."""
+
+
+class Request:
+    """An item of the iterable.
+
+    Args:
+        index: Its position, from 0.
+        payload: The encoded request; None if there is none.
+        answer: Its reply or fault, or the error of an item that cannot be sent; None until there is one.
+
+    Attributes:
+        index, payload, answer: As given.
+        resend: Its time, and whether it may be sent again; None before it is sent.
+    """
+
+    __slots__ = ("answer", "index", "payload", "resend")
+
+    def __init__(self, index: int, payload: Payload | None, answer: Exception | None = None) -> None:
+        self.index = index
+        self.payload = payload
+        self.answer: VerifiedPayload | Exception | None = answer
+        self.resend: Resend | None = None
+
+
+class _Connect(Protocol):
+    def __call__(self, loop: Pipeline, deadline: float, /) -> None: ...
+
+
+class _Finish(Protocol):
+    def __call__(self, loop: Pipeline, error: BaseException | None, /) -> None: ...
+
+
+class _Remaining(Protocol):
+    def __call__(self, resend: Resend, lost: ConnectionLost, loop: Pipeline, /) -> float: ...
+
+
+class Pipeline:
+    """One loop over ``send_requests``.
+
+    Args:
+        security: The client's Security.
+        connect: Sets ``channel``.
+        finish: Takes ``channel`` back.
+        remaining: Returns the seconds for sending a lost request again, or raises.
+        decode: Returns the value of a reply, or raises DecodeError.
+        wait: Seconds for each request.
+        window: Number of requests in flight, at most.
+        idempotent: Whether the server may act on a request twice.
+        return_errors: Whether errors are yielded in place of replies.
+
+    Attributes:
+        channel: The connection; None if there is none.
+        closed: True if the client was closed meanwhile.
+        in_order: True while no step on the connection is half done.
+        process: The process of the loop.
+    """
+
+    def __init__(
+        self,
+        security: Security,
+        *,
+        connect: _Connect,
+        finish: _Finish,
+        remaining: _Remaining,
+        decode: Callable[[VerifiedPayload], Any],
+        wait: float,
+        window: int,
+        idempotent: bool,
+        return_errors: bool,
+    ) -> None:
+        self._security = security
+        self._connect = connect
+        self._finish = finish
+        self._remaining = remaining
+        self._decode = decode
+        self._wait = wait
+        self._window = window
+        self._idempotent = idempotent
+        self._return_errors = return_errors
+        self._order: deque[Request] = deque()
+        """All items without a result, in order."""
+        self._again: deque[Request] = deque()
+        """Those of them that are to be sent again."""
+        self._in_flight: dict[int, Request] = {}
+        self._next_index = 0
+        self._more = True
+        self._leaving = False
+        """True if the connection is to be replaced when nothing is in flight."""
+        self._is_instant = False
+        self._pull_time = 0.0
+        self._longest_pause = 0.0
+        self.channel: ClientChannel | None = None
+        self.closed = False
+        self.in_order = True
+        self.process = this_process()
+
+    def run(self, requests: Iterable[Any], timeout: float) -> Iterator[Any]:
+        """Yield the results of all requests, in order. Connecting may take ``timeout`` seconds each time."""
+        items = iter(requests)
+        self._is_instant = isinstance(requests, _INSTANT)
+        error: BaseException | None = None
+        self.process = this_process()
+        try:
+            self._connect(self, monotonic() + timeout)
+            while True:
+                self.in_order = False
+                self._step(items, timeout)
+                self.in_order = True
+                while self._order and self._order[0].answer is not None:
+                    result = self._result(self._order.popleft())
+                    paused = monotonic()
+                    yield result
+                    self._resume(paused)
+                if not self._order and not self._more:
+                    return
+        except SealwireError as raised:
+            self.in_order = True  # each step that raises one is whole
+            error = raised
+            raise
+        finally:
+            self._finish(self, error)
+
+    def discard(self, linger: float) -> None:
+        """Close the connection, which must not be used any more."""
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.close(linger=linger)
+
+    def close(self) -> None:
+        """End the loop: its next step raises ConnectionClosed."""
+        self.closed = True
+        if self.channel is None:
+            return
+        if self.in_order:
+            self.channel.close(linger=0.0)
+        else:
+            self.channel.interrupt()
+
+    def _step(self, items: Iterator[Any], timeout: float) -> None:
+        """Send what there is, and wait for an answer if nothing more can be sent."""
+        try:
+            self._send(items, timeout)
+            if self._in_flight and self._order[0].answer is None:
+                self._take(self._channel.wait_for_answer(self._deadline))
+        except (ConnectionClosed, TruncatedFrame) as error:
+            self._recover(error, timeout)
+        except DeadlineExceeded as late:
+            late.sent = bool(self._in_flight)
+            raise self._explained(late) from None
+
+    @property
+    def _channel(self) -> ClientChannel:
+        if self.channel is None:
+            raise explain.closed_here()
+        return self.channel
+
+    def _send(self, items: Iterator[Any], timeout: float) -> None:
+        """Send requests until the window is full, the server takes no more, or an answer is there."""
+        while len(self._in_flight) < self._window and not self._channel.has_unsent:
+            if self._leaving and not self._in_flight:
+                self.discard(SHORT_LINGER)
+            if self._in_flight:
+                self._leaving = self._leaving or not self._channel.is_current()
+                if self._leaving:
+                    return
+                if not self._is_instant and self._take(self._channel.answer_now(self._patience())):
+                    if self._order[0].answer is not None:
+                        return
+                    continue
+                if monotonic() >= self._deadline:
+                    return
+            request = self._again.popleft() if self._again else self._pull(items)
+            if request is None:
+                return
+            if request.answer is None:
+                self._send_one(request, timeout)
+            if request.answer is not None:
+                return
+
+    def _send_one(self, request: Request, timeout: float) -> None:
+        if not self._in_flight and (self.channel is None or not self.channel.usable()):
+            # It ended while nothing was in flight, or is to be replaced.
+            self._replace(timeout)
+        if request.resend is None:
+            request.resend = Resend(monotonic() + self._wait, idempotent=self._idempotent)
+        assert request.payload is not None  # noqa: S101 - it has no answer yet
+        try:
+            sequence = self._channel.send(request.payload, max(0.0, request.resend.deadline - monotonic()))
+        except PayloadTooLarge as error:
+            self._refuse(request, error)
+        else:
+            self._in_flight[sequence] = request
+
+    def _replace(self, timeout: float) -> None:
+        self.discard(SHORT_LINGER)
+        self._leaving = False
+        self._connect(self, monotonic() + timeout)
+
+    def _pull(self, items: Iterator[Any]) -> Request | None:
+        """Return the next item, or None after the last one."""
+        if not self._more:
+            return None
+        paused = monotonic()
+        self.in_order = True
+        value: Any = None
+        request = Request(self._next_index, None)
+        try:
+            value = next(items)
+        except StopIteration:
+            self._more = False
+            return None
+        except Exception as error:
+            self._more = False
+            error.add_note(f"raised by the iterable of send_requests in place of item {request.index} (counted from 0)")
+            request.answer = error
+        else:
+            try:
+                request.payload = self._security.codec.encode_pieces(value)
+            except Exception as error:
+                self._refuse(request, error)
+        finally:
+            self._pull_time = self._resume(paused)
+            self.in_order = False
+        self._next_index += 1
+        self._order.append(request)
+        return request
+
+    def _refuse(self, request: Request, error: Exception) -> None:
+        """Let the error of an item that cannot be sent take the place of its reply."""
+        place = f"item {request.index} of send_requests (counted from 0)"
+        if isinstance(error, EncodeError | PayloadTooLarge):
+            error.args = (f"{place}: {error}",)
+        else:
+            error.add_note(f"raised while {place} was encoded")
+        request.answer = error
+        self._more = self._more and self._return_errors
+
+    def _take(self, answer: tuple[int, VerifiedPayload | RemoteError] | None) -> bool:
+        """Assign an answer to its request; return True if there was one. A server may answer in any order."""
+        if answer is None:
+            return False
+        self._in_flight.pop(answer[0]).answer = answer[1]
+        return True
+
+    @property
+    def _deadline(self) -> float:
+        """The time until which the oldest request in flight is waited for."""
+        resend = next(iter(self._in_flight.values())).resend
+        assert resend is not None  # noqa: S101 - it was sent
+        return resend.deadline
+
+    def _patience(self) -> float:
+        """Return the seconds to wait for an answer before the next item is taken."""
+        return min(self._pull_time, 1.0) * _PATIENCE if self._pull_time > _SLOW else 0.0
+
+    def _resume(self, paused: float) -> float:
+        """Take up the loop after the caller's code; return the seconds that it took. Raises InvalidState."""
+        if self.process is not this_process():
+            raise explain.of_parent()
+        if self.closed:
+            raise explain.closed_here()
+        seconds = monotonic() - paused
+        self._longest_pause = max(self._longest_pause, seconds)
+        if seconds > _NOTICED and self._in_flight and self._channel.has_input:
+            # The server has answered, and perhaps waits until that is taken. If it was silent, its time went on.
+            for request in self._in_flight.values():
+                assert request.resend is not None  # noqa: S101 - it was sent
+                request.resend.deadline += seconds
+        return seconds
+
+    def _recover(self, error: ConnectionClosed | TruncatedFrame, timeout: float) -> None:
+        """Make another connection, and send again what may be sent again."""
+        channel, lost_requests = self._channel, dict(self._in_flight)
+        self._in_flight.clear()
+        remaining = timeout
+        for sequence, request in lost_requests.items():
+            assert request.resend is not None  # noqa: S101 - it was sent
+            if channel.was_sent(sequence):
+                lost = channel.lost(error, sequence)
+                try:
+                    remaining = min(remaining, self._remaining(request.resend, lost, self))
+                except ConnectionClosed as unknown:
+                    raise self._explained(unknown) from None
+            else:
+                request.resend = None
+        self._again.extendleft(reversed(lost_requests.values()))
+        self.discard(SHORT_LINGER)
+        self._leaving = False
+        self._connect(self, monotonic() + remaining)
+
+    def _result(self, request: Request) -> Any:
+        """Return the result of a request. Raises its error unless errors are returned."""
+        answer = request.answer
+        try:
+            if not isinstance(answer, Exception):
+                assert answer is not None  # noqa: S101 - it was answered
+                return self._decode(answer)
+            if isinstance(answer, RemoteError) and answer.code == FaultCode.DEADLINE_EXCEEDED and self._pause_matters:
+                answer.add_note(self._pause)
+        except DecodeError as error:
+            answer = error
+        if self._return_errors:
+            return answer
+        raise answer
+
+    @property
+    def _pause_matters(self) -> bool:
+        return self._longest_pause >= min(self._wait, self._security.limits.frame_timeout) / 2
+
+    @property
+    def _pause(self) -> str:
+        return (
+            f"the loop over send_requests, or its iterable, paused for {self._longest_pause:.1f} s, in which no reply "
+            "was taken from the server; make its steps shorter, or the window smaller"
+        )
+
+    def _explained(self, error: ConnectionClosed | DeadlineExceeded) -> SealwireError:
+        """Return an error of the connection, with the part that the caller's code may have in it."""
+        if not self._pause_matters or self.closed:
+            return error
+        error.args = (f"{error}; {self._pause}",)
+        return error

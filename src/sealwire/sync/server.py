@@ -1,0 +1,464 @@
+"""The TCP servers: socketserver's API, with TLS, keys and limits underneath.
+
+Accepting. The accepting loop never waits for a client: the TLS handshake is done by the thread or child process that
+serves the connection. Otherwise a silent client would stop the server.
+
+Draining. ``shutdown``, or an exception that ends ``serve_forever``, lets requests in progress finish:
+
+1. ``_start_draining`` makes ``_drain_reader`` readable. Each connection polls it together with its own socket, also in
+   forked children. No reader takes the byte out, so one byte reaches all of them. Idle connections send CLOSE at once,
+   the others after their request.
+2. Unauthenticated connections have GRACE seconds and are evicted then: they have no request in progress.
+3. Meanwhile new clients are accepted only to be rejected (``_reject_waiting``), so that they do not hang in the
+   listening queue until draining ends.
+4. Connections that remain after Limits.drain_timeout are evicted.
+
+Pre-fork workers share one listening socket. A worker that is being replaced leaves new clients in the queue, for
+its successor: ``rejects_while_draining`` is False. Clients that are in the middle of connecting to the worker would
+be rejected in step 1 although a server is there for them. So before step 1 the worker waits until they are
+authenticated, which they are by their first request, for handshake_timeout or half of drain_timeout at most.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import select
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from sealwire.admission import GRACE, Admission, Slot
+from sealwire.computing import activity
+from sealwire.descriptors import Reserve
+from sealwire.errors import InvalidState, SealwireError
+from sealwire.fork import leave_in_children
+from sealwire.handler import (
+    error_location,
+    handler_class,
+    log_refusal,
+    log_termination,
+    log_turned_away,
+    report_connection_error,
+)
+from sealwire.life_cycle import LifeCycle
+from sealwire.listeners import (
+    BACKLOG,
+    OUT_OF_RESOURCES,
+    address_text,
+    cannot_bind,
+    check_address,
+    check_listener,
+    family_of,
+    is_unix,
+)
+from sealwire.security import Security
+from sealwire.session import terms
+from sealwire.session.server import TERMINATION_WAIT, reject_code
+from sealwire.sync.accepting import accept
+from sealwire.sync.mixins import Forking, Threading
+from sealwire.sync.read_ahead import ReadAhead
+
+logger = logging.getLogger("sealwire.server")
+
+_SLOT_WAIT = 0.05
+"""Seconds for which the accepting loop waits for a slot before it does its other work."""
+_WAKEUPS = 16
+"""Bytes that threads which stop the server at the same moment may send, at most."""
+_DRAIN_POLL = 0.05
+"""Seconds between two checks for new connections while draining."""
+
+
+class TCPServer(socketserver.TCPServer):
+    """A server that serves one connection at a time, with the API of socketserver.TCPServer.
+
+    ``shutdown`` and the end of ``serve_forever`` tell the clients that the server is going away, and let requests in
+    progress finish, for Limits.drain_timeout seconds at most. As a context manager it closes itself at the end.
+
+    Args:
+        server_address: Host and port to listen on; port 0 picks a free one.
+        RequestHandlerClass: A class derived from RequestHandler, or a function from message to reply.
+        security: The server's security configuration, with ``peers``.
+        bind_and_activate: Whether to listen at once. Default: True.
+        listener: A socket that listens already, instead of ``server_address``. The server closes it. Default: none.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+        TransportError: The address cannot be listened on.
+
+    Attributes:
+        server_address: Host and port that the server listens on.
+        security: As given.
+        socket: The listening socket.
+    """
+
+    server_address: Any
+    allow_reuse_address = True
+    request_queue_size = BACKLOG
+
+    def __init__(
+        self,
+        server_address: Any,
+        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        security: Security,
+        bind_and_activate: bool = True,
+        *,
+        listener: socket.socket | None = None,
+    ) -> None:
+        terms.check_server(security, unix=is_unix(listener) or self.address_family == socket.AF_UNIX)
+        self.on_request: Callable[[], None] | None = None
+        """The function to call for each request handed to a handler, or None. For pre-fork workers."""
+        self.rejects_while_draining = True
+        """True to answer new clients with REJECT 5 while draining.
+
+        False in a pre-fork worker that shares the listening socket with its successor.
+        """
+        handler: Any = handler_class(RequestHandlerClass)
+        self.security = security
+        self._make_state()
+        try:
+            if listener is not None:
+                check_listener(listener)
+                # socketserver.TCPServer's constructor would create a socket, which a sandboxed worker may not do.
+                socketserver.BaseServer.__init__(self, listener.getsockname(), handler)
+                self.socket, self.address_family = listener, listener.family
+            else:
+                server_address = self._prepare(server_address)
+                super().__init__(server_address, handler, bind_and_activate)
+        except BaseException:
+            self._drain_reader.close()
+            self._drain_writer.close()
+            raise
+        leave_in_children(self)
+
+    def _make_state(self) -> None:
+        """Make all that a process needs for itself to serve."""
+        self._life = LifeCycle()
+        self._admission = Admission(self.security.limits)
+        self._slots: dict[Any, Slot] = {}
+        self._drain_reader, self._drain_writer = socket.socketpair()
+        self._drain_writer.setblocking(False)
+        self._draining = False
+        self._read_ahead = ReadAhead()
+        self._reserve = Reserve(self._admission)
+
+    def leave_to_parent(self) -> None:
+        """Let go of the parent's connections in a forked child, and of the listening socket if the parent serves.
+
+        Nothing is sent, and the parent notices nothing. Called by Sealwire after a fork.
+        """
+        serving = self._life.serving or self._life.closing
+        self._admission.leave_to_parent()
+        self._reserve.close()
+        for sock in (*self._slots, self._drain_reader, self._drain_writer):
+            sock.close()
+        self._make_state()
+        if serving:
+            self._life.close()
+            for sock in (self.socket, self._drain_reader, self._drain_writer):
+                sock.close()
+
+    def _prepare(self, server_address: Any) -> Any:
+        """Return the checked address, after setting the socket's family for it. Raises ConfigurationError."""
+        server_address = check_address(server_address)
+        self.address_family = family_of(server_address)
+        return server_address
+
+    def server_bind(self) -> None:
+        """Bind the socket. Raises TransportError, naming the address."""
+        try:
+            super().server_bind()
+        except (OSError, ValueError, TypeError, OverflowError) as error:
+            raise cannot_bind(self.socket, self.server_address, error) from None
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Serve until :meth:`shutdown` or an exception such as KeyboardInterrupt, then drain.
+
+        Args:
+            poll_interval: Seconds between two calls of ``service_actions`` at most. Default: 0.5.
+
+        Raises:
+            InvalidState: The server is closed, or serves already.
+        """
+        with self._serving():
+            while not self._life.stopping and self.fileno() >= 0:
+                wait = min(poll_interval, self.security.limits.reload_interval)
+                if self._connection_waits(wait) and not self._life.stopping:
+                    self._handle_request_noblock()  # type: ignore[attr-defined]  # socketserver's, and not in typeshed
+                else:  # each connection looks by itself
+                    self._look_at_files()
+                self._reserve.fill()
+                activity.calm(monotonic())
+                self._admission.buffers.look()
+                self.service_actions()
+
+    def _look_at_files(self) -> None:
+        """Reload changed files if a check is due, also while nobody is connected."""
+        self.security.refresh()
+
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        """Surround a loop that accepts connections: prepare, and drain at the end."""
+        with self._life.run():
+            try:
+                self._check_listening()
+                self._resume()
+                self._reserve.fill()
+                self._start_reading_ahead()
+                self.security.refresh()
+                yield
+            finally:
+                self._reserve.close()
+                try:
+                    self._drain(listening=self.fileno() >= 0)
+                finally:
+                    activity.calm(math.inf)
+                    if self._life.closing:
+                        self._release()
+
+    def _check_listening(self) -> None:
+        if self.fileno() < 0 or not self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise InvalidState("this server does not listen; call server_bind() and server_activate() first")
+
+    def _connection_waits(self, seconds: float | None) -> bool:
+        """Wait for a connection, or for the server to stop; return whether there is one."""
+        if self.fileno() < 0:  # closed under the server
+            return False
+        waiting = select.poll()
+        waiting.register(self._drain_reader, select.POLLIN)
+        waiting.register(self, select.POLLIN)
+        found = waiting.poll(None if seconds is None else seconds * 1000)
+        return any(descriptor == self.fileno() for descriptor, _ in found)
+
+    def reload(self) -> bool:
+        """Reload the files of certificates and keys now, instead of within Limits.reload_interval.
+
+        Returns:
+            True if the content of the files is in use now. If False, the previous content stays in use, and the log
+            and ``security.status()`` say why.
+        """
+        return self.security.reload()
+
+    def handle_request(self) -> None:
+        """Accept one connection, and return when it has been served to its end, also in a threading or forking server.
+
+        The attribute ``timeout`` bounds the wait for the connection, as in socketserver. Default: None, no bound.
+        :meth:`shutdown` ends the wait. Raises InvalidState like serve_forever.
+        """
+        with self._life.run():
+            self._check_listening()
+            self._resume()
+            deadline = math.inf if self.timeout is None else monotonic() + self.timeout
+            interval = self.security.limits.reload_interval
+            while not (found := self._connection_waits(min(interval, max(0.0, deadline - monotonic())))):
+                if self._life.stopping or self.fileno() < 0 or monotonic() >= deadline:
+                    break
+                self._look_at_files()
+            if found:
+                self._handle_request_noblock()  # type: ignore[attr-defined]  # socketserver's, and not in typeshed
+            elif not self._life.stopping:
+                self.handle_timeout()
+            self._join(math.inf, self._admission.slots())
+            if self._life.closing:
+                self._release()
+
+    def shutdown(self) -> None:
+        """Stop serve_forever, and return when the server has drained.
+
+        Idle clients are told that the server is going away, and have two seconds to close their end. A client notices
+        only when it uses the connection, so draining may take these two seconds even if no request is in progress.
+
+        In a handler, and in a signal handler that interrupts serve_forever, it returns without waiting, because the
+        server waits for those. If the server does not serve, it returns at once, and the next serve_forever does, too.
+        """
+        self._life.stop()
+        if self.rejects_while_draining:
+            self._start_draining()
+        self._life.wait(in_handler=self._in_handler())
+
+    def server_close(self) -> None:
+        """Stop serving as :meth:`shutdown` does, and release everything.
+
+        In a handler, and in a signal handler that interrupts serve_forever, it returns without waiting, and
+        serve_forever releases everything at its end.
+        """
+        self._life.close()
+        if self.rejects_while_draining:
+            self._start_draining()
+        if self._life.wait(in_handler=self._in_handler()):
+            self._release()
+
+    def _in_handler(self) -> bool:
+        return threading.current_thread() in [slot.thread for slot in self._admission.slots()]
+
+    def _release(self) -> None:
+        """Stop listening, and release everything. Without effect when called again."""
+        super().server_close()
+        self._drain()
+        self._read_ahead.close()
+        self._drain_reader.close()
+        self._drain_writer.close()
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection and acquire its slot. Raises OSError, which socketserver's loop ignores."""
+        if not self._admission.wait_for_room(_SLOT_WAIT):
+            raise BlockingIOError(errno.EAGAIN, "no slot free")
+        try:
+            request, client_address = super().get_request()
+        except OSError as error:
+            if error.errno in OUT_OF_RESOURCES:
+                with self._admission.changed:
+                    if not self._reserve.make_room(error):
+                        # The connection stays in the queue, so the loop would spin without a pause.
+                        self._admission.changed.wait(_SLOT_WAIT)
+            raise
+        slot = self._admission.acquire(request, self.on_request)
+        if slot.evicted:
+            log_turned_away(client_address)
+            request.close()
+            slot.release()
+            raise BlockingIOError(errno.EAGAIN, "its address has too many connections")
+        self._slots[request] = slot
+        return request, client_address
+
+    def close_request(self, request: Any) -> None:
+        """Close a connection's socket and release its slot."""
+        slot = self._slots.pop(request, None)
+        if slot is not None:
+            slot.track_socket(None)
+        super().close_request(request)
+        if slot is not None:
+            slot.release()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection to its end."""
+        slot = self._slots[request]
+        try:
+            channel = accept(
+                request,
+                self.security,
+                slot=slot,
+                drain_fd=self._drain_reader.fileno(),
+                busy=partial(self._busy, slot),
+                read_ahead=self._read_ahead,
+            )
+        except SealwireError as error:
+            counted = slot.is_counted or (slot.evicted and self._draining)  # there may be hundreds
+            log_refusal(client_address, slot.peer, error, evicted=slot.evicted, counted=counted)
+            return
+        with channel:
+            try:
+                self.RequestHandlerClass(channel, client_address, self)  # type: ignore[arg-type]  # typeshed's Self
+                if channel.termination is not None:
+                    log_termination(client_address, channel.peer, channel.termination)
+            except (Exception, GeneratorExit, SystemExit) as error:
+                report_connection_error(channel, client_address, error)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
+        """Log an error outside of any handler: a bug of this package, or no more threads."""
+        error = sys.exc_info()[1]
+        assert error is not None  # noqa: S101 - socketserver calls this in an except clause
+        logger.error("%s: not served: %s", address_text(client_address), error_location(error))
+        logger.debug("not served", exc_info=error)
+
+    def _busy(self, slot: Slot | None = None) -> int | None:
+        return reject_code(draining=self._draining, full=self._admission.overloaded(slot))
+
+    def _start_reading_ahead(self) -> None:
+        self._read_ahead.start()
+
+    def _resume(self) -> None:
+        """Take back the byte of an earlier drain, unless this one is to begin at once."""
+        if self._draining and not self._life.stopping:
+            self._draining = False
+            self._drain_reader.recv(_WAKEUPS)
+
+    def _start_draining(self) -> None:
+        if not self._draining:
+            self._draining = True
+            with suppress(OSError):  # closed meanwhile
+                self._drain_writer.send(b"x")
+
+    def _drain(self, *, listening: bool = False) -> None:
+        """Drain; see the head of the module. ``listening`` tells that the socket still accepts connections."""
+        if self._drain_writer.fileno() < 0:
+            return
+        limits = self.security.limits
+        deadline = monotonic() + limits.drain_timeout
+        if not (self.rejects_while_draining or self._draining):
+            self._admission.wait_until_authenticated(min(limits.handshake_timeout, limits.drain_timeout / 2))
+        self._start_draining()
+        start = monotonic()
+        awaited = set(self._admission.slots())
+        pending = set(self._admission.unauthenticated())
+        while awaited.intersection(self._admission.slots()) and monotonic() < deadline:
+            if pending and monotonic() >= min(deadline, start + GRACE):
+                self._admission.evict(pending.intersection(self._admission.unauthenticated()))
+                pending.clear()
+            self._join(min(deadline, monotonic() + _DRAIN_POLL), awaited)
+            if listening and self.rejects_while_draining:
+                self._reject_waiting()
+        self._join(min(deadline, monotonic() + GRACE), self._admission.slots())
+        if self._admission.slots():
+            self._admission.evict(self._admission.slots())
+            self._join(monotonic() + TERMINATION_WAIT, self._admission.slots())
+
+    def _reject_waiting(self) -> None:
+        """Accept queued connections only to reject them, so that they do not hang until draining ends."""
+        waiting = select.poll()
+        waiting.register(self, select.POLLIN)
+        for _ in range(self.request_queue_size):
+            if not waiting.poll(0):
+                return
+            self._handle_request_noblock()  # type: ignore[attr-defined]  # socketserver's, and not in typeshed
+
+    def _join(self, deadline: float, slots: Iterable[Slot]) -> None:
+        """Wait until the threads that serve these slots have ended, or until the deadline."""
+        for slot in slots:
+            slot.join(deadline)
+
+
+class ThreadingTCPServer(Threading, TCPServer):
+    """A server that serves each connection in a thread, Limits.max_threads of them at most.
+
+    Arguments and errors are those of TCPServer.
+    """
+
+
+class ForkingTCPServer(Forking, TCPServer):
+    """A server that serves each connection in a child process, Limits.max_threads of them at most.
+
+    Arguments and errors are those of TCPServer.
+    """
+
+
+def serve(
+    function: Callable[[Any], Any] | type,
+    host: str,
+    port: int,
+    security: Security,
+    *,
+    server_class: type[TCPServer] = ThreadingTCPServer,
+) -> None:
+    """Answer messages with a function until KeyboardInterrupt (Ctrl+C).
+
+    Args:
+        function: A function from message to reply, or a class derived from RequestHandler.
+        host: Host to listen on; "" or "0.0.0.0" for all IPv4 addresses, "::" for all IPv6 addresses.
+        port: Port to listen on.
+        security: The server's security configuration, with ``peers``.
+        server_class: Default: ThreadingTCPServer.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+        TransportError: The address cannot be listened on.
+    """
+    with server_class((host, port), function, security) as server, suppress(KeyboardInterrupt):
+        server.serve_forever()

@@ -1,0 +1,341 @@
+"""A server's end of a connection on a blocking socket: requests in, replies out.
+
+Two threads use a connection: the one that runs its handler, and the server's reading thread while that handler is at
+work (see :mod:`sealwire.sync.read_ahead`). ``_handling_since`` tells which one has it: the reading thread may read only
+while it is set. ``_lock`` is held while it reads, and while the handler's thread takes the connection back.
+"""
+
+from __future__ import annotations
+
+import select
+import ssl
+import threading
+from collections.abc import Hashable
+from contextlib import suppress
+from time import monotonic
+from typing import Final
+
+from sealwire.admission import Slot
+from sealwire.computing import activity, peer_turns
+from sealwire.errors import DeadlineExceeded, PayloadTooLarge, RemoteProtocolError, SealwireError
+from sealwire.fork import leave_in_children
+from sealwire.security import Security
+from sealwire.session.arrival_times import Arrivals
+from sealwire.session.buffers import Buffers, Holding
+from sealwire.session.requests import LINGER, RequestChannel
+from sealwire.session.server import MAX_UNANSWERED, ServerSession
+from sealwire.session.validity import Termination
+from sealwire.sync.pump import WOULD_BLOCK, Carrier, Channel
+from sealwire.sync.read_ahead import TICK, ReadAhead
+from sealwire.trust.identity import PeerIdentity
+from sealwire.wire.events import Doubted, Request
+from sealwire.wire.frames import CloseCode, Payload
+from sealwire.wire.protocol import State
+from sealwire.wire.server import ServerProtocol
+
+_CHECK_INTERVAL: Final = 1 / 32
+"""Interval between two checks of the reading thread, as a fraction of the time that the handler has been at work."""
+_LOOK_AGAIN: Final = 0.1
+"""Seconds after which a connection that waits for others looks again, whether or not it was told of a change."""
+
+
+class ServerChannel(Channel, RequestChannel):
+    """A server's end of a sealed connection, made by :func:`sealwire.sync.accepting.accept`.
+
+    Args:
+        sock: The connection's socket.
+        protocol: The connection's protocol.
+        session: The rules of the connection.
+        security: The server's Security.
+        slot: The connection's slot.
+        drain_fd: A descriptor that becomes readable when the server drains.
+        read_ahead: The server's reading thread; None for a server that does not read ahead.
+    """
+
+    _protocol: ServerProtocol
+
+    def __init__(
+        self,
+        sock: Carrier,
+        protocol: ServerProtocol,
+        session: ServerSession,
+        security: Security,
+        *,
+        slot: Slot,
+        drain_fd: int,
+        read_ahead: ReadAhead | None,
+    ) -> None:
+        super().__init__(sock, protocol)
+        self._session = session
+        self._security = security
+        self._frame_timeout = security.limits.frame_timeout
+        self._slot = slot
+        # A slot that no server counts has no holding.
+        self._holding: Holding = getattr(slot, "holding", None) or Buffers(security.limits.max_buffered).open()
+        self._drain_fd = drain_fd
+        # Between frames, wake on input or on shutdown.
+        self._input_or_drain = select.poll()
+        self._input_or_drain.register(sock, select.POLLIN)
+        self._input_or_drain.register(drain_fd, select.POLLIN)
+        self.share: Hashable = getattr(slot, "key", None)
+        """The peer whose share of the server's time the connection's work is."""
+        self._has_turn = False
+        """True while this thread is the one of its peer that works (see :mod:`sealwire.computing`)."""
+        self._received_at = 0.0
+        self._ahead: Arrivals | None = None
+        """The arrival times of bytes that were read ahead; None after the next ordinary read."""
+        self._read_ahead = read_ahead
+        self._lock = threading.Lock()
+        self._handling_since: float | None = None
+        self._next_read_ahead = 0.0
+        self._input_ended = False
+        self.deadline = None
+        if read_ahead is not None:
+            read_ahead.add(self)
+        leave_in_children(self)
+
+    def leave_to_parent(self) -> None:
+        """End this process's copy of the connection in a forked child, without sending anything."""
+        self._lock = threading.Lock()
+        self._handling_since = None
+        self._protocol.state = State.ENDED
+        self._protocol.frames_to_send()
+        self._closed = True
+        self._sock.close()
+
+    @property
+    def peer(self) -> PeerIdentity | None:  # type: ignore[override]  # read-only here
+        """The client's verified identity; None without a certificate."""
+        return self._slot.peer
+
+    @property
+    def key_id(self) -> str:  # type: ignore[override]  # read-only here
+        """The id of the key that the client proved to have."""
+        return self._session.key_id
+
+    @property
+    def termination(self) -> Termination | None:
+        """The reason if certificates, key or age ended the connection."""
+        return self._session.termination
+
+    def close(self, code: int = CloseCode.DONE, *, linger: float = LINGER) -> None:
+        """Close the connection; see :meth:`Channel.close`."""
+        self._take_back()
+        super().close(code, linger=linger)
+
+    def handshake(self, deadline: float) -> None:
+        """Read HELLO and answer it.
+
+        Raises HandshakeFailed, RemoteProtocolError, DeadlineExceeded, ConnectionClosed.
+        """
+        try:
+            event = self.next_event(deadline)
+            if isinstance(event, Doubted):
+                self._security.look(deadline)
+                event = self._session.answer_hello()
+        finally:
+            with suppress(SealwireError):
+                self.flush(deadline)
+        self._session.establish(event)
+        self._sock.opened()
+
+    def next_request(self) -> Request | None:
+        """Return the next request, which counts as handed to a handler from now on; None after the last one.
+
+        Raises RemoteProtocolError, ConnectionClosed, InvalidState.
+        """
+        session = self._session
+        if session.unanswered >= MAX_UNANSWERED:
+            raise session.too_many_unanswered()
+        now = monotonic()
+        self._take_back()
+        if session.working:
+            session.finish_handling(now)
+        if self._holding.counted:
+            self._holding.update(0)
+        if now >= session.validity.next_check:
+            self._security.refresh()
+            session.check(now)
+        if now < activity.until and self._protocol.pending:
+            self._take_turn()
+        polled = False
+        try:
+            while session.closing is None:
+                event = self._protocol.next_event()
+                if event is None:
+                    if self._protocol.state is State.ENDED:
+                        return None
+                    polled = self._wait_for_input()
+                    continue
+                if not polled and (ready := self._input_or_drain.poll(0)) and ready[-1][0] == self._drain_fd:
+                    session.close(CloseCode.GOING_AWAY)
+                    break
+                now = monotonic()
+                request = session.receive(event, now)
+                if request is not None:
+                    self.deadline = None if request.wait is None else self._arrival_time() + request.wait
+                    if session.start_handling(request, self.deadline, now):
+                        # From here on the reading thread may use the connection.
+                        self._next_read_ahead = 0.0
+                        self._handling_since = now
+                        if self._read_ahead is not None and self._read_ahead.parked:
+                            self._read_ahead.start()
+                        return request
+                self.flush(now + self._frame_timeout)
+            session.send_close()
+            return None
+        finally:
+            if self._has_turn:
+                self._give_turn()
+
+    def send_reply(self, request: int, payload: Payload) -> None:
+        """Answer a request; with FAULT 18 if the payload is over the client's limit.
+
+        Raises ConnectionClosed, DeadlineExceeded, InvalidState, PayloadTooLarge.
+        """
+        now = monotonic()
+        self._take_back()
+        if now >= self._session.validity.next_check:
+            self._security.refresh()
+        if now < activity.until:
+            self._take_turn()
+        try:
+            try:
+                self._session.reply(request, payload, now)
+            except PayloadTooLarge:
+                self.flush(now + self._frame_timeout)
+                raise
+            self._holding.update(sum(map(len, payload)) if isinstance(payload, list) else len(payload))
+            self.flush(now + self._frame_timeout)
+        finally:
+            if self._has_turn:
+                self._give_turn()
+            if self._holding.counted:
+                self._holding.update(0)
+        self._handling_since = now
+
+    def send_fault(self, request: int, code: int, text: str | None = None) -> None:
+        """Answer a request with FAULT; the default text is the code's own. Raises like :meth:`send_reply`."""
+        now = monotonic()
+        self._take_back()
+        self._session.fault(request, code, text)
+        self.flush(now + self._frame_timeout)
+        self._handling_since = now
+
+    @property
+    def oldest_unanswered(self) -> int | None:
+        """The number of the oldest unanswered request; None if all are answered."""
+        return self._protocol.oldest_unanswered
+
+    def _wait_for_input(self) -> bool:
+        """Wait for input, draining or a time limit, and read; return True if ``drain_fd`` was polled."""
+        session = self._session
+        now = monotonic()
+        between_frames = not self._protocol.inside_frame and not self._sock.buffered
+        if self._has_turn:
+            self._give_turn()
+        if between_frames:
+            end = min(session.input_deadline(now), session.validity.next_check)
+            # A client that sends PINGs without end is idle all the same.
+            ready = self._input_or_drain.poll((end - now) * 1000) if now < end else []
+            if not ready:
+                self._on_timeout()
+                return True
+            if ready[-1][0] == self._drain_fd:  # poll reports in the order of registration
+                session.close(CloseCode.GOING_AWAY)
+                return True
+            now = monotonic()
+        self._ahead = None
+        end = session.begin_frame(now)
+        try:
+            if self._holding.counted and self._holding.waits:
+                self._wait_for_others(end)
+            if activity.note(self.share, now):
+                self._take_turn()
+            self.receive(end, ready=True)
+        except DeadlineExceeded:
+            self._on_timeout()
+        else:
+            self._received_at = monotonic()
+            if not between_frames:
+                self._holding.update(self._protocol.buffered)
+        return between_frames
+
+    def _take_turn(self) -> None:
+        """Wait until no other connection of the peer is at work; not for longer than it takes to read or write once."""
+        peer_turns.take(self.share)
+        self._has_turn = True
+
+    def _give_turn(self) -> None:
+        self._has_turn = False
+        peer_turns.give(self.share)
+
+    def _wait_for(self, want: ssl.SSLError, deadline: float) -> None:
+        """Wait until the socket is ready for TLS. Raises TimeoutError at the deadline."""
+        if not self._has_turn:
+            super()._wait_for(want, deadline)
+            return
+        self._give_turn()
+        super()._wait_for(want, deadline)
+        self._take_turn()
+
+    def _wait_for_others(self, deadline: float) -> None:
+        """Wait until another connection holds more, less is held in all, this one is ended, or the deadline."""
+        while self._holding.waits and not self._slot.evicted and (seconds := deadline - monotonic()) > 0:
+            changed = threading.Event()
+            self._holding.when_changed(changed.set)
+            changed.wait(min(seconds, _LOOK_AGAIN))
+
+    def _on_timeout(self) -> None:
+        now = monotonic()
+        if now >= self._session.validity.next_check:
+            self._security.refresh()
+        self._session.on_timeout(now)
+
+    # Reading ahead (see sealwire.sync.read_ahead)
+
+    def _arrival_time(self) -> float:
+        """Return the arrival time of the request parsed last.
+
+        Input that was read ahead is parsed before the next ordinary read, so one of the two times always applies.
+        """
+        return self._received_at if self._ahead is None else self._ahead.at(self._protocol.pending)
+
+    def _take_back(self) -> None:
+        """Take the connection back from the reading thread."""
+        with self._lock:
+            self._handling_since = None
+
+    def is_working(self) -> bool:
+        """Return True if a handler is at work on a request of the connection."""
+        return self._handling_since is not None
+
+    def read_ahead(self, now: float) -> None:
+        """Read the input that has arrived, if the handler has been at work for longer than TICK and a check is due."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            since = self._handling_since
+            if since is None or now < max(since + TICK, self._next_read_ahead):
+                return
+            self._next_read_ahead = now + (now - since) * _CHECK_INTERVAL
+            while not self._input_ended and self._protocol.room and (self._sock.buffered or self._input.poll(0)):
+                self._ahead = self._ahead or Arrivals(self._protocol.pending, self._received_at)
+                pending = self._protocol.pending
+                count = self._read()
+                # Not ``now``: that is the start of the check of all connections and may be much earlier. A request
+                # in time would count as late.
+                self._ahead.add(count, monotonic(), pending)
+                self._input_ended = count == 0
+        except WOULD_BLOCK:
+            pass  # only a part of a TLS record has arrived
+        except RemoteProtocolError:
+            self._input_ended = True  # and the protocol as well, which the handler's thread will find
+        finally:
+            self._lock.release()
+
+    def _release(self) -> None:
+        if self._read_ahead is not None:
+            self._read_ahead.remove(self)
+        self._slot.track_socket(None)
+        super()._release()

@@ -1,0 +1,181 @@
+"""A TCP socket with TLS on two memory BIOs, so that each call does a bounded amount of work.
+
+``ssl.SSLSocket.read`` processes records until one has data: a peer that floods it with KeyUpdates keeps the caller for
+as long as it likes, whatever deadline there is. Here a read takes from the kernel once, and decrypts only that.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from time import monotonic
+from typing import Any, Final
+
+from sealwire.session.ciphertext import CiphertextBound
+from sealwire.trust.contexts import certificates_above
+from sealwire.trust.stale_errors import repeat
+
+_READ: Final = 32_768
+"""Bytes read from the kernel at a time."""
+_FIRST_READ: Final = 4096
+"""The same until the first frame."""
+
+
+class TLSSocket(socket.socket):
+    """One end of a TLS connection, with the methods of SSLSocket that a channel uses.
+
+    Args:
+        sock: The TCP socket, which this object takes over.
+        context: The TLS context.
+        server_side: Whether this is the server's end.
+        host: The server's host name, for a client to verify.
+    """
+
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool = False, host: str | None = None
+    ) -> None:
+        timeout = sock.gettimeout()
+        super().__init__(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        self.settimeout(timeout)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=host)
+        self.buffered = False
+        """True if something may be readable that poll(2) does not report."""
+        self._read_size = _FIRST_READ
+        self._ciphertext = CiphertextBound()
+        self._unsent = memoryview(b"")
+        """Ciphertext that the kernel has not taken."""
+        self._accepted = 0
+        """Bytes of the last ``write`` that are encrypted but not all sent."""
+
+    def handshake(self, deadline: float) -> None:
+        """Complete the TLS handshake. Raises ssl.SSLError, OSError, TimeoutError at the deadline."""
+        while True:
+            try:
+                try:
+                    self._tls.do_handshake()
+                except ssl.SSLError as error:
+                    repeat(error, self._tls.do_handshake)
+            except ssl.SSLWantReadError:
+                self._send_all(deadline)
+                self.settimeout(_remaining(deadline))
+                ciphertext = self.recv(self._read_size)
+                if ciphertext:
+                    self._incoming.write(ciphertext)
+                else:
+                    self._incoming.write_eof()
+            except ssl.SSLError:
+                self._send_all(deadline)  # the alert
+                raise
+            else:
+                self._send_all(deadline)
+                self._ciphertext.surplus = self._incoming.pending
+                self.buffered = self._incoming.pending > 0
+                return
+
+    def opened(self) -> None:
+        """Note that the first frame has arrived, so that larger records are expected from now on."""
+        self._read_size = _READ
+        self._ciphertext.opened()
+
+    def getpeercert(self) -> bytes | None:
+        """Return the peer's verified certificate (DER), None without one."""
+        return self._tls.getpeercert(binary_form=True)
+
+    def certificates_above(self) -> tuple[bytes, ...]:
+        """Return the certificates (DER) between the peer's and the root."""
+        return certificates_above(self._tls)
+
+    def selected_alpn_protocol(self) -> str | None:
+        """Return the protocol that was negotiated (RFC 7301)."""
+        return self._tls.selected_alpn_protocol()
+
+    def read(self, size: int, buffer: memoryview) -> int:
+        """Read into the buffer; return 0 at the end.
+
+        Raises SSLWantReadError if nothing can be read now: ask poll(2) and the clock before the next call.
+        """
+        if not self.buffered:
+            try:
+                ciphertext = self.recv(self._read_size)
+            except BlockingIOError:
+                raise ssl.SSLWantReadError from None
+            if ciphertext:
+                self._ciphertext.surplus += len(ciphertext)
+                self._incoming.write(ciphertext)
+            else:
+                self._incoming.write_eof()
+        self.buffered = False
+        try:
+            count: Any = self._tls.read(size, buffer)  # an int, with a buffer
+        except ssl.SSLWantReadError:
+            if self._outgoing.pending:
+                self._send()  # the answer to a KeyUpdate
+            raise
+        except ssl.SSLError:
+            self.buffered = True  # for a caller that repeats this
+            raise
+        self._ciphertext.data(count)
+        # Data of the record that was read last, or ciphertext of the next.
+        self.buffered = self._incoming.pending > 0 or (count == size and self._tls.pending() > 0)
+        return int(count)
+
+    @property
+    def flooded(self) -> bool:
+        """True if the peer sends records without data, and the connection must end."""
+        return self._ciphertext.exceeded
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Encrypt and send bytes; return their number.
+
+        Raises SSLWantWriteError if the kernel has not taken all: call this again with the same bytes.
+        """
+        if not self._accepted:
+            accepted = self._tls.write(data)
+            if not self._unsent:
+                ciphertext = self._outgoing.read()
+                try:
+                    sent = self.send(ciphertext)
+                except BlockingIOError:
+                    sent = 0
+                if sent == len(ciphertext):
+                    return accepted
+                self._unsent = memoryview(ciphertext)[sent:]
+            self._accepted = accepted
+        elif self._accepted != len(data):
+            raise ssl.SSLError("a write was not repeated")
+        if not self._send():
+            raise ssl.SSLWantWriteError
+        accepted, self._accepted = self._accepted, 0
+        return accepted
+
+    def unwrap(self) -> None:
+        """Send close_notify without waiting for the peer's. Raises OSError."""
+        try:
+            self._tls.unwrap()
+        finally:
+            self._send()
+
+    def _send(self) -> bool:
+        """Send ciphertext; return True if all is sent."""
+        while self._unsent or self._outgoing.pending:
+            if not self._unsent:
+                self._unsent = memoryview(self._outgoing.read())
+            try:
+                self._unsent = self._unsent[self.send(self._unsent) :]
+            except BlockingIOError:
+                return False
+        return True
+
+    def _send_all(self, deadline: float) -> None:
+        if self._outgoing.pending:
+            self.settimeout(_remaining(deadline))
+            self.sendall(self._outgoing.read())
+
+
+def _remaining(deadline: float) -> float:
+    seconds = deadline - monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds

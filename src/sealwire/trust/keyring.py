@@ -1,0 +1,185 @@
+"""The pre-shared keys of an endpoint, reloaded when their file changes.
+
+A key that is valid and vanishes from the file without being marked as revoked may be missing because the file is being
+written. It stays in service until the file has been the same for some looks.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sealwire.errors import ConfigurationError
+from sealwire.trust.file_permissions import open_to_others
+from sealwire.trust.key_snapshot import KeySnapshot
+from sealwire.trust.reading import FileContent, StrPath, read_file
+from sealwire.trust.reloading import STATUS_INTERVAL, STEADY_LOOKS, FileContents, Reloadable, Status, logger
+from sealwire.wire.keys import Key
+
+_MAX_FILE: Final = 1 << 20
+_PART: Final = "keyring"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyringStatus(Status):
+    """The keys in service, and the state of their file.
+
+    Attributes besides those of :class:`Status`:
+        file: Absolute path of the file; None without one.
+        keys: The keys, in the file's order.
+    """
+
+    file: str | None
+    keys: KeySnapshot
+
+
+class Keyring(Reloadable[KeySnapshot]):
+    """The keys that an endpoint holds: the newest valid one signs, and every valid one verifies.
+
+    A keyring made from a file follows it: the file may be replaced at any time, and content that is not a valid keyring
+    leaves the present keys in service.
+
+    Args:
+        keys: At least one key; their ids must differ.
+
+    Raises:
+        ConfigurationError: There is no key, two have the same id, or a key's identity is not a valid entry of a peer
+            list.
+    """
+
+    __slots__ = ()
+
+    _log_name = "keyring"
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        if isinstance(keys, str | bytes | Key) or not isinstance(keys, Iterable):
+            raise ConfigurationError("a keyring takes a list of keys: Keyring([Key(...), ...])")
+        self._set_fixed(KeySnapshot(keys))
+
+    @classmethod
+    def from_file(cls, path: StrPath) -> Keyring:
+        """Read a keyring file, and follow it.
+
+        Raises:
+            ConfigurationError: Naming file, key and remedy; never a secret.
+        """
+        made = cls.__new__(cls)
+        Reloadable.__init__(made, {_PART: path})
+        return made
+
+    @classmethod
+    def from_toml(cls, text: str, *, source: str = "keyring") -> Keyring:
+        """Read the text of a keyring file.
+
+        Args:
+            text: The content.
+            source: Name of the text in errors.
+
+        Raises:
+            ConfigurationError: Naming key and remedy; never a secret.
+        """
+        if not isinstance(text, str):
+            raise ConfigurationError(
+                f"Keyring.from_toml takes the text of a keyring as a str, not a value of type {type(text).__name__}; "
+                "Keyring.from_file takes a path"
+            )
+        # What UTF-8 does not have is found where the text is parsed.
+        return cls(KeySnapshot.parse(text.encode(errors="surrogatepass"), source=source))
+
+    def status(self) -> KeyringStatus:
+        """Return the keys in service, and any problem with the file, after a look as Credentials.status has it."""
+        self.refresh(STATUS_INTERVAL)
+        keys, status = self._loaded
+        return KeyringStatus(**self._status_fields(status), file=status.files.get(_PART), keys=keys)
+
+    def _read(self, path: StrPath, part: str) -> FileContent:  # noqa: ARG002 - there is one part
+        return read_keyring(path)
+
+    def _validate(self, contents: FileContents, previous: KeySnapshot | None) -> KeySnapshot:
+        found = KeySnapshot.parse(contents[_PART], source=self._paths[_PART])
+        if previous is None and not len(found):
+            raise ConfigurationError(
+                f"{self._paths[_PART]}: every key is revoked; make another one with `sealwire keys new`"
+            )
+        return found
+
+    def _keep(self, value: KeySnapshot, previous: KeySnapshot) -> KeySnapshot:
+        now = datetime.now(UTC)
+        new = {key.id: key for key in value}
+        kept = {
+            key.id: key
+            for key in previous
+            if key.valid_at(now) and key.id not in value.revoked and _lacks(new.get(key.id), key)
+        }
+        if not kept:
+            return value
+        logger.warning(
+            "keyring: %s lacks the valid key %s, or its end or identity, and does not mark it with revoked = true: the "
+            "file may be incomplete, and the key stays in service as it was until %d more looks find the file the same",
+            self._paths[_PART],
+            ", ".join(map(repr, kept)),
+            STEADY_LOOKS,
+        )
+        # In the old order and with the old ages, so that no other key signs because of one that may not be gone.
+        both = [kept.get(key.id) or new[key.id] for key in previous if key.id in (*kept, *new)]
+        both += [key for key in value if previous.get(key.id) is None]
+        ages = {key.id: previous.age(key) for key in previous}
+        return KeySnapshot(both, revoked=value.revoked, file=value, ages=ages)
+
+    def _let_go(self, value: KeySnapshot) -> KeySnapshot:
+        return value if value.file is None else value.file
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.current)
+
+    def __len__(self) -> int:
+        return len(self.current)
+
+    def __repr__(self) -> str:
+        return f"<Keyring {self.current}, secrets redacted>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a keyring holds secrets and cannot be pickled")
+
+    def get(self, key_id: str) -> Key | None:
+        """Return the key of that id, even if it is not valid now."""
+        return self.current.get(key_id)
+
+    def signing_key(self, now: datetime, *, usable: Callable[[Key], bool] | None = None) -> Key:
+        """Return the newest valid key, as :meth:`KeySnapshot.signing_key` does."""
+        return self.current.signing_key(now, usable=usable)
+
+
+def read_keyring(path: StrPath) -> FileContent:
+    """Read a keyring file, which must keep other users out. Raises ConfigurationError."""
+    try:
+        return read_file(path, max_bytes=_MAX_FILE, check=_check_private)
+    except ConfigurationError as error:
+        if os.path.lexists(path):
+            raise
+        raise ConfigurationError(f"{error}; make a keyring with `sealwire keys new`") from None
+
+
+def _lacks(new: Key | None, old: Key) -> bool:
+    """Return True if a key is gone, or what bounds it: all that can be missing at the end of an incomplete file."""
+    if new is None:
+        return True
+    unbound = (old.identity is not None and new.identity is None) or (
+        old.not_after is not None and new.not_after is None
+    )
+    return unbound and new.secret == old.secret
+
+
+def _check_private(status: os.stat_result, name: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigurationError(f"{name}: a keyring must be a regular file")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o100 or open_to_others(name, status):
+        raise ConfigurationError(
+            f"{name}: mode {mode:04o} lets other users read the secrets; run `chmod 600 {name}` "
+            "and replace the keys if another user could have read them"
+        )

@@ -1,0 +1,46 @@
+"""Repeats operations of TLS that fail because of an error that is not theirs.
+
+OpenSSL queues errors for each thread, and ``SSL_get_error`` takes any entry in the queue for the failure of the
+operation that had to wait just now. Some functions leave theirs in the queue, of Python's ``ssl`` and of a handler's
+own library, and the next connection that this thread waits for would end. Raising the exception empties the queue, so
+that the same operation says the truth when it is repeated. One that has really failed fails again, or finds the end of
+the stream.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+def repeat(error: OSError, operation: Callable[[], _T]) -> _T:
+    """Repeat a TLS operation that failed.
+
+    Args:
+        error: The error of the first attempt.
+        operation: Does the same again.
+
+    Returns:
+        The result of the second attempt.
+
+    Raises:
+        ssl.SSLWantReadError: It has to wait, and ssl.SSLWantWriteError likewise.
+        OSError: ``error``, if the second attempt fails, too, or finds the end of the stream.
+    """
+    try:
+        if type(error) is not ssl.SSLError:
+            raise error
+        try:
+            result = operation()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError:
+            raise error from None
+        if result == 0:
+            raise error
+        return result
+    finally:
+        del error  # its traceback has this frame, and both would keep the caller's buffer

@@ -1,0 +1,76 @@
+"""Places for requests: each peer has its share, and peers that wait take turns."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sealwire.aio.turns import Places
+
+
+async def settled() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def waiting(places: Places, order: list[str], *keys: str) -> list[asyncio.Task[None]]:
+    """A task for each of them that takes a place, in this order."""
+
+    async def take(key: str) -> None:
+        await places.acquire(key)
+        order.append(key)
+
+    return [asyncio.create_task(take(key)) for key in keys]
+
+
+def run(test: Any) -> None:
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_a_share_for_each_peer() -> None:
+    async def main() -> None:
+        places, order = Places(3, 2), list[str]()
+        tasks = waiting(places, order, "flood", "flood", "flood", "good", "other")
+        await settled()
+        assert order == ["flood", "flood", "good"]
+        places.release("good")
+        await settled()
+        assert order == ["flood", "flood", "good", "other"]
+        places.release("other")
+        await settled()
+        assert len(order) == 4
+        places.release("flood")
+        await asyncio.gather(*tasks)
+        assert order[4:] == ["flood"]
+
+    run(main)
+
+
+def test_peers_take_turns() -> None:
+    async def main() -> None:
+        places, order = Places(1, 1), list[str]()
+        tasks = waiting(places, order, "first", "flood", "flood", "flood", "good", "good", "other")
+        for _ in tasks:
+            await settled()
+            places.release(order[-1])
+        await asyncio.gather(*tasks)
+        assert order == ["first", "flood", "good", "other", "flood", "good", "flood"]
+
+    run(main)
+
+
+def test_one_that_gives_up_takes_no_place() -> None:
+    async def main() -> None:
+        places, order = Places(1, 1), list[str]()
+        first, given_up, granted, last = waiting(places, order, "a", "b", "b", "c")
+        await settled()
+        given_up.cancel()
+        await settled()
+        places.release("a")
+        granted.cancel()  # it has its place, and does not know that yet
+        await asyncio.gather(first, last)
+        assert order == ["a", "c"]
+        places.release("c")
+        await asyncio.gather(*waiting(places, order, "b"))
+
+    run(main)

@@ -1,0 +1,197 @@
+"""Connections of one peer are no more to the others than a single one."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any
+
+import pytest
+
+import sealwire.computing
+from reference import protocol as p
+from sealwire.computing import activity, peer_turns
+from support.aio import LOOPS, served_by
+from support.service import Deployment, eventually
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+@pytest.fixture
+def contended(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Peers count as active for long, however slow this machine is."""
+    monkeypatch.setattr(sealwire.computing, "CONTENDED", 1000.0)
+    yield
+    activity.calm(float("inf"))
+    activity.reset()
+
+
+@pytest.mark.usefixtures("contended")
+@pytest.mark.parametrize("waiting", [1, 50])
+def test_threads_of_one_peer_work_one_after_the_other(deployment: Deployment, waiting: int) -> None:
+    """Here one of them works for as long as the test wants. The other peer's do not wait for it."""
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
+    seen = []
+
+    def respond(message: bytes) -> bytes:
+        seen.append(message)
+        return message
+
+    with served_by("threads", respond, security) as port, ExitStack() as stack:
+        flood = [stack.enter_context(deployment.ref_client(port)) for _ in range(2)]
+        good = stack.enter_context(deployment.ref_client(port, role="other client"))
+        for client in (*flood, good):
+            assert client.request(b"here")[1] == b"here"
+        account = flood_account(deployment)
+        peer_turns.take(account)
+        numbers = [[client.send_message(b"flood") for _ in range(waiting)] for client in flood]
+        eventually(lambda: len(peer_turns._waiting[account]) == len(flood))
+        for _ in range(20):
+            assert good.request(b"good")[1] == b"good"
+        assert b"flood" not in seen
+        peer_turns.give(account)
+        for client, sent in zip(flood, numbers, strict=True):
+            for number in sent:
+                assert client.receive(number).payload == b"flood"
+        eventually(lambda: not peer_turns._waiting)  # given back just after the last reply
+
+
+@pytest.mark.usefixtures("contended")
+def test_a_peer_that_takes_no_replies_does_not_keep_its_turn(deployment: Deployment) -> None:
+    """Nor does one at whose handler it is: nothing is held while anything is awaited."""
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
+    go = threading.Event()
+
+    def respond(message: bytes) -> bytes:
+        if message == b"hold":
+            assert go.wait(20)
+        return bytes(32 << 20 if message == b"large" else 1)
+
+    with served_by("threads", respond, security) as port, ExitStack() as stack:
+        first, second, third = (stack.enter_context(deployment.ref_client(port, max_frame=64 << 20)) for _ in range(3))
+        other = stack.enter_context(deployment.ref_client(port, role="other client"))
+        for client in (first, second, third, other):
+            assert client.request(b"here")[1] == b"\0"
+        first.send_message(b"large")
+        first.link.need(20_000, 10)  # and takes no more of it
+        held = second.send_message(b"hold")
+        assert third.request(b"another connection of theirs")[1] == b"\0"
+        go.set()
+        assert second.receive(held).payload == b"\0"
+
+
+def test_the_handshake_of_a_newcomer_counts(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anybody knows who it is, the threads of a peer with many connections begin to take turns."""
+    monkeypatch.setattr(sealwire.computing, "_NEWCOMER", 1000.0)
+    activity.reset()
+    security = deployment.server_security(raw=True, limits={"drain_timeout": 0.2})
+    try:
+        with served_by("threads", lambda message: message, security) as port:
+            assert activity.until == 0.0
+            with deployment.ref_client(port, until="tls"):
+                assert activity.until > monotonic() + 500
+    finally:
+        activity.calm(float("inf"))
+        activity.reset()
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_connections_on_a_loop_take_turns_by_peer(deployment: Deployment, kind: str) -> None:
+    """Requests that lie there already, of many connections of one peer and of one connection of another."""
+    go, inside, seen = threading.Event(), threading.Event(), []
+
+    async def respond(message: bytes) -> bytes:
+        if message == b"block the loop":
+            inside.set()
+            assert go.wait(20)
+        seen.append(message)
+        return message
+
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
+    with served_by(kind, respond, security) as port, ExitStack() as stack:
+        flood = [stack.enter_context(deployment.ref_client(port)) for _ in range(8)]
+        good = stack.enter_context(deployment.ref_client(port, role="other client"))
+        for client in (*flood, good):
+            assert client.request(b"here")[1] == b"here"
+        good.send_message(b"block the loop")
+        assert inside.wait(20)
+        numbers = [[client.send_message(b"flood") for _ in range(40)] for client in flood]
+        mine = [good.send_message(b"good") for _ in range(10)]
+        go.set()
+        for number in mine:
+            assert good.receive(number).payload == b"good"
+        for client, sent in zip(flood, numbers, strict=True):
+            assert client.receive(sent[-1]).payload == b"flood"
+    last = max(position for position, message in enumerate(seen) if message == b"good")
+    assert seen[:last].count(b"flood") < 100  # of 320: some while they were alone, then one for each of the other's
+
+
+@pytest.mark.usefixtures("contended")
+def test_replies_and_requests_that_are_there_already_need_a_turn(deployment: Deployment) -> None:
+    """Of a connection that is never waited for, because its client sends ahead."""
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
+    go, inside = threading.Semaphore(0), threading.Semaphore(0)
+
+    def respond(message: bytes) -> bytes:
+        if message == b"hold":
+            inside.release()
+            assert go.acquire(timeout=20)
+        return message
+
+    def waiting() -> int:
+        return len(peer_turns._waiting.get(account, ()))
+
+    with served_by("threads", respond, security) as port, ExitStack() as stack:
+        flood = stack.enter_context(deployment.ref_client(port))
+        good = stack.enter_context(deployment.ref_client(port, role="other client"))
+        for client in (flood, good):
+            assert client.request(b"here")[1] == b"here"
+        account = flood_account(deployment)
+        flood.send_raw(
+            b"".join(p.frame(p.MESSAGE, b"hold", flood.next_sequence + each, 0, flood.key_out) for each in range(2))
+        )
+        flood.next_sequence += 2
+        assert inside.acquire(timeout=20)
+        peer_turns.take(account)
+        go.release()
+        eventually(lambda: waiting() == 1)  # with its reply
+        second = threading.Thread(target=peer_turns.take, args=[account])
+        second.start()
+        eventually(lambda: waiting() == 2)
+        peer_turns.give(account)
+        second.join(20)
+        eventually(lambda: waiting() == 1)  # for the second request
+        assert not inside.acquire(blocking=False)
+        peer_turns.give(account)
+        go.release()
+        assert inside.acquire(timeout=20)
+
+
+def test_an_identity_does_not_have_all_places_for_requests(deployment: Deployment) -> None:
+    """Of max_in_flight_total, on asyncio, however long its handlers take."""
+    limits = {"max_in_flight_total": 4, "max_identity_share": 50, "drain_timeout": 0.2}
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"], limits=limits)
+    go, inside = threading.Event(), threading.Semaphore(0)
+
+    def respond(message: bytes) -> bytes:
+        if message == b"hold":
+            inside.release()
+            assert go.wait(20)
+        return message
+
+    with served_by("asyncio", respond, security) as port, ExitStack() as stack:
+        flood = [stack.enter_context(deployment.ref_client(port)) for _ in range(2)]
+        numbers = [[client.send_message(b"hold") for _ in range(3)] for client in flood]
+        for _ in range(2):
+            assert inside.acquire(timeout=10)
+        with deployment.ref_client(port, role="other client") as good:
+            assert good.request(b"good")[1] == b"good"
+        assert not inside.acquire(blocking=False)
+        go.set()
+        for client, sent in zip(flood, numbers, strict=True):
+            assert [client.receive(number).payload for number in sent] == [b"hold"] * 3
+
+
+def flood_account(deployment: Deployment) -> Any:
+    return deployment.security("client").credentials.identity.account  # type: ignore[union-attr]  # it has one

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sealwire.cli.options import Address, address_argument
+
+
+@click.command()
+@address_argument
+def connect(address: Address) -> None:
+    click.echo(repr(tuple(address)))
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("server.example:7443", ("server.example", 7443)),
+        ("[::1]:7443", ("::1", 7443)),
+        ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
+        ("127.0.0.1:65535", ("127.0.0.1", 65535)),
+    ],
+)
+def test_addresses(text: str, address: Any) -> None:
+    assert CliRunner().invoke(connect, [text]).stdout == f"{address!r}\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["localhost", ":1", "localhost:0", "localhost:65536", "::1:80", "[]:1", "a:b:1", "a:\u0663"]
+)
+def test_what_is_no_address(text: str) -> None:
+    result = CliRunner().invoke(connect, [text])
+    assert result.exit_code == 2
+    assert "expected HOST:PORT like server.example:7443 or [::1]:7443" in result.stderr

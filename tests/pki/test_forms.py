@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    pkcs7,
+    pkcs12,
+)
+
+from sealwire.errors import ConfigurationError
+from sealwire.pki.pem import read_certificates, read_crls, read_private_key
+from support.certificates import make, make_ca, make_crl
+
+CA = make_ca()
+OWN = make("a.example", issuer=CA)
+CRL = x509.load_pem_x509_crl(make_crl(CA))
+KEY = OWN.key
+PKCS12 = pkcs12.serialize_key_and_certificates(b"a", KEY, OWN.certificate, [CA.certificate], NoEncryption())  # type: ignore[arg-type]  # a key of a kind that it takes
+OPENSSH = KEY.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+SSH = KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+PUBLIC = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+REQUEST = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(KEY, hashes.SHA256())
+
+
+def pkcs7_of(encoding: Encoding) -> bytes:
+    return pkcs7.serialize_certificates([OWN.certificate], encoding)
+
+
+@pytest.mark.parametrize(
+    ("read", "content", "told"),
+    [
+        (read_certificates, OWN.der, "it is in DER form; convert it with `openssl x509 -inform der -in f"),
+        (read_crls, CRL.public_bytes(Encoding.DER), "it is in DER form; convert it with `openssl crl -inform der"),
+        (
+            read_private_key,
+            KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+            "it is in DER form; convert it with `openssl pkey -inform der -in f -out f.pem`",
+        ),
+        (read_certificates, PKCS12, "it is a PKCS #12 file; write the parts out with `openssl pkcs12 -in f"),
+        (read_private_key, PKCS12, "it is a PKCS #12 file"),
+        (read_certificates, pkcs7_of(Encoding.DER), "PKCS #7 file; .*`openssl pkcs7 -inform der -print_certs -in f"),
+        (read_certificates, pkcs7_of(Encoding.PEM), "PKCS #7 file; .*`openssl pkcs7 -print_certs -in f"),
+        (read_private_key, OPENSSH, "it is a key in OpenSSH's form; convert a copy with `ssh-keygen -p"),
+        (read_private_key, SSH, "it is a key or certificate for SSH"),
+        (read_certificates, SSH, "it is a key or certificate for SSH"),
+        (read_certificates, OWN.key_pem, r"it is a private key; are cert and key swapped\?"),
+        (read_private_key, OWN.pem, r"it is a certificate; are cert and key swapped\?"),
+        (read_crls, OWN.pem, "it is a certificate$"),
+        (read_certificates, make_crl(CA), "it is a revocation list$"),
+        (read_private_key, PUBLIC, "it is a public key$"),
+        (read_certificates, REQUEST.public_bytes(Encoding.PEM), "it is a certificate signing request; have the CA"),
+        (read_certificates, OWN.pem.decode().encode("utf-16"), "it is text in UTF-16; save it as ASCII"),
+        (read_certificates, bytes.fromhex("feedfeed00000002"), "it is a Java keystore"),
+        (read_certificates, b"", "could be read$"),
+        (read_certificates, b"0", "in DER form"),
+        (read_certificates, b"hello", "could be read$"),
+    ],
+)
+def test_what_to_do(read: object, content: bytes, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^f: no .* in PEM form (?=could be read).*{told}"):
+        read(content, "f")  # type: ignore[operator]  # one of the readers
+
+
+def test_the_commands_work(tmp_path: Path) -> None:
+    """As they are told, but for the key of OpenSSH, whose command needs another program."""
+    (tmp_path / "own.pem").write_bytes(OWN.pem)
+    (tmp_path / "own.key").write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    command = "openssl pkcs12 -export -in own.pem -inkey own.key -passout pass: -out f"
+    subprocess.run(command.split(), cwd=tmp_path, check=True)
+    command = "openssl pkcs12 -in f -passin pass: -clcerts -nokeys"
+    output = subprocess.run(command.split(), cwd=tmp_path, capture_output=True, check=True).stdout
+    assert read_certificates(output, "f") == [OWN.certificate]
+    (tmp_path / "f").write_bytes(KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+    command = "openssl pkey -inform der -in f -out f.pem"
+    subprocess.run(command.split(), cwd=tmp_path, check=True)
+    assert load_pem_private_key((tmp_path / "f.pem").read_bytes(), None)

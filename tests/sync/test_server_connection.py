@@ -1,0 +1,257 @@
+"""The server's end of a channel, where no server is needed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from reference import protocol as p
+from reference.peer import RefClient, Rejected
+from sealwire.errors import BadTag, ConnectionClosed, DeadlineExceeded, FrameTooLarge, HandshakeFailed
+from sealwire.sync.accepting import accept
+from sealwire.sync.server_connection import ServerChannel
+from support.service import Deployment, eventually
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+class Slot:
+    """A slot that remembers."""
+
+    def __init__(self, room: bool = True) -> None:
+        self.room, self.held, self.authenticated = room, 0, 0
+
+    def identify(self, peer: Any) -> None:
+        self.peer = peer
+
+    def track_socket(self, sock: socket.socket | None) -> None:
+        self.held += 1 if sock is not None else -1
+
+    def mark_welcomed(self) -> None:
+        """Nothing depends on it here."""
+
+    def mark_authenticated(self) -> bool:
+        self.authenticated += 1
+        return self.room
+
+    def on_request(self) -> None:
+        """Nothing depends on it here."""
+
+
+class Meeting:
+    """One accept() in a thread, and a reference client that comes to it."""
+
+    def __init__(self, deployment: Deployment, **limits: Any) -> None:
+        self.deployment = deployment
+        self.security = deployment.server_security(raw=True, limits=limits)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.leaving, self.leave = socket.socketpair()
+        self.slot = Slot()
+        self.busy: int | None = None
+        self.outcome: ServerChannel | BaseException | None = None
+        self.thread = threading.Thread(target=self._accept)
+        self.thread.start()
+
+    def _accept(self) -> None:
+        sock, _ = self.listener.accept()
+        try:
+            self.outcome = accept(
+                sock, self.security, slot=self.slot, drain_fd=self.leaving.fileno(), busy=lambda: self.busy
+            )
+        except Exception as error:
+            self.outcome = error
+
+    def client(self, **options: Any) -> RefClient:
+        return self.deployment.ref_client(self.listener.getsockname()[1], **options)
+
+    def channel(self) -> ServerChannel:
+        self.thread.join(10)
+        assert isinstance(self.outcome, ServerChannel)
+        return self.outcome
+
+    def error(self) -> BaseException:
+        self.thread.join(10)
+        assert isinstance(self.outcome, BaseException)
+        assert self.slot.held <= 0  # what the server has to drop is not held any more
+        return self.outcome
+
+    def close(self) -> None:
+        for sock in (self.listener, self.leaving, self.leave):
+            sock.close()
+
+
+@pytest.fixture
+def meeting(deployment: Deployment) -> Iterator[Any]:
+    made: list[Meeting] = []
+
+    def make(**limits: Any) -> Meeting:
+        made.append(Meeting(deployment, **limits))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_authenticated_by_the_first_frame_alone(meeting: Any) -> None:
+    met = meeting()
+    with met.client() as client, met.channel() as channel:
+        assert channel.key_id == "k1"
+        assert channel.peer is not None
+        assert met.slot.authenticated == 0
+        client.send_message(b"x")
+        client.send_message(b"y")
+        assert bytes(channel.next_request().payload) == b"x"
+        assert bytes(channel.next_request().payload) == b"y"
+        assert met.slot.authenticated == 1
+        client.link.abort(reset=False)
+    assert met.slot.held == 0
+
+
+@pytest.mark.parametrize("code", [4, 5])
+def test_busy(meeting: Any, code: int) -> None:
+    met = meeting()
+    met.busy = code
+    with met.client(until="hello") as client:
+        with pytest.raises(Rejected) as rejected:
+            client.read_welcome()
+        assert client.expect_end().close_notify
+        assert rejected.value.code == code
+    assert isinstance(met.error(), HandshakeFailed)
+
+
+def test_busy_is_no_answer_to_strangers(meeting: Any) -> None:
+    """Who holds no key does not learn how the server is doing."""
+    met = meeting()
+    met.busy = 4
+    with met.client(until="hello", psk=b"w" * 32) as client:
+        with pytest.raises(Rejected) as rejected:
+            client.read_welcome()
+        client.expect_end()
+        assert rejected.value.code == 3
+    assert isinstance(met.error(), BadTag)
+
+
+def test_lingers_for_the_peer_and_not_for_ever(meeting: Any) -> None:
+    """A large reply and CLOSE arrive although the client had sent more than was read."""
+    met = meeting()
+    with met.client() as client:
+        channel = met.channel()
+        client.send_message(b"first")
+        client.send_message(b"x" * 100_000)
+        request = channel.next_request()
+        channel.send_reply(request.sequence, b"y" * 300_000)
+        closer = threading.Thread(target=channel.close)
+        closer.start()
+        end = client.expect_end()
+        closer.join(5)
+        assert [frame.kind for frame in end.frames] == [p.MESSAGE, p.CLOSE]
+        assert (end.last, end.how) == (1, "fin")
+
+
+def test_linger_ends(meeting: Any) -> None:
+    met = meeting()
+    with met.client():
+        channel = met.channel()
+        start = monotonic()
+        channel.close(linger=0.2)
+        assert 0.1 < monotonic() - start < 1.8
+        assert channel.fileno() == -1
+        channel.close()
+        assert met.slot.held == 0
+
+
+def test_nothing_after_close(meeting: Any) -> None:
+    met = meeting()
+    with met.client() as client:
+        channel = met.channel()
+        client.send_message(b"x")
+        request = channel.next_request()
+        channel.close(linger=0)
+        assert channel.ended
+        with pytest.raises(ConnectionClosed):
+            channel.send_reply(request.sequence, b"late")
+
+
+def test_leaving_wakes_who_waits(meeting: Any) -> None:
+    met = meeting()
+    with met.client() as client, met.channel() as channel:
+        found: list[Any] = []
+        waiter = threading.Thread(target=lambda: found.append(channel.next_request()))
+        waiter.start()
+        met.leave.send(b"x")
+        waiter.join(5)
+        assert found == [None]
+        client.send_message(b"unheard")
+        closer = threading.Thread(target=channel.close)
+        closer.start()
+        end = client.expect_end()
+        closer.join(5)
+        assert (end.code, end.last) == (2, 0)
+
+
+def test_leaving_comes_before_what_is_buffered(meeting: Any) -> None:
+    """Of two requests that came together the second is not handed over once the server is going."""
+    met = meeting()
+    with met.client() as client, met.channel() as channel:
+        first = p.frame(p.MESSAGE, b"1", 1, 0, client.key_out)
+        client.send_raw(first + p.frame(p.MESSAGE, b"2", 2, 0, client.key_out))
+        assert bytes(channel.next_request().payload) == b"1"
+        met.leave.send(b"x")
+        assert channel.next_request() is None
+        client.link.abort(reset=False)
+
+
+def test_frame_too_large_by_its_length_alone(meeting: Any) -> None:
+    met = meeting(max_frame=2000)
+    with met.client() as client, met.channel() as channel:
+        assert client.peer_max_frame == 2000
+        client.send_raw(p.u(2001, 4))
+        with pytest.raises(FrameTooLarge):
+            channel.next_request()
+        client.link.abort(reset=False)
+
+
+@pytest.mark.parametrize(
+    ("until", "how", "error", "text"),
+    [
+        ("tcp", "fin", HandshakeFailed, "TLS failed|ended during TLS"),
+        ("tcp", "reset", HandshakeFailed, "ended (before|during) TLS"),
+        ("tls", "fin", ConnectionClosed, "without CLOSE"),
+        ("tls", "reset", ConnectionClosed, "without CLOSE"),
+    ],
+)
+def test_client_goes(meeting: Any, until: str, how: str, error: type[Exception], text: str) -> None:
+    met = meeting()
+    with met.client(until=until) as client:
+        client.link.abort(reset=how == "reset")
+        with pytest.raises(error, match=text):
+            raise met.error()
+
+
+@pytest.mark.parametrize("until", ["tcp", "tls"])
+def test_client_is_silent(meeting: Any, until: str) -> None:
+    met = meeting(handshake_timeout=0.5)
+    with met.client(until=until), pytest.raises(DeadlineExceeded):
+        raise met.error()
+
+
+def test_what_is_read_ahead_arrived_when_it_was_read(meeting: Any) -> None:
+    """And not when the round over all connections began: the reading thread may have waited long for the processor."""
+    met = meeting()
+    with met.client() as client, met.channel() as channel:
+        client.send_message(b"1")
+        channel.next_request()
+        channel._handling_since -= 10
+        round_begun, sent = monotonic() - 5, monotonic()
+        client.send_message(b"2", wait=2)
+        eventually(lambda: channel.read_ahead(round_begun) or channel._ahead)
+        request = channel.next_request()
+        client.link.abort(reset=False)
+        assert request is not None
+        assert channel.deadline >= sent + 2

@@ -1,0 +1,239 @@
+"""Long computations: few at a time, in turn by peer, and with quick switches between threads."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from sealwire.computing import (
+    AT_ONCE,
+    Activity,
+    Computations,
+    DecodingCells,
+    Memory,
+    PeerTurns,
+    QuickSwitches,
+    switches,
+)
+from sealwire.session.turns import CONTENDED
+from support.service import eventually
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+def test_switches_are_quick_meanwhile() -> None:
+    computations = Computations(2)
+    before = sys.getswitchinterval()
+    with computations.one("a"):
+        shortened = sys.getswitchinterval()
+        assert shortened < before
+        with computations.one("b"):
+            pass
+        assert sys.getswitchinterval() == shortened
+    assert sys.getswitchinterval() == before
+
+
+def test_also_after_an_error() -> None:
+    computations = Computations(1)
+    before = sys.getswitchinterval()
+    with pytest.raises(ValueError, match="wrong"), computations.one("a"):
+        raise ValueError("wrong")
+    assert sys.getswitchinterval() == before
+    with computations.one("a"):
+        pass
+
+
+def test_those_that_wait_are_let_in_in_turn() -> None:
+    computations, go, waiting, seen = Computations(1), threading.Event(), [], []
+
+    def compute(key: str, name: str) -> None:
+        waiting.append(name)
+        with computations.one(key):
+            seen.append(name)
+
+    def held() -> None:
+        with computations.one("flood"):
+            seen.append("held")
+            go.wait(10)
+
+    threads = [threading.Thread(target=held)]
+    threads[0].start()
+    eventually(lambda: seen == ["held"])
+    for key, name in [("flood", "1"), ("flood", "2"), ("flood", "3"), ("good", "good")]:
+        threads.append(threading.Thread(target=compute, args=[key, name]))
+        threads[-1].start()
+        eventually(lambda name=name: name in waiting)
+        eventually(lambda: len(waiting) == computations.waiting)
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert seen == ["held", "1", "good", "2", "3"]
+
+
+def test_several_peers_are_active() -> None:
+    activity = Activity()
+    assert not activity.note("a", 1.0)
+    assert not activity.note("a", 2.0)
+    assert activity.note("b", 3.0)
+    assert activity.note("b", 3.0 + CONTENDED / 2)
+    assert not activity.note("b", 3.0 + CONTENDED)
+
+
+def test_switches_are_quick_while_several_peers_are_active() -> None:
+    activity, before = Activity(), sys.getswitchinterval()
+    activity.note("a", 1.0)
+    assert sys.getswitchinterval() == before
+    activity.note("b", 1.0)
+    assert sys.getswitchinterval() < before
+    activity.calm(1.0 + CONTENDED / 2)
+    assert sys.getswitchinterval() < before
+    activity.calm(1.0 + CONTENDED)
+    assert sys.getswitchinterval() == before
+
+
+def test_a_handshake_counts_for_a_moment() -> None:
+    activity, before = Activity(), sys.getswitchinterval()
+    activity.note("flood", 1.0)
+    activity.newcomer(1.0)
+    assert sys.getswitchinterval() < before
+    assert activity.note("flood", 1.05)
+    assert not activity.note("flood", 1.2)
+    assert sys.getswitchinterval() == before
+
+
+def test_the_interval_of_before_comes_back_whoever_ends_last() -> None:
+    quick, before = QuickSwitches(), sys.getswitchinterval()
+    quick.begin()
+    quick.begin()
+    quick.end()
+    assert sys.getswitchinterval() < before
+    quick.end()
+    assert sys.getswitchinterval() == before
+
+
+def test_other_computations_ask_for_the_same() -> None:
+    """Two that ended in another order than they began left the short interval for good."""
+    before = sys.getswitchinterval()
+    with Computations(1).one("a"):
+        switches.begin()
+    switches.end()
+    assert sys.getswitchinterval() == before
+
+
+class TestPeerTurns:
+    def test_one_thread_of_each_peer(self) -> None:
+        turns, order = PeerTurns(), []
+
+        def work(name: str) -> None:
+            turns.take("flood")
+            order.append(name)
+            turns.give("flood")
+
+        turns.take("flood")
+        threads = []
+        for name in ("first", "second"):
+            threads.append(threading.Thread(target=work, args=[name]))
+            threads[-1].start()
+            eventually(lambda: len(turns._waiting["flood"]) == len(threads))
+        turns.take("good")  # does not wait
+        turns.give("good")
+        assert order == []
+        turns.give("flood")
+        for thread in threads:
+            thread.join(10)
+        assert order == ["first", "second"]
+        assert not turns._waiting
+
+    def test_an_interrupted_thread_waits_no_more(self) -> None:
+        turns = PeerTurns()
+
+        class Interrupted(Exception):
+            pass
+
+        def interrupt(*_: object) -> None:
+            raise Interrupted
+
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        try:
+            turns.take("a")
+
+            def send() -> None:
+                eventually(lambda: turns._waiting["a"])
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+            thread = threading.Thread(target=send)
+            thread.start()
+            with suppress(Interrupted):
+                turns.take("a")
+            thread.join(10)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        turns.give("a")
+        assert not turns._waiting
+
+
+class TestMemoryOfSeveralProcesses:
+    """Each has its cells."""
+
+    def test_large_messages_wait_for_each_other(self) -> None:
+        cells, limit = DecodingCells(4), 1 << 20
+        memories = [Memory(cells, index, limit) for index in range(4)]
+        seen: list[int] = []
+
+        def decode() -> None:
+            with memories[3].room(1 << 19):
+                seen.append(cells.large.total)
+
+        waiting = threading.Thread(target=decode, daemon=True)
+        with ExitStack() as stack:
+            for memory in memories[1:AT_ONCE]:
+                stack.enter_context(memory.room(1 << 20))
+            with memories[0].room(1 << 20):
+                assert cells.large.total == AT_ONCE * limit
+                waiting.start()
+                with memories[2].room(100):  # a small one does not wait
+                    assert cells.small.total == 51_200
+                assert seen == []
+            waiting.join(10)
+            assert seen == [AT_ONCE * limit]
+        assert cells.large.total == cells.small.total == 0
+
+    def test_small_ones_wait_for_small_ones(self) -> None:
+        cells, limit = DecodingCells(2), 1 << 20
+        first, second = Memory(cells, 0, limit), Memory(cells, 1, limit)
+        seen: list[str] = []
+
+        def decode() -> None:
+            with second.room(200):
+                seen.append("decoded")
+
+        waiting = threading.Thread(target=decode, daemon=True)
+        with ExitStack() as stack:
+            for _ in range(limit // (200 * 512)):
+                stack.enter_context(first.room(200))
+            waiting.start()
+            assert seen == []
+        waiting.join(10)
+        assert seen == ["decoded"]
+
+    def test_computations_take_and_give_it(self) -> None:
+        computations, cells = Computations(1), DecodingCells(2)
+        computations.share(Memory(cells, 1, 1 << 20))
+        with computations.one("a", 3000):
+            assert cells.large[1] == 1 << 20
+        assert cells.large.total == 0
+        with computations.one("a"):
+            assert cells.large.total == 0
+
+    def test_a_process_that_has_ended_needs_nothing(self) -> None:
+        cells = DecodingCells(3)
+        for index in range(3):
+            cells.large[index] = cells.small[index] = 1
+        cells.clear(0)
+        assert (cells.large.total, cells.small.total) == (2, 2)
+        cells.clear_others({1})
+        assert (cells.large.total, cells.small.total) == (1, 1)

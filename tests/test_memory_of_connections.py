@@ -1,0 +1,158 @@
+"""What a connection took is free as soon as it ends, however it ends: without the help of the garbage collector."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import struct
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from reference import protocol as p
+from sealwire import AsyncTCPServer, ThreadingTCPServer, fork
+from sealwire.aio.byte_stream import ByteStream
+from sealwire.sync.pump import Channel
+from support.aio import serving
+from support.service import Deployment, eventually, running
+
+LARGE = 600_000
+TINY = {"handshake_timeout": 0.3, "idle_timeout": 0.3, "frame_timeout": 0.3}
+
+_earlier: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Ends that other tests keep: an exception that is a test's parameter has a traceback once it was raised."""
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    _earlier.update(alive())
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def answer(message: bytes) -> Any:
+    if message == b"fail":
+        raise ValueError
+    return bytes(1_000_000) if message == b"large" else message
+
+
+async def answer_on_the_loop(message: bytes) -> Any:
+    return answer(message)
+
+
+def alive() -> list[Any]:
+    """The ends of connections that there are, with their buffers.
+
+    Not from the garbage collector's list of all objects: looking at that holds the buffers meanwhile.
+    """
+    return [each for each in fork._owners if isinstance(each, Channel | ByteStream) and each not in _earlier]
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def cut_in_a_frame(deployment: Deployment, port: int) -> None:
+    client = deployment.ref_client(port)
+    client.request(b"x")
+    frame = p.frame(p.MESSAGE, bytes(LARGE), 2, 0, client.key_out)
+    client.send_raw(frame[: LARGE // 2])
+    reset(client.link.sock)
+
+
+def cut_in_a_record(deployment: Deployment, port: int) -> None:
+    client = deployment.ref_client(port)
+    client.request(b"x")
+    client.link.sock.sendall(b"\x17\x03\x03\x40\x00abc")
+    reset(client.link.sock)
+
+
+def broken_record(deployment: Deployment, port: int) -> None:
+    with deployment.ref_client(port) as client:
+        client.request(b"x")
+        client.link.sock.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+        client.expect_end()
+
+
+def wrong_tag(deployment: Deployment, port: int) -> None:
+    with deployment.ref_client(port) as client:
+        client.request(b"x")
+        client.send_raw(p.frame(p.MESSAGE, bytes(LARGE), 2, 0, bytes(32)))
+        client.expect_end()
+
+
+def stuck_in_a_frame(deployment: Deployment, port: int) -> None:
+    with deployment.ref_client(port) as client:
+        client.request(b"x")
+        client.send_raw(p.frame(p.MESSAGE, bytes(LARGE), 2, 0, client.key_out)[: LARGE // 2])
+        client.expect_end()
+
+
+def takes_no_reply(deployment: Deployment, port: int) -> None:
+    client = deployment.ref_client(port)
+    for _ in range(12):
+        client.send_message(b"large")
+    eventually(lambda: not alive(), 8)
+    client.link.sock.close()
+
+
+def handler_fails(deployment: Deployment, port: int) -> None:
+    with deployment.ref_client(port) as client:
+        client.receive(client.send_message(b"fail"))
+        client.send_close()
+        client.expect_end()
+
+
+def idle(deployment: Deployment, port: int) -> None:
+    with deployment.ref_client(port) as client:
+        client.request(b"x")
+        client.expect_end()
+
+
+def no_tls(deployment: Deployment, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        while sock.recv(1000):
+            pass
+
+
+def silent(deployment: Deployment, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        assert sock.recv(1) == b""
+
+
+def cut_before_hello(deployment: Deployment, port: int) -> None:
+    reset(deployment.ref_client(port, until="tls").link.sock)
+
+
+ENDS = [
+    cut_in_a_frame, cut_in_a_record, broken_record, wrong_tag, stuck_in_a_frame, takes_no_reply, handler_fails, idle,
+    no_tls, silent, cut_before_hello,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["threads", "asyncio", "coroutines"])
+def test_everything_is_free_at_the_end(deployment: Deployment, without_collector: None, kind: str) -> None:
+    security = deployment.server_security(raw=True, limits=TINY)
+    address = ("127.0.0.1", 0)
+
+    def try_all(port: int) -> None:
+        for end in ENDS:
+            end(deployment, port)
+            try:
+                eventually(lambda: not alive(), 8)
+            except AssertionError:
+                raise AssertionError(f"{end.__name__} leaves {alive()}") from None
+
+    if kind == "threads":
+        with running(ThreadingTCPServer(address, answer, security)) as port:
+            try_all(port)
+    else:
+        handler = answer_on_the_loop if kind == "coroutines" else answer
+        with serving(lambda: AsyncTCPServer(address, handler, security)) as one:
+            try_all(one.port)

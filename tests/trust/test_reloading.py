@@ -1,0 +1,363 @@
+"""Files that are replaced under a running service, in every way in which files are replaced."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import pytest
+
+from sealwire import ConfigurationError
+from sealwire.trust import reloading
+from sealwire.trust.reading import FileContent, read_file
+from sealwire.trust.reloading import SETTLE_SECONDS, FileContents, Reloadable, Status
+from support.service import eventually
+
+OLD = 1_600_000_000
+"""A time of modification long ago."""
+
+
+def write(path: Path, text: str, *, modified: float | None = OLD) -> None:
+    path.write_text(text)
+    if modified is not None:
+        os.utime(path, (modified, modified))
+
+
+class Parts:
+    """Two files that belong together: each holds a number, and both must be the same."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.proved: list[str] = []
+        self.both("1")
+
+    @property
+    def files(self) -> dict[str, Path]:
+        return {"one": self.directory / "one", "two": self.directory / "two"}
+
+    def both(self, text: str) -> None:
+        for path in self.files.values():
+            write(path, text)
+
+    def watch(self, *, during: Callable[[], None] = lambda: None) -> Following:
+        """``during``: called between the readings of the two files."""
+        return Following(self, self.files, during)
+
+
+class Following(Reloadable[str]):
+    _log_name = "parts"
+
+    def __init__(self, parts: Parts, files: dict[str, Path], during: Callable[[], None] = lambda: None) -> None:
+        self.parts = parts
+        self.during = during
+        super().__init__(files)
+
+    def status(self) -> Status:
+        return Status(**self._status_fields(self._loaded[1]))
+
+    def _read(self, path: str | os.PathLike[str], part: str) -> FileContent:
+        if part == "two":
+            self.during()
+        return read_file(path, max_bytes=100)
+
+    def _validate(self, contents: FileContents, previous: str | None) -> str:
+        one, two = contents["one"].decode(), contents["two"].decode()
+        if one != two:
+            raise ConfigurationError("they do not fit")
+        self.parts.proved.append(f"{previous}->{one}")
+        return one
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    return Parts(tmp_path)
+
+
+class TestWatched:
+    def test_first_generation(self, parts: Parts) -> None:
+        watched = parts.watch()
+        assert watched.refresh(0.0) == "1"
+        assert watched.status().generation == 1
+        assert watched.status().refusal is None
+        assert parts.proved == ["None->1"]
+
+    def test_what_cannot_be_proved_is_no_beginning(self, parts: Parts) -> None:
+        write(parts.files["one"], "2")
+        with pytest.raises(ConfigurationError, match="do not fit"):
+            parts.watch()
+
+    def test_another_generation(self, parts: Parts) -> None:
+        watched = parts.watch()
+        first = watched.status()
+        parts.both("2")
+        assert watched.refresh(0.0) == "2"
+        assert (watched.status().generation, first.generation, first.refusals) == (2, 1, 0)
+        assert watched.status().digest != first.digest
+        assert parts.proved[1:] == ["1->2"]
+
+    def test_the_same_content_is_no_new_generation(self, parts: Parts) -> None:
+        watched = parts.watch()
+        for path in parts.files.values():
+            path.unlink()
+        parts.both("1")
+        assert watched.refresh(0.0) == "1"
+        assert watched.status().generation == 1
+
+    def test_at_most_once_in_an_interval(self, parts: Parts) -> None:
+        watched = parts.watch()
+        assert watched.refresh_due()
+        watched.refresh(3600.0)
+        assert not watched.refresh_due()
+        parts.both("2")
+        assert watched.refresh(3600.0) == "1"
+        assert watched.reload()
+        assert watched.refresh(3600.0) == "2"
+
+    @pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
+    def test_one_after_the_other(self, parts: Parts, caplog: pytest.LogCaptureFixture, order: tuple[str, str]) -> None:
+        caplog.set_level(logging.INFO, "sealwire.rotation")
+        watched = parts.watch()
+        write(parts.files[order[0]], "2")
+        for _ in range(3):
+            assert watched.refresh(0.0) == "1"
+        refusal = watched.status().refusal
+        assert refusal is not None
+        assert refusal.reason == "they do not fit"
+        assert watched.status().refusals == 1
+        assert [record.getMessage() for record in caplog.records] == [
+            "parts: reload rejected, keeping generation 1: they do not fit"
+        ]
+        write(parts.files[order[1]], "2")
+        assert watched.refresh(0.0) == "2"
+        assert watched.status().refusal is None
+        digest = watched.status().digest[:12]
+        assert caplog.records[-1].getMessage() == f"parts: generation 2 in service (digest {digest}): 2"
+
+    def test_a_pause_follows_a_check_that_takes_long(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Refused files are validated at each check: a server that checks before it reads must come to read."""
+        clock = SimpleNamespace(now=0.0, time=time.time)
+        clock.monotonic = lambda: clock.now
+        watched = parts.watch(during=lambda: setattr(clock, "now", clock.now + 3.0))
+        monkeypatch.setattr(reloading, "time", clock)
+        write(parts.files["one"], "2")
+        watched.refresh(1.0)
+        assert watched.status().refusals == 1
+        clock.now += 20.0
+        assert not watched.refresh_due()
+        clock.now += 10.0
+        assert watched.refresh_due()
+
+    def test_back_to_what_is_in_service(self, parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "sealwire.rotation")
+        watched = parts.watch()
+        write(parts.files["one"], "2")
+        assert not watched.reload()
+        write(parts.files["one"], "1")
+        assert watched.reload()
+        assert watched.status().refusal is None
+        assert watched.status().generation == 1
+        assert caplog.records[-1].getMessage() == "parts: the files again hold generation 1, in service"
+
+    def test_a_system_that_has_no_descriptor_left(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        following = parts.watch()
+        parts.both("2")
+        with monkeypatch.context() as patch:
+            patch.setattr(following.__class__, "_validate", Mock(side_effect=OSError(24, "Too many open files")))
+            assert following.refresh(0) == "1"
+        assert following.status().refusal is not None
+        assert following.refresh(0) == "2"
+
+    def test_deleted(self, parts: Parts) -> None:
+        watched = parts.watch()
+        parts.files["two"].unlink()
+        assert not watched.reload()
+        assert watched.refresh(0.0) == "1"
+        refusal = watched.status().refusal
+        assert refusal is not None
+        assert refusal.reason == f"{parts.files['two']}: cannot be read (No such file or directory)"
+        parts.both("2")
+        assert watched.reload()
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+    def test_unreadable(self, parts: Parts) -> None:
+        watched = parts.watch()
+        parts.files["two"].chmod(0)
+        assert not watched.reload()
+        refusal = watched.status().refusal
+        assert refusal is not None
+        assert "Permission denied" in refusal.reason
+
+    @pytest.mark.parametrize("instead", ["directory", "fifo", "large"])
+    def test_something_else_in_its_place(self, parts: Parts, instead: str) -> None:
+        watched = parts.watch()
+        path = parts.files["two"]
+        path.unlink()
+        if instead == "directory":
+            path.mkdir()
+        elif instead == "fifo":
+            os.mkfifo(path)
+        else:
+            write(path, "2" * 101)
+        assert not watched.reload()
+        assert watched.refresh(0.0) == "1"
+
+    def test_what_was_written_a_moment_ago_is_looked_at_again(self, parts: Parts) -> None:
+        """A file that is cut where it makes sense cannot be told from a whole one, but by its writer going on."""
+        watched = parts.watch()
+        for path in parts.files.values():
+            write(path, "2", modified=None)
+        assert watched.refresh(0.0) == "1"
+        assert watched.status().refusal is None
+        for path in parts.files.values():
+            write(path, "22", modified=None)
+        assert eventually(lambda: watched.refresh(0.0) != "1" and watched.refresh(0.0)) == "22"
+        assert parts.proved == ["None->1", "1->22"]
+
+    def test_it_is_looked_at_again_soon(self, parts: Parts) -> None:
+        watched = parts.watch()
+        for path in parts.files.values():
+            write(path, "2", modified=None)
+        assert watched.refresh(3600.0) == "1"
+        assert eventually(lambda: watched.refresh(3600.0) == "2", timeout=20 * SETTLE_SECONDS)
+
+    def test_a_reload_that_is_asked_for_does_not_wait(self, parts: Parts) -> None:
+        watched = parts.watch()
+        for path in parts.files.values():
+            write(path, "2", modified=None)
+        assert watched.reload()
+        assert watched.refresh(3600.0) == "2"
+
+    def test_times_in_the_future_say_nothing(self, parts: Parts) -> None:
+        watched = parts.watch()
+        for path in parts.files.values():
+            write(path, "2", modified=4_000_000_000)
+        assert watched.refresh(0.0) == "2"
+
+    def test_a_change_of_directory_is_none(self, parts: Parts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.chdir(parts.directory)
+        watched = Following(parts, {"one": Path("one"), "two": Path("two")})
+        monkeypatch.chdir("/")
+        parts.both("2")
+        assert watched.reload()
+        assert watched.current == "2"
+
+
+class TestDirectories:
+    """As Kubernetes does it: ``..data`` is a link to a directory, and the files are links through it."""
+
+    @pytest.fixture
+    def swapped(self, tmp_path: Path) -> Parts:
+        parts = Parts(tmp_path)
+        for path in parts.files.values():
+            path.unlink()
+            path.symlink_to(Path("..data", path.name))
+        self.swap(parts, "1")
+        return parts
+
+    def swap(self, parts: Parts, text: str) -> None:
+        new = parts.directory / f"..{text}"
+        new.mkdir()
+        for path in parts.files.values():
+            write(new / path.name, text)
+        link = parts.directory / "..data"
+        old = link.resolve() if link.is_symlink() else None
+        (parts.directory / "..data_tmp").symlink_to(new.name)
+        os.rename(parts.directory / "..data_tmp", link)
+        if old is not None:
+            shutil.rmtree(old)
+
+    def test_again_and_again(self, swapped: Parts) -> None:
+        watched = swapped.watch()
+        for number in range(2, 7):
+            self.swap(swapped, str(number))
+            assert watched.refresh(0.0) == str(number)
+            assert watched.status().generation == number
+
+    def test_while_it_is_read(self, swapped: Parts) -> None:
+        names = iter("2")
+        watched = swapped.watch()
+
+        def during() -> None:
+            for name in names:
+                self.swap(swapped, name)
+
+        again = swapped.watch(during=during)
+        assert again.refresh(0.0) == "2"
+        assert swapped.proved == ["None->1", "None->2"]  # never of 1 and 2 together
+        assert watched.refresh(0.0) == "2"
+
+    def test_all_the_time(self, swapped: Parts) -> None:
+        watched = swapped.watch()
+        names = iter(map(str, range(2, 100)))
+        busy = swapped.watch(during=lambda: self.swap(swapped, next(names)) if len(swapped.proved) > 1 else None)
+        assert not busy.reload()
+        refusal = busy.status().refusal
+        assert refusal is not None
+        assert "replaced again and again while they were read" in refusal.reason
+        assert watched.reload()
+
+
+class TestThreadsAndProcesses:
+    def test_the_current_value_is_read_from_no_file(self, parts: Parts) -> None:
+        watched = parts.watch(during=lambda: pytest.fail("a file was read") if parts.proved else None)
+        parts.both("2")
+        assert watched.current == "1"
+        assert watched.refresh_due()
+        assert watched.status().generation == 1
+
+    def test_one_looks_and_the_others_go_on(self, parts: Parts) -> None:
+        looking, go_on = threading.Event(), threading.Event()
+
+        def during() -> None:
+            looking.set()
+            assert go_on.wait(10)
+
+        go_on.set()
+        watched = parts.watch(during=during)
+        go_on.clear()
+        looking.clear()
+        parts.both("2")
+        other = threading.Thread(target=watched.refresh, args=[0.0])
+        other.start()
+        assert looking.wait(10)
+        assert watched.refresh(0.0) == "1"
+        go_on.set()
+        other.join()
+        assert watched.refresh(3600.0) == "2"
+
+    def test_an_exception_of_a_signal_handler_locks_nobody_out(self, parts: Parts) -> None:
+        """Raised just after the lock was acquired, it leaves it to other threads."""
+        watched = parts.watch()
+        lock = watched._lock
+
+        class Interrupting:
+            def acquire(self, *, timeout: float) -> None:
+                assert lock.acquire(timeout=timeout)
+                raise KeyboardInterrupt
+
+            def release(self) -> None:
+                lock.release()
+
+        watched._lock = Interrupting()  # type: ignore[assignment]  # as a signal handler would
+        with pytest.raises(KeyboardInterrupt):
+            watched.reload()
+        watched._lock = lock
+        with ThreadPoolExecutor(1) as executor:
+            assert executor.submit(lock.acquire, timeout=0).result(10)
+
+    def test_a_forked_child_has_its_own_lock(self, parts: Parts) -> None:
+        watched = parts.watch()
+        parts.both("2")
+        with watched._lock:  # as of a thread that the child does not have
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0 if watched.refresh(0.0) == "2" else 1)
+            assert os.waitpid(pid, 0)[1] == 0

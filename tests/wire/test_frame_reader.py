@@ -1,0 +1,170 @@
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealwire.errors import BadTag, FrameTooLarge, InvalidState, RemoteProtocolError, TruncatedFrame
+from sealwire.wire.frame_reader import FIRST_BODY, STAGING, Reader
+from sealwire.wire.frames import Kind
+from sealwire.wire.keys import Mac
+from sealwire.wire.sealing import PIECE, Sealer
+
+MAC = Mac(b"k" * 32)
+CAP = 1 << 21
+
+
+def reader():
+    made = Reader()
+    made.establish(MAC, CAP)
+    return made
+
+
+def stream(*payloads):
+    sealer = Sealer(MAC, max_frame=CAP, sequence=0)
+    return b"".join(b"".join(sealer.seal(Kind.MESSAGE, payload)) for payload in payloads)
+
+
+def read(made, data, sizes=None):
+    """Everything that comes out of ``data`` put in by pieces of these sizes, again and again."""
+    payloads, view, turn = [], memoryview(data), 0
+    while True:
+        while (frame := made.next_frame()) is not None:
+            payloads.append(bytes(frame.payload))
+        if not view:
+            return payloads
+        buffer = made.get_buffer()
+        assert len(buffer) > 0
+        count = min(len(buffer), len(view), sizes[turn % len(sizes)] if sizes else 1 << 30)
+        buffer[:count] = view[:count]
+        del buffer
+        made.buffer_updated(count)
+        view, turn = view[count:], turn + 1
+
+
+EDGES = [0, 1, STAGING - 57, STAGING - 56, STAGING - 55, PIECE - 1, PIECE, PIECE + 1, FIRST_BODY - 32, FIRST_BODY + 1]
+
+
+@pytest.mark.parametrize("size", [*EDGES, 2 * FIRST_BODY, 300_000])
+@pytest.mark.parametrize("step", [1 << 30, 1000, 16_384])
+def test_sizes_around_every_edge(size, step):
+    payloads = [os.urandom(size), b"between", os.urandom(size)]
+    assert read(reader(), stream(*payloads), [step]) == payloads
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.one_of(st.binary(max_size=40), st.sampled_from(EDGES).map(bytes)), max_size=6),
+    st.lists(st.integers(1, 20_000), min_size=1, max_size=8),
+)
+def test_any_split_gives_the_same_frames(payloads, sizes):
+    assert read(reader(), stream(*payloads), sizes) == payloads
+
+
+def test_byte_by_byte():
+    payloads = [b"", b"x", os.urandom(STAGING)]
+    assert read(reader(), stream(*payloads), [1]) == payloads
+
+
+def test_a_length_is_judged_as_soon_as_it_is_there():
+    made = reader()
+    with pytest.raises(FrameTooLarge, match=f"maximum is {CAP}"):
+        read(made, (CAP + 1).to_bytes(4, "big"))
+    with pytest.raises(RemoteProtocolError, match="the minimum is 52"):
+        read(reader(), (51).to_bytes(4, "big"))
+    with pytest.raises(FrameTooLarge, match="maximum is 1024"):
+        read(Reader(), (1025).to_bytes(4, "big"))
+
+
+def test_memory_grows_with_the_bytes_and_not_with_the_length():
+    made = reader()
+    data = stream(bytes(CAP - 52))
+    read(made, data[:1000], [1000])
+    assert len(made._body._buffer) == FIRST_BODY
+    read(made, data[1000:200_000])
+    assert len(made._body._buffer) <= 2 * 200_000
+
+
+@pytest.mark.parametrize("size", [10, STAGING, 200_000])
+def test_every_flipped_byte_is_a_bad_tag(size):
+    data = stream(bytes(size))
+    for position in {4, 5, 6, 23, 24, len(data) // 2, len(data) - 33, len(data) - 32, len(data) - 1}:
+        altered = bytearray(data)
+        altered[position] ^= 1
+        with pytest.raises(BadTag):
+            read(reader(), bytes(altered))
+
+
+@pytest.mark.parametrize("size", [10, STAGING])
+def test_the_end_inside_a_frame_is_reported(size):
+    data = stream(bytes(size))
+    for cut in (1, 3, 4, 23, 24, 30, len(data) - 1):
+        made = reader()
+        read(made, data[:cut])
+        assert not made.empty
+        with pytest.raises(TruncatedFrame):
+            made.eof()
+    made = reader()
+    read(made, data)
+    assert made.empty
+    made.eof()
+
+
+def test_reading_before_taking_cannot_look_like_an_end():
+    made = reader()
+    data = stream(*[b"x" * 1000] * 20)
+    made.get_buffer()[:] = data[:STAGING]
+    made.buffer_updated(STAGING)
+    with pytest.raises(InvalidState, match="call next_frame until"):
+        made.get_buffer()
+    made.discard()
+    assert len(made.get_buffer()) == STAGING
+
+
+def test_payloads_outlive_what_comes_after_them():
+    made = reader()
+    data = stream(b"first", b"second")
+    made.get_buffer()[: len(data)] = data
+    made.buffer_updated(len(data))
+    first = made.next_frame()
+    made.get_buffer()[:10] = b"overwrites"
+    assert first.payload == b"first"
+
+
+def test_a_large_payload_is_not_copied_and_cannot_be_written():
+    made = reader()
+    data = stream(os.urandom(100_000))
+    half = len(data) // 2
+    read(made, data[:half])
+    buffer = made._body._buffer
+    view = memoryview(data)[half:]
+    while view:
+        target = made.get_buffer()
+        count = min(len(target), len(view))
+        target[:count] = view[:count]
+        del target
+        made.buffer_updated(count)
+        view = view[count:]
+    frame = made.next_frame()
+    assert frame.payload.obj is buffer
+    assert frame.payload.readonly
+
+
+def put(made, data):
+    view = made.get_buffer()
+    view[: len(data)] = data
+    del view
+    made.buffer_updated(len(data))
+
+
+def test_what_is_pending_and_how_much_room_there_is():
+    made, first, second = reader(), *(len(stream(payload)) for payload in (b"one", b"seconds"))
+    assert (made.pending, made.room) == (0, STAGING)
+    put(made, stream(b"one", b"seconds")[:-1])
+    assert (made.pending, made.room) == (first + second - 1, STAGING - first - second + 1)
+    assert made.next_frame() is not None
+    assert made.pending == second - 1
+    large = reader()
+    put(large, stream(bytes(2 * STAGING))[:STAGING])
+    assert large.next_frame() is None
+    assert (large.pending, large.room) == (0, 0), "a large frame has a buffer of its own"
