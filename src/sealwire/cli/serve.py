@@ -238,6 +238,11 @@ def _stop_on_signals(server: Server) -> None:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stopping = True
+        if not hasattr(server, "active_children"):
+            # Python would run this function only when a handler that keeps this thread returns, if the second signal
+            # comes just before the handler waits in a system call. Here the kernel can end the process itself.
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_DFL)
         # A stopping service loads nothing, and systemd would take it for ready again.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         name = signal.Signals(number).name
