@@ -202,6 +202,9 @@ class Caller(Protocol):
     def many(self, requests: list[Any]) -> list[Any]:
         """Replies to all of them, which are under way at a time."""
 
+    def echoes(self, requests: list[Any]) -> list[Any]:
+        """Replies to their replies, each asked for while the others are under way."""
+
     def peer(self) -> Any:
         """Who the server is."""
 
@@ -234,6 +237,11 @@ class _Synchronous:
         if not hasattr(self._client, "send_requests"):
             return [self._client.send_request(each) for each in requests]
         return list(self._client.send_requests(requests))
+
+    def echoes(self, requests: list[Any]) -> list[Any]:
+        if not hasattr(self._client, "send_requests"):
+            return self.many(self.many(requests))
+        return [self._client.send_request(reply) for reply in self._client.send_requests(requests)]
 
     def peer(self) -> Any:
         return self._client.peer
@@ -284,6 +292,16 @@ class _Asynchronous:
     def many(self, requests: list[Any]) -> list[Any]:
         async def gathered() -> list[Any]:
             return await asyncio.gather(*map(self._client.send_request, requests))
+
+        found: list[Any] = LOOP.run(gathered())
+        return found
+
+    def echoes(self, requests: list[Any]) -> list[Any]:
+        async def echo(request: Any) -> Any:
+            return await self._client.send_request(await self._client.send_request(request))
+
+        async def gathered() -> list[Any]:
+            return await asyncio.gather(*map(echo, requests))
 
         found: list[Any] = LOOP.run(gathered())
         return found

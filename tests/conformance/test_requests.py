@@ -38,6 +38,12 @@ def test_many_at_once(shared: Shared) -> None:
     assert case.client(running).many(list(range(200))) == list(range(200))
 
 
+def test_requests_beside_those_under_way(shared: Shared) -> None:
+    """Also at a server that accepts no other connection meanwhile."""
+    case, running = shared
+    assert case.client(running).echoes(list(range(50))) == list(range(50))
+
+
 def test_large_ones(shared: Shared) -> None:
     case, running = shared
     client = case.client(running)

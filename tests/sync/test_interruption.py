@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sealwire import ConnectionClosed, InvalidState, ThreadingTCPServer
+from sealwire import ConnectionClosed, InvalidState, SealwireError, TCPServer, ThreadingTCPServer
 from sealwire.dtls import ThreadingUDPServer
 from support import udp
 from support.interruption import Interruption, interrupted
@@ -83,6 +83,32 @@ def test_at_any_line(client: Any, what: str) -> None:
         number += every
     assert number > 100
     gc.collect()  # what the interruptions have left, before another test counts
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_at_any_line_of_a_call_in_the_body_of_a_loop(deployment: Deployment) -> None:
+    """The call borrows the loop's connection, which has requests in flight; the loop goes on, or says that it ended."""
+    with running(TCPServer(("127.0.0.1", 0), Held(), deployment.server_security())) as port:
+        number, ended, went_on = 1, 0, 0
+        was = True
+        while was:
+            with deployment.client(port, wait=20) as client:
+                client._only_one = True
+                replies = client.send_requests([1, 2, 3])
+                assert next(replies) == 1
+                was = interrupted(number, lambda client=client: client.send_request("x"))
+                try:
+                    assert list(replies) == [2, 3]
+                    went_on += 1
+                except SealwireError as error:
+                    assert isinstance(error, ConnectionClosed | InvalidState), error
+                    ended += 1
+                assert client.send_request(number) == number
+            number += EVERY
+        assert number > 100
+        assert ended
+        assert went_on
+    gc.collect()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -222,12 +223,63 @@ class TestOtherCalls:
             assert executor.submit(client.send_request, 1).result(10) == [1]
             assert next(kept) == [1]
 
-    def test_at_a_server_that_serves_one_at_a_time(self, deployment: Deployment, handler: Counting) -> None:
-        """The error says what stands in the way."""
+    @pytest.fixture
+    def only_one(self, deployment: Deployment, handler: Counting) -> Iterator[int]:
+        """A server that serves one connection at a time."""
         with running(TCPServer(("127.0.0.1", 0), handler, deployment.server_security())) as port:
-            client = deployment.client(port, timeout=0.3)
-            with client, pytest.raises(DeadlineExceeded, match="a loop over send_requests of this client"):
-                list(map(client.send_request, client.send_requests([1, 2])))
+            yield port
+
+    def test_at_a_server_that_serves_one_at_a_time(
+        self, deployment: Deployment, handler: Counting, only_one: int
+    ) -> None:
+        """They take the loop's connection, wait for another one but once, and the loop goes on."""
+        with deployment.client(only_one) as client:
+            start = monotonic()
+            replies = client.send_requests(map(str, range(100)))
+            assert [client.send_request(reply) for reply in replies] == [[[str(number)]] for number in range(100)]
+            assert monotonic() - start < client.timeout
+            asked = client.send_requests(client.send_request(n) for n in (1, 2))
+            assert list(asked) == [[[1]], [[2]]]
+            nested = client.send_requests(client.send_requests([3, 4]))
+            assert list(nested) == [[[3]], [[4]]]
+            assert list(zip(client.send_requests("ab"), client.send_requests("cd"), strict=True)) == [
+                (["a"], ["c"]),
+                (["b"], ["d"]),
+            ]
+        assert len(handler.seen) == 200 + 4 + 4 + 4
+
+    def test_of_another_thread_there(self, deployment: Deployment, only_one: int) -> None:
+        """The loop's connection is not its own, and the error says what stands in the way."""
+        with deployment.client(only_one, timeout=0.3) as client, ThreadPoolExecutor(1) as executor:
+            replies = client.send_requests([1, 2])
+            assert next(replies) == [1]
+            with pytest.raises(DeadlineExceeded, match="a loop over send_requests of this client"):
+                executor.submit(client.send_request, 3).result(10)
+            assert list(replies) == [[2]]
+
+    def test_while_the_connection_ends(self, deployment: Deployment) -> None:
+        """The loop notices what its connection brought to a call in its body, and sends again what it may."""
+        with (
+            deployment.ref_server({1: answer(b"A"), 2: close(2, 1)}, {1: answer(b"X"), 2: answer(b"B")}) as server,
+            deployment.client(server.port, raw=True) as client,
+        ):
+            client._only_one = True
+            replies = client.send_requests([b"a", b"b"])
+            assert next(replies) == b"A"
+            assert client.send_request(b"x") == b"X"
+            assert list(replies) == [b"B"]
+            assert len(server.connections) == 2
+
+    def test_while_the_loop_waits_in_vain(self, deployment: Deployment) -> None:
+        """A call that cannot have the loop's connection in time takes another one, if the server accepts it."""
+        with (
+            deployment.ref_server({1: answer(b"A"), 2: nothing}, {1: answer(b"X")}) as server,
+            deployment.client(server.port, raw=True, timeout=1) as client,
+        ):
+            client._only_one = True
+            replies = client.send_requests([b"a", b"b"])
+            assert next(replies) == b"A"
+            assert client.send_request(b"x") == b"X"
 
     def test_close(self, deployment: Deployment, port: int) -> None:
         """The iterator that was kept says so, and the client goes on."""

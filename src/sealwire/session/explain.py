@@ -278,6 +278,14 @@ def busy_below() -> InvalidState:
     )
 
 
+def lent() -> InvalidState:
+    """Explain that a loop over ``send_requests`` is continued while another thread's call uses its connection."""
+    return InvalidState(
+        "another thread is in the body of this loop over send_requests, and its call uses the loop's connection; use "
+        "one loop and one client for each thread"
+    )
+
+
 def dropped_reply() -> ConnectionClosed:
     """Explain that a reply came after the end of its connection."""
     return ConnectionClosed("the connection was ended before the reply, which was dropped")

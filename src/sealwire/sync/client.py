@@ -26,6 +26,7 @@ from sealwire.errors import (
     RemoteError,
     RemoteProtocolError,
     SealwireError,
+    TransportError,
 )
 from sealwire.fork import this_process
 from sealwire.retry import ConnectRetry, Resend
@@ -40,6 +41,8 @@ from sealwire.sync.turns import Turn, Turns
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.frames import Payload, VerifiedPayload
 
+_PATIENCE = 1.0
+"""Seconds that a call in the body of a loop waits for a connection of its own, before it borrows the loop's."""
 _MAX_WINDOW = 1024
 """Limit on ``window``; a server refuses to have more requests unanswered."""
 _T = TypeVar("_T")
@@ -341,7 +344,9 @@ class _StreamClient(SharedClient[ClientChannel]):
         What the iterable has produced is sent at once, and replies that have come are yielded before the next item is
         taken. The time that the iterable or the body of the loop takes does not count. The iterator has a connection of
         its own until it is exhausted or closed, so other threads, the body of the loop and the iterable can use the
-        client meanwhile, unless the server serves one connection at a time.
+        client meanwhile. At a server that serves one connection at a time, like TCPServer, a call in the body or the
+        iterable takes the loop's connection after a second, when what is in flight there is answered; a call of
+        another thread waits for the end of the loop, and fails after ``timeout``.
 
         Args:
             requests: The messages. They are taken from the iterable as replies come.
@@ -427,6 +432,26 @@ class _StreamClient(SharedClient[ClientChannel]):
                 self._remaining(resend, lost, call)
                 time.sent = not lost.unprocessed
 
+    def _open(self, call: Closable, deadline: float) -> ClientChannel:
+        """Make a connection, or borrow that of a loop which waits for the caller, if the server accepts no other one.
+
+        A server that serves one connection at a time waits for the loop's end, and the loop for this call. Nothing on
+        the new connection tells that from a slow server, but to use the loop's connection is right in either case.
+        """
+        loops = [loop for loop in list(self._loops.values()) if loop is not call and loop.is_paused_here]
+        if loops and not self._only_one:
+            try:
+                return super()._open(call, min(deadline, monotonic() + _PATIENCE))
+            except (TransportError, DeadlineExceeded) as failed:
+                self._only_one = isinstance(failed, DeadlineExceeded)
+        for loop in loops:
+            channel = loop.lend(monotonic() + (deadline - monotonic()) / 2)
+            if channel is not None and channel.usable():
+                return channel
+            if channel is not None:
+                channel.close(linger=SHORT_LINGER)
+        return super()._open(call, deadline)
+
     def _explain_late(self, late: DeadlineExceeded) -> DeadlineExceeded:
         if any(loop.channel is not None for loop in list(self._loops.values())):
             late.args = (
@@ -458,6 +483,8 @@ class _StreamClient(SharedClient[ClientChannel]):
     def _begin_anew(self) -> None:
         super()._begin_anew()
         self._loops: dict[int, Pipeline] = {}
+        self._only_one = False
+        """True if a call in the body of a loop had no answer on a connection of its own."""
 
     def _close_loops(self) -> None:
         for pipeline in list(self._loops.values()):

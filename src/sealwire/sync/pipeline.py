@@ -2,13 +2,15 @@
 
 All of it runs in the caller's thread, between the steps of the caller's code: the iterable, which makes requests, and
 the body of the loop, which takes replies. Either may take its time, raise, fork, or use the client itself. So before
-each of them all that can be sent is sent, and nothing is held that others wait for.
+each of them all that can be sent is sent, and nothing is held that others wait for. If they need the connection itself,
+because the server serves one at a time, the loop lends it, and takes it or another one when it goes on.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from threading import get_ident
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -131,6 +133,10 @@ class Pipeline:
         self._is_instant = False
         self._pull_time = 0.0
         self._longest_pause = 0.0
+        self._paused: deque[int] = deque()
+        """The thread whose code the loop waits for; whoever takes it out has the connection to itself."""
+        self._failed: SealwireError | None = None
+        """The error of the connection while the loop waited for the caller's code."""
         self.channel: ClientChannel | None = None
         self.closed = False
         self.in_order = True
@@ -150,7 +156,7 @@ class Pipeline:
                 self.in_order = True
                 while self._order and self._order[0].answer is not None:
                     result = self._result(self._order.popleft())
-                    paused = monotonic()
+                    paused = self._pause_now()
                     yield result
                     self._resume(paused)
                 if not self._order and not self._more:
@@ -178,9 +184,38 @@ class Pipeline:
         else:
             self.channel.interrupt()
 
+    @property
+    def is_paused_here(self) -> bool:
+        """True if the loop waits for code of the caller's that runs in this thread."""
+        return list(self._paused) == [get_ident()]
+
+    def lend(self, deadline: float) -> ClientChannel | None:
+        """Give the connection away when all requests in flight are answered; None if they are not in time.
+
+        For a call of the caller's code, in the thread that the loop waits for.
+        """
+        try:
+            thread = self._paused.pop()
+        except IndexError:  # another thread was faster
+            return None
+        channel = None
+        self.in_order = False
+        try:
+            while self._in_flight:
+                self._take(self._channel.wait_for_answer(deadline))
+            channel, self.channel = self.channel, None
+        except SealwireError as error:
+            self._failed = None if isinstance(error, DeadlineExceeded) else error
+        finally:
+            self._paused.append(thread)
+        self.in_order = True
+        return channel
+
     def _step(self, items: Iterator[Any], timeout: float) -> None:
         """Send what there is, and wait for an answer if nothing more can be sent."""
         try:
+            if self._failed is not None:
+                raise self._failed
             self._send(items, timeout)
             if self._in_flight and self._order[0].answer is None:
                 self._take(self._channel.wait_for_answer(self._deadline))
@@ -198,7 +233,7 @@ class Pipeline:
 
     def _send(self, items: Iterator[Any], timeout: float) -> None:
         """Send requests until the window is full, the server takes no more, or an answer is there."""
-        while len(self._in_flight) < self._window and not self._channel.has_unsent:
+        while len(self._in_flight) < self._window and not (self.channel is not None and self.channel.has_unsent):
             if self._leaving and not self._in_flight:
                 self.discard(SHORT_LINGER)
             if self._in_flight:
@@ -242,8 +277,8 @@ class Pipeline:
         """Return the next item, or None after the last one."""
         if not self._more:
             return None
-        paused = monotonic()
         self.in_order = True
+        paused = self._pause_now()
         value: Any = None
         request = Request(self._next_index, None)
         try:
@@ -295,10 +330,22 @@ class Pipeline:
         """Return the seconds to wait for an answer before the next item is taken."""
         return min(self._pull_time, 1.0) * _PATIENCE if self._pull_time > _SLOW else 0.0
 
+    def _pause_now(self) -> float:
+        """Leave the thread to the caller's code; return the time."""
+        self._paused.append(get_ident())
+        return monotonic()
+
     def _resume(self, paused: float) -> float:
         """Take up the loop after the caller's code; return the seconds that it took. Raises InvalidState."""
         if self.process is not this_process():
             raise explain.of_parent()
+        try:
+            self._paused.pop()
+        except IndexError:
+            raise explain.lent() from None
+        if not self.in_order and self.channel is not None:  # what borrowed the connection was interrupted
+            self.channel.abandon()
+            self.closed = True
         if self.closed:
             raise explain.closed_here()
         seconds = monotonic() - paused
@@ -312,6 +359,7 @@ class Pipeline:
 
     def _recover(self, error: ConnectionClosed | TruncatedFrame, timeout: float) -> None:
         """Make another connection, and send again what may be sent again."""
+        self._failed = None
         channel, lost_requests = self._channel, dict(self._in_flight)
         self._in_flight.clear()
         remaining = timeout
