@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sealwire import ConnectionClosed, InvalidState, SealwireError, TCPServer, ThreadingTCPServer
+from sealwire import ConnectionClosed, InvalidState, TCPServer, ThreadingTCPServer
 from sealwire.dtls import ThreadingUDPServer
 from support import udp
 from support.interruption import Interruption, interrupted
@@ -100,8 +100,7 @@ def test_at_any_line_of_a_call_in_the_body_of_a_loop(deployment: Deployment) -> 
                 try:
                     assert list(replies) == [2, 3]
                     went_on += 1
-                except SealwireError as error:
-                    assert isinstance(error, ConnectionClosed | InvalidState), error
+                except (ConnectionClosed, InvalidState):
                     ended += 1
                 assert client.send_request(number) == number
             number += EVERY

@@ -330,6 +330,9 @@ class Closable(Protocol):
 class _StreamClient(SharedClient[ClientChannel]):
     """The base class of the clients on TCP and Unix sockets."""
 
+    _only_one = False
+    """True if a call in the body of a loop had no answer on a connection of its own."""
+
     def send_requests(
         self,
         requests: Iterable[Any],
@@ -484,7 +487,6 @@ class _StreamClient(SharedClient[ClientChannel]):
         super()._begin_anew()
         self._loops: dict[int, Pipeline] = {}
         self._only_one = False
-        """True if a call in the body of a loop had no answer on a connection of its own."""
 
     def _close_loops(self) -> None:
         for pipeline in list(self._loops.values()):
