@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sealwire.session import terms
+from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.datagram import ClientDatagrams
 from support.datagrams import Client, Network
 from support.hostile_dtls import ALERT, APPLICATION, CHANGE_CIPHER_SPEC, HANDSHAKE, HostileClient, message_part, record
@@ -168,7 +169,8 @@ class TestWithKeys:
         der = leaf.public_bytes(Encoding.DER)
         current = security.credentials.current
         protocol = ClientDatagrams(
-            network.now, **terms.client_parameters(security, current, host="localhost", leaf=der)
+            network.now,
+            **terms.client_parameters(security, current, host="localhost", peer=PeerIdentity.from_der(der), leaf=der),
         )
         made.send(made.sealed(frame_of(protocol)))
         made.take_answers()

@@ -10,8 +10,10 @@ import pytest
 
 from sealwire.errors import ConnectionClosed, HandshakeFailed, InvalidState, PayloadTooLarge, RemoteProtocolError
 from sealwire.session import explain
+from sealwire.session import validity as module
 from sealwire.session.server import MAX_UNANSWERED, begin_server_session
 from sealwire.session.validity import Termination
+from sealwire.trust.known_peers import KnownPeers
 from sealwire.wire.events import Closed, Faulted, Ponged, Rejected, Reply, Request
 from sealwire.wire.frames import CloseCode, FaultCode
 from support.service import Deployment
@@ -85,6 +87,20 @@ class TestHandshake:
             begin_server_session(
                 security, security.credentials.current, alpn, None, None, slot=Slot(), busy=lambda: None, now=0.0
             )
+
+
+class TestKnownPeers:
+    def test_each_end_remembers_the_other_once_that_has_proved_its_key(
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        remembered = KnownPeers()
+        monkeypatch.setattr(module, "known_peers", remembered)
+        refused = connect(established=False, host="other.example")
+        with pytest.raises(RemoteProtocolError):
+            feed(refused.server, sent(refused.client))
+        assert len(remembered) == 0
+        connect()
+        assert len(remembered) == 2
 
 
 class TestAuthentication:

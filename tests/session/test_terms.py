@@ -50,7 +50,9 @@ def accepts(security: Security, name: str) -> bool:
 
 
 def client_protocol(security: Security, *, host: str, leaf: bytes) -> ClientProtocol:
-    return ClientProtocol(**terms.client_parameters(security, security.credentials.current, host=host, leaf=leaf))
+    peer = PeerIdentity.from_der(leaf)
+    current = security.credentials.current
+    return ClientProtocol(**terms.client_parameters(security, current, host=host, peer=peer, leaf=leaf))
 
 
 def server_protocol(server: Security, client: Security, *, busy: Any = lambda: None) -> ServerProtocol:

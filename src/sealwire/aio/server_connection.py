@@ -24,6 +24,7 @@ from sealwire.session.validity import Termination
 from sealwire.sync.unix_socket import peer_process
 from sealwire.trust.contexts import certificates_above
 from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.known_peers import known_peers
 from sealwire.wire.events import Doubted, Request
 from sealwire.wire.frames import CloseCode, Payload
 from sealwire.wire.server import ServerProtocol
@@ -142,7 +143,7 @@ class AsyncServerChannel(AsyncChannel, AnswerChannel):
         except OSError as error:
             raise explain.server_tls(error, self._certificates) from None
         leaf = self._tls.getpeercert(binary_form=True)
-        slot.peer = None if leaf is None else PeerIdentity.from_der(leaf)
+        slot.peer = None if leaf is None else known_peers.identify(leaf)
         alpn = self._tls.selected_alpn_protocol()
         return begin_server_session(
             self._security, self._certificates, alpn, leaf, slot.peer,

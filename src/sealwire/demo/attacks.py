@@ -22,7 +22,7 @@ from sealwire.errors import RemoteProtocolError
 from sealwire.security import Security
 from sealwire.send_rcv import BYTE_COUNT, len_frombytes, recvall
 from sealwire.session import terms
-from sealwire.trust.identity import canonical_host
+from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Established
 from sealwire.wire.frames import HEAD, TAG, CloseCode, FaultCode, Kind, RejectCode, kind_name
@@ -51,7 +51,10 @@ class Insider:
         )
         leaf = self._sock.getpeercert(binary_form=True)
         assert leaf is not None  # noqa: S101 - a server always shows one
-        self._protocol = ClientProtocol(**terms.client_parameters(security, certificates, host=name, leaf=leaf))
+        peer = PeerIdentity.from_der(leaf)
+        self._protocol = ClientProtocol(
+            **terms.client_parameters(security, certificates, host=name, peer=peer, leaf=leaf)
+        )
         self._order = security.codec.encode(ORDER)
         self.hello = self._sealed()
         self.cap = 0

@@ -18,7 +18,7 @@ from sealwire.session import explain, terms
 from sealwire.session.client import ClientSession
 from sealwire.session.validity import Validity
 from sealwire.trust.certificates import Certificates
-from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.known_peers import known_peers
 from sealwire.wire.datagram import ClientDatagrams, Retransmission
 from sealwire.wire.events import Event
 from sealwire.wire.protocol import State
@@ -130,7 +130,7 @@ class ClientAssociation(Association):
 
     def _start_session(self, leaf: bytes | None, above: tuple[bytes, ...]) -> None:
         assert leaf is not None  # noqa: S101 - DTLS requires a server's certificate
-        self.peer = PeerIdentity.from_der(leaf)
+        self.peer = known_peers.identify(leaf)
         # OpenSSL could verify the host name (RFC 9525), but pyOpenSSL has no function to ask for it.
         if not terms.replaces_host_name(self._security) and not self.peer.is_named(self._host):
             raise explain.server_certificate(self._address, f"hostname mismatch: it belongs to {self.peer}")
@@ -139,6 +139,8 @@ class ClientAssociation(Association):
         validity = Validity(
             security, certificates, peer=self.peer, leaf=leaf, above=above, client=certificates.identity, now=now
         )
-        parameters = terms.client_parameters(security, certificates, host=self._host, leaf=leaf, above=above)
+        parameters = terms.client_parameters(
+            security, certificates, host=self._host, peer=self.peer, leaf=leaf, above=above
+        )
         self.protocol = ClientDatagrams(now, **parameters)
         self.session = ClientSession(self.protocol, validity, self.peer, self._address)

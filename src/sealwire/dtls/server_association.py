@@ -23,7 +23,7 @@ from sealwire.session.rates import RequestRates
 from sealwire.session.server import ServerSession
 from sealwire.session.validity import Validity
 from sealwire.trust.certificates import Certificates
-from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.known_peers import known_peers
 from sealwire.wire.datagram import ServerDatagrams
 from sealwire.wire.events import Doubted, Event
 
@@ -163,7 +163,7 @@ class ServerAssociation(Association):
         self._flight, self._messages = Flight(), {}
         self.holding.update(0)
         if leaf is not None:
-            self.peer = PeerIdentity.from_der(leaf)
+            self.peer = known_peers.identify(leaf)
             self.account = self.peer.account
         now = monotonic()
         validity = Validity(

@@ -17,6 +17,7 @@ from sealwire.session.validity import Validity
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.contexts import ALPN
 from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.known_peers import known_peers
 from sealwire.wire.client import ClientProtocol, ClientSide
 from sealwire.wire.events import Closed, Established, Event, Faulted, Rejected, Reply
 from sealwire.wire.frames import CloseCode, VerifiedPayload
@@ -75,6 +76,7 @@ class ClientSession:
         if not isinstance(event, Established):
             raise explain.ended_handshake(self._address)
         self.validity.set_key(event.key_id)
+        self.validity.remember_peer()
 
     def receive(self, event: Event) -> tuple[int, VerifiedPayload | RemoteError] | None:
         """Return the number of the request that an event answers, and its reply or fault; None for a PONG.
@@ -163,10 +165,12 @@ def begin_client_session(
     """
     if alpn != ALPN or leaf is None:
         raise explain.other_protocol(address)
-    peer = PeerIdentity.from_der(leaf)
+    peer = known_peers.identify(leaf)
     own = certificates.identity
     validity = Validity(security, certificates, peer=peer, leaf=leaf, above=above, client=own, now=now)
-    protocol = ClientProtocol(**terms.client_parameters(security, certificates, host=host, leaf=leaf, above=above))
+    protocol = ClientProtocol(
+        **terms.client_parameters(security, certificates, host=host, peer=peer, leaf=leaf, above=above)
+    )
     return protocol, ClientSession(protocol, validity, peer, address)
 
 

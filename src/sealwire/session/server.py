@@ -105,6 +105,7 @@ class ServerSession:
             raise explain.not_established(self._protocol.rejected)
         self.key_id = event.key_id
         self.validity.set_key(event.key_id)
+        self.validity.remember_peer()
         self._slot.mark_welcomed()
 
     @property

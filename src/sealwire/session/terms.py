@@ -86,7 +86,13 @@ def signing_key(security: Security, identity: PeerIdentity | None) -> Key:
 
 
 def client_parameters(
-    security: Security, certificates: Certificates, *, host: str, leaf: bytes, above: tuple[bytes, ...] = ()
+    security: Security,
+    certificates: Certificates,
+    *,
+    host: str,
+    peer: PeerIdentity,
+    leaf: bytes,
+    above: tuple[bytes, ...] = (),
 ) -> ClientParameters:
     """Return the parameters of a client's handshake, after the server's certificate chain was verified.
 
@@ -94,6 +100,7 @@ def client_parameters(
         security: The client's Security.
         certificates: The client's certificates that TLS used.
         host: The server's host name in canonical form.
+        peer: The server's identity.
         leaf: The server's certificate, DER.
         above: The certificates between it and the root, DER.
 
@@ -104,7 +111,7 @@ def client_parameters(
     """
     if certificates.revocations.include_any(above):
         raise explain.server_certificate(host, explain.revoked_above(certificates))
-    _check_peer(security, PeerIdentity.from_der(leaf), host)
+    _check_peer(security, peer, host)
     binding = Binding.of(server=leaf, client=certificates.leaf)
     return _client_parameters(security, certificates.identity, "" if replaces_host_name(security) else host, binding)
 
@@ -136,12 +143,13 @@ def server_parameters(
         busy: Returns the code to REJECT an authorised client with, or None.
         keys: Returns the keys in use. By default they are those in use now, and the server does not look for others.
     """
-    own = None if certificates is None else certificates.identity
     current = security.keys.current
     return ServerParameters(
         find_key=partial(_usable_key, (lambda: current) if keys is None else keys, client),
         doubt=(lambda: False) if keys is None else security.keys.may_look,
-        accepts_name=partial(_is_service, security) if certificates is None else partial(_accepts, security, own),
+        accepts_name=partial(_is_service, security)
+        if certificates is None
+        else partial(_accepts, security, certificates),
         binding=Binding() if certificates is None else Binding.of(server=certificates.leaf, client=leaf),
         codec=security.codec.name,
         max_frame=security.limits.max_frame,
@@ -198,14 +206,15 @@ def _is_service(security: Security, name: str) -> bool:
     return name == f"/{security.service}"
 
 
-def _accepts(security: Security, own: PeerIdentity | None, name: str) -> bool:
+def _accepts(security: Security, certificates: Certificates, name: str) -> bool:
     """Return True if a client means this server with ``host/service`` or, if there is no service, ``host``."""
     host, slash, service = name.partition("/")
     if service != security.service or bool(slash) is not bool(security.service):
         return False
+    if not host or host in security.names or host in certificates.host_names:
+        return True
+    own = certificates.identity
     try:
-        if host and canonical_host(host) != host:
-            return False
+        return own is not None and own.is_named(host) and canonical_host(host) == host
     except ConfigurationError:
         return False
-    return host == "" or host in security.names or (own is not None and own.is_named(host))

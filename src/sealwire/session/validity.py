@@ -18,6 +18,7 @@ from sealwire.session import terms
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.key_snapshot import KeySnapshot, may_use
+from sealwire.trust.known_peers import known_peers
 from sealwire.wire.frames import CloseCode
 
 EXPIRY_MARGIN: Final = timedelta(seconds=30)
@@ -74,6 +75,7 @@ class Validity:
         self._certificates = certificates
         self._peer = peer
         self._client = client
+        self._leaf = leaf
         self._chain = above if leaf is None else (leaf, *above)
         self._checked_against = certificates
         self._interval = security.limits.reload_interval
@@ -97,6 +99,11 @@ class Validity:
         """Set the key that the handshake agreed on, one of :attr:`keys`."""
         self._key = self._keys.get(key_id)
         self._key_id = key_id
+
+    def remember_peer(self) -> None:
+        """Remember what the other end's certificate says: it has proved its key."""
+        if self._peer is not None and self._leaf is not None:
+            known_peers.remember(self._leaf, self._peer)
 
     def check(self, now: float) -> Termination | None:
         """Return the reason if the connection must end, or None."""

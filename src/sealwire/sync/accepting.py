@@ -20,7 +20,7 @@ from sealwire.sync.server_connection import ServerChannel
 from sealwire.sync.tls_socket import TLSSocket
 from sealwire.sync.unix_socket import PlainSocket, peer_process
 from sealwire.trust.certificates import Certificates
-from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.known_peers import known_peers
 from sealwire.wire.server import ServerProtocol
 
 
@@ -109,7 +109,7 @@ def _begin_session(
         return begin_unix_server_session(security, certificates, process, slot=slot, busy=busy, now=monotonic())
     _handshake_tls(carrier, deadline, certificates)
     leaf = carrier.getpeercert()
-    slot.peer = None if leaf is None else PeerIdentity.from_der(leaf)
+    slot.peer = None if leaf is None else known_peers.identify(leaf)
     alpn = carrier.selected_alpn_protocol()
     try:
         return begin_server_session(

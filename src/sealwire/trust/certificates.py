@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from sealwire.errors import ConfigurationError, PeerNotAllowed
 from sealwire.pki.extensions import find_extension
 from sealwire.pki.pem import read_certificates, read_crls, read_private_key, to_pem
-from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.trust.reading import StrPath
 from sealwire.trust.reloading import FileContents
 from sealwire.trust.revocation import (
@@ -125,6 +125,13 @@ class Certificates:
         return _der(self.certificates[0]) if self.certificates else None
 
     @cached_property
+    def host_names(self) -> frozenset[str]:
+        """The names and addresses in the leaf that are host names in canonical form, without those of wildcards."""
+        own = self.identity
+        names = () if own is None else (name for name in (*own.dns, *own.ip) if own.is_named(name))
+        return frozenset(name for name in names if _is_canonical(name))
+
+    @cached_property
     def chain(self) -> bytes | None:
         """The leaf and the intermediates, PEM. No root: a peer must have it, and would get it with each handshake."""
         shown = [each for each in self.certificates if each is self.certificates[0] or not is_root(each)]
@@ -180,6 +187,12 @@ class Certificates:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("credentials hold a private key and cannot be pickled")
+
+
+def _is_canonical(name: str) -> bool:
+    with suppress(ConfigurationError):
+        return canonical_host(name) == name
+    return False
 
 
 def _counted(count: int, noun: str) -> str:

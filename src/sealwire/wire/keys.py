@@ -20,6 +20,8 @@ MIN_SECRET = 32
 """The smallest number of bytes of a secret: the output of SHA-256 (RFC 2104, section 3)."""
 
 _BLOCK = 64  # of SHA-256, in bytes
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
 _KEY_ID = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
 
 
@@ -106,8 +108,8 @@ class Mac:
 
     def __init__(self, key: bytes) -> None:
         block = key.ljust(_BLOCK, b"\0")
-        self._inner = sha256(bytes(byte ^ 0x36 for byte in block))
-        self._outer = sha256(bytes(byte ^ 0x5C for byte in block))
+        self._inner = sha256(block.translate(_INNER))
+        self._outer = sha256(block.translate(_OUTER))
 
     def __reduce__(self) -> Any:
         raise TypeError("a MAC holds a secret and cannot be pickled")
