@@ -1,11 +1,11 @@
-"""The native core: the hot part of :mod:`sealwire.pickling`, compiled by Cython.
+"""The native core: the hot parts of :mod:`sealwire.pickling` and :mod:`sealwire.wire`, compiled by Cython.
 
 It need not be there. Where it is not, or ``SEALWIRE_NATIVE=off`` is set when this is imported, Sealwire does the same
 in Python, more slowly. ``SEALWIRE_NATIVE=require`` makes it an ImportError that it is not there.
 
-The Python of :mod:`sealwire.pickling` is the reference, written for readers, and refuses what must be refused. The
-twins here accept what the reference accepts. What they do not accept they leave to the reference, which has the last
-word and words the error. docs/explanation/native-core.md has the reasons.
+The Python of those packages is the reference, written for readers, and refuses what must be refused. The twins here
+accept what the reference accepts. What they do not accept they leave to the reference, which has the last word and
+words the error. docs/explanation/native-core.md has the reasons.
 
 * :mod:`.survey`: what a value needs, before it is pickled, so that the decoder need not be asked about it.
 * :mod:`.vetting`: the vetting pass, with :mod:`.calls`, :mod:`.nodes` and :mod:`.leaves` as in the reference.
@@ -13,6 +13,7 @@ word and words the error. docs/explanation/native-core.md has the reasons.
 * :mod:`.instances`: the instances of configured classes, of what was built in their places
   (:mod:`sealwire.pickling.resolve`, :mod:`sealwire.pickling.adapters.record`).
 * :mod:`.collisions`: the probes of CPython's dicts and sets (:mod:`sealwire.pickling.hash_collisions`).
+* :mod:`.frames`: sealing and opening small frames.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from sealwire.wire.stream import StreamProtocol
 _MAX_WAIT: Final = 65_535
 _GIVEN_UP: Final = 0
 # Looking a member up in its Enum takes longer than comparing it.
-_MESSAGE: Final = Kind.MESSAGE
-_FAULT: Final = Kind.FAULT
-_PONG: Final = Kind.PONG
+_MESSAGE: Final = int(Kind.MESSAGE)
+_FAULT: Final = int(Kind.FAULT)
+_PONG: Final = int(Kind.PONG)
 _REPLIES: Final = frozenset((_MESSAGE, _FAULT, _PONG))
 
 
@@ -119,6 +119,9 @@ class ClientSide(Protocol):
         if kind not in _REPLIES:
             raise RemoteProtocolError(f"{frame} from a server with an established connection")
         request = frame.reply_to
+        if kind == _MESSAGE and self._unanswered.get(request) == _MESSAGE:
+            del self._unanswered[request]
+            return Reply(request, verified(frame.payload))
         expected = self._unanswered.pop(request, None)
         if expected is None:
             raise BadSequence(f"{frame} in answer to {request}, which is not an unanswered request")
@@ -132,7 +135,8 @@ class ClientSide(Protocol):
         fault = Fault.unpack(frame.payload) if kind == _FAULT else None
         if expected == _GIVEN_UP:
             return None
-        return Reply(request, verified(frame.payload)) if fault is None else Faulted(request, *fault)
+        assert fault is not None  # noqa: S101 - a MESSAGE that was expected is above
+        return Faulted(request, *fault)
 
 
 class ClientProtocol(ClientSide, StreamProtocol):

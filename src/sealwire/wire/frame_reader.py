@@ -9,12 +9,17 @@ computed meanwhile, so the body is neither copied nor read a second time.
 from __future__ import annotations
 
 from hmac import compare_digest
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from sealwire.errors import BadTag, FrameTooLarge, InvalidState, RemoteProtocolError, TruncatedFrame
+from sealwire.native import NATIVE
 from sealwire.wire.frames import HANDSHAKE_CAP, HEAD, MIN_LENGTH, TAG, kind_name
 from sealwire.wire.keys import Mac
 from sealwire.wire.length_prefix import BYTE_COUNT
+
+if NATIVE:
+    _frames = import_module("sealwire.native.frames")  # compiled, and so not known to the linters
 
 STAGING = 16_384
 """Bytes read at a time: the plaintext of one TLS record (RFC 8446, section 5.1)."""
@@ -50,12 +55,15 @@ class Reader:
         self._end = 0
         self._body: _Body | None = None
         self._mac: Mac | None = None
+        self._twin: Any = None
         self._cap = HANDSHAKE_CAP
         self.reads = 0
         """The number of calls of :meth:`buffer_updated`."""
 
     def establish(self, mac: Mac, cap: int) -> None:
         """Verify tags with ``mac`` and accept lengths up to ``cap`` from the next frame on."""
+        if NATIVE:
+            self._twin = _frames.FrameOpener(*mac.blocks, self._staging, Frame)
         self._mac = mac
         self._cap = cap
 
@@ -103,6 +111,19 @@ class Reader:
             self._body.buffer_updated(count)
         else:
             self._end += count
+
+    def next_message(self, sequence: int, *, from_client: bool) -> Frame | None:
+        """Return the next frame if it is surely a small MESSAGE with this sequence number and no field out of place.
+
+        Otherwise, and always without the native core, return None: :meth:`next_frame` and a HeaderChecker have the last
+        word.
+        """
+        if self._twin is None or self._start == self._end or self._body is not None:
+            return None
+        frame: Frame | None = self._twin.open(self._start, self._end, self._cap, sequence, from_client)
+        if frame is not None:
+            self._start += HEAD.size + len(frame.payload) + TAG
+        return frame
 
     def next_frame(self) -> Frame | None:
         """Return the next frame, or None if it is incomplete.

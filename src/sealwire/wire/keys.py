@@ -122,6 +122,11 @@ class Mac:
         outer.update(inner.digest())
         return outer.digest()
 
+    @property
+    def blocks(self) -> tuple[Hash, Hash]:
+        """The hashes of the inner and the outer block. They must not be updated."""
+        return self._inner, self._outer
+
     def begin(self) -> Hash:
         """Return a hash object to update with the signed bytes, piece by piece."""
         return self._inner.copy()

@@ -31,7 +31,7 @@ class State(Enum):
 
 # Looking a member up in its Enum takes longer than comparing it.
 _OPEN: Final = State.OPEN
-_CLOSE: Final = Kind.CLOSE
+_CLOSE: Final = int(Kind.CLOSE)
 
 
 class Protocol(ABC):

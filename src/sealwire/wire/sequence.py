@@ -13,7 +13,7 @@ WINDOW: Final = 64
 _WHOLE_WINDOW: Final = (1 << WINDOW) - 1
 
 # Looking a member up in its Enum takes longer than comparing it.
-_MESSAGE: Final = Kind.MESSAGE
+_MESSAGE: Final = int(Kind.MESSAGE)
 _REPLIES: Final = frozenset((Kind.MESSAGE, Kind.FAULT, Kind.PONG))
 
 

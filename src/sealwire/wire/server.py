@@ -13,7 +13,7 @@ from sealwire.wire.protocol import Protocol, State
 from sealwire.wire.stream import StreamProtocol
 
 # Looking a member up in its Enum takes longer than comparing it.
-_MESSAGE: Final = Kind.MESSAGE
+_MESSAGE: Final = int(Kind.MESSAGE)
 _OPEN: Final = State.OPEN
 
 
@@ -115,6 +115,7 @@ class ServerSide(Protocol):
         return super()._frame(frame)
 
     def _message(self, frame: Frame) -> Event | None:
+        self.authenticated = True
         if frame.kind == _MESSAGE:
             self._unanswered[frame.sequence] = None
             wait = frame.wait / 100 if frame.wait else None

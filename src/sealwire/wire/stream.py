@@ -90,6 +90,13 @@ class StreamProtocol(Protocol):
         """
         while self.state is not _ENDED:
             try:
+                frame = self._reader.next_message(self._header_checker.sequence, from_client=not self._is_client)
+                if frame is not None:
+                    self._header_checker.sequence += 1
+                    event = self._message(frame)
+                    if event is not None:
+                        return event
+                    continue
                 frame = self._reader.next_frame()
                 if frame is None:
                     if self._eof:
