@@ -1,4 +1,5 @@
-"""Hostile pickles, on every supported interpreter that is found, each in a process of its own under limits.
+"""Hostile pickles, each in a process of its own under limits: on this interpreter, and without the native core, which is
+compiled for one interpreter only, on every supported one that is found.
 
 Five seconds of CPU and 200 MB: none may be accepted, crash, run over or change anything. Beside them are harmless
 pickles, none of which may be refused, and the same attacks against the recipe of Python's documentation, where they
@@ -32,6 +33,7 @@ from attacks import victims
 from pickling.assembler import blob, call, dict_, integer, list_, message, name, text, tuple_
 from pickling.dangerous import DANGEROUS
 from pickling.test_key_costs import ATTACKS as KEY_ATTACKS
+from sealwire.native import NATIVE
 from sealwire.pickling import opcodes as op
 
 HERE = Path(__file__).parent
@@ -41,8 +43,10 @@ NONE = b"N"
 
 
 def interpreters() -> dict[str, str]:
-    """Supported interpreters by version: this one, those on the path, and pyenv's."""
+    """Return supported interpreters by version: this one, those on the path, and pyenv's."""
     found = {"{}.{}".format(*sys.version_info): sys.executable}
+    if NATIVE:
+        return found
     for version in VERSIONS:
         candidates = [shutil.which(f"python{version}")]
         candidates += sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python{version}")))
@@ -56,11 +60,6 @@ def interpreters() -> dict[str, str]:
 
 
 INTERPRETERS = interpreters()
-
-
-def environment(interpreter: str) -> dict[str, str]:
-    """The native core is compiled for this interpreter only."""
-    return dict(os.environ) if interpreter == sys.executable else os.environ | {"SEALWIRE_NATIVE": "off"}
 
 
 def victim(cls: str) -> bytes:
@@ -326,7 +325,7 @@ def verdicts(interpreter: str, cases: dict[str, bytes], reader: str = "sealwire"
     ]
     done = subprocess.run(
         [interpreter, "-I", str(HERE / "cell.py"), str(SOURCES)],
-        input="\n".join(lines), capture_output=True, text=True, timeout=110, check=False, env=environment(interpreter),
+        input="\n".join(lines), capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     found = dict(json.loads(line) for line in done.stdout.splitlines())
@@ -351,7 +350,7 @@ def test_nothing_remains_that_a_peer_could_fill(version: str) -> None:
     """Interned str, caches of the standard library, combinations of flags: of these others would have fewer."""
     done = subprocess.run(
         [INTERPRETERS[version], "-I", str(HERE / "remains.py"), str(SOURCES)],
-        capture_output=True, text=True, timeout=110, check=False, env=environment(INTERPRETERS[version]),
+        capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert {what for what, remains in json.loads(done.stdout).items() if remains} == set()
