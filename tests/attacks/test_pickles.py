@@ -1,5 +1,5 @@
-"""Hostile pickles, each in a process of its own under limits: on this interpreter, and without the native core, which is
-compiled for one interpreter only, on every supported one that is found.
+"""Hostile pickles, each in a process of its own under limits: on this interpreter, and without the native core, which
+is compiled for one interpreter only, on every supported one that is found.
 
 Five seconds of CPU and 200 MB: none may be accepted, crash, run over or change anything. Beside them are harmless
 pickles, none of which may be refused, and the same attacks against the recipe of Python's documentation, where they

@@ -1,5 +1,5 @@
-"""A server in a process of its own: ``python -m conformance.child JSON`` prints its address, serves until the end of
-its standard input, drains and ends with 0.
+"""A server in a process of its own: ``main`` prints its address, serves until the end of its standard
+input, drains and ends with 0.
 """
 
 from __future__ import annotations
@@ -57,7 +57,3 @@ async def serve_on_loop(name: str, given: Given) -> None:
         await asyncio.to_thread(sys.stdin.read)
         await server.shutdown()
         await serving
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

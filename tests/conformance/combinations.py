@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +20,7 @@ from conformance.given import Address, Given
 from conformance.handlers import HANDLERS
 from sealwire import AsyncTCPServer, AsyncUnixServer, Security, dtls
 from support.aio import serving
-from support.service import TESTS
+from support.starter import Process
 
 
 @dataclass(frozen=True)
@@ -130,18 +127,15 @@ def on_loop(name: str, new_loop: Any = asyncio.new_event_loop) -> Start:
 class ServerProcess:
     """A server in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
         self.pid = process.pid
-        assert process.stdout is not None
         self.address = json.loads(process.stdout.readline())
         if isinstance(self.address, list):
             self.address = tuple(self.address)
 
     def stop(self) -> None:
-        assert self._process.stdin is not None
-        if not self._process.stdin.closed:
-            self._process.stdin.close()
+        self._process.stdin.close()
         self._process.wait(30)
 
 
@@ -155,15 +149,7 @@ def in_processes(name: str, **options: Any) -> Start:
     def start(given: Given) -> Iterator[Running]:
         settings = {"server": name, "options": options} | vars(given) | {"directory": str(given.directory)}
         with open("/dev/full", "w") as full:
-            process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "conformance.child", json.dumps(settings)],
-                cwd=TESTS,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=full,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                text=True,
-            )
+            process = Process("conformance.child", settings, full)
         with process:
             try:
                 running = ServerProcess(process)

@@ -1,13 +1,12 @@
 """A server in a process of its own: to fork in a process without threads, and to have limits of its own.
 
-``python -m support.child JSON`` prints its port, serves until SIGINT, and ends with 0. Messages are raw bytes, answered
+``main`` prints its port, serves until SIGINT, and ends with 0. Messages are raw bytes, answered
 in upper case; ``hold…`` waits for somebody to write into the FIFO, ``die…`` kills its process, ``pid`` gives it,
 ``print`` prints a line, and ``stop`` tries to stop the server. At the end it must have no child process left.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import resource
@@ -88,7 +87,3 @@ def serve_in_a_thread(server: Any, *, contended: bool) -> None:
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
     server.shutdown()
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

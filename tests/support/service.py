@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +20,7 @@ from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, write_files
 from sealwire.sync.server import TCPServer
 from sealwire.testing import Throwaway
 from support.constants import KEY_ID, QUICK, SECRET
+from support.starter import Process, starter
 
 TESTS = Path(__file__).parent.parent
 
@@ -149,6 +148,7 @@ def zombies(process: int) -> list[int]:
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """Afterwards there are no more threads, descriptors and child processes than before."""
+    starter()  # which remains
     before = set(threading.enumerate()), descriptors(), set(children())
     yield
 
@@ -184,15 +184,7 @@ class ChildServer:
             "limits": QUICK | options.pop("limits", {}),
         } | options
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "support.child", json.dumps(settings)],
-                cwd=TESTS,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": ""},
-                text=True,
-            )
-        assert self.process.stdout is not None
+            self.process = Process("support.child", settings, log)
         self.pid = self.process.pid
         self.port = int(self.process.stdout.readline() or 0)
         assert self.port, self.log.read_text()
@@ -210,27 +202,22 @@ class ChildServer:
 
     def kill(self) -> None:
         """As the test wants it, so that this is a good end."""
-        assert self.process.stdout is not None
         self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
+        with self.process:
+            pass
         self.process.returncode = 0
 
     def __enter__(self) -> ChildServer:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        assert self.process.stdout is not None
-        try:
-            if self.process.poll() is None:
+        with self.process:
+            try:
                 self.interrupt()
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
-        finally:
-            self.process.stdout.close()
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                raise
         if error is None:
             log = self.log.read_text()
             assert self.process.returncode == 0, log
