@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same examples each time, however busy the machine: what a commit has not changed must not fail it.
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
+
+
+def pytest_collection_finish() -> None:
+    """Have no collection of garbage look through all tests that there are, which takes longer than many of them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ with nothing open but its standard streams, and ends when the other end does.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -97,6 +98,8 @@ def starter() -> socket.socket:
 def serve(requests: socket.socket) -> tuple[str, dict[str, Any]]:
     """Return in each fork what it is to run; the process itself ends here."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What no fork's collector looks at is not copied for it.
+    gc.freeze()
     running: dict[int, tuple[int, int]] = {}
     while True:
         for ready in select.select([requests.fileno(), *running], [], [])[0]:
