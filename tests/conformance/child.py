@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import warnings
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from conformance.handlers import HANDLERS
 
 
 def main(settings: dict[str, Any]) -> None:
+    # Unbuffered, since what cannot be written would be tried again at the end, and end the process with 120.
+    sys.stderr = TextIOWrapper(open(2, "wb", 0, closefd=False), write_through=True)  # noqa: SIM115 - open to the end
     name, options = settings.pop("server"), settings.pop("options")
     address = settings["address"]
     given = Given(
