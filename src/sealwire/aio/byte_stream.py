@@ -4,11 +4,11 @@ asyncio's own TLS transport needs some 300 KiB per connection, most of it buffer
 Here TLS works on two memory BIOs, which are empty while a connection is silent, and all connections of a thread read
 into one buffer. The asyncio transport carries ciphertext.
 
-``buffer_updated`` writes ciphertext to the incoming BIO and wakes the one task that takes input, which waits in
-``_wait_for_input``. If no task waits, bytes are read until one buffer waits in the BIO, so that their arrival times are
-known; then reading is paused. So a peer that sends a lot fills neither the memory nor the time of this side. Until the
-first frame, the buffer is small: OpenSSL processes everything in the BIO that is no data, such as KeyUpdates, in one
-call.
+``buffer_updated`` writes ciphertext to the incoming BIO. If the one task that takes input waits in ``_wait_for_input``,
+the input is processed at once (``_process_input``), and the task is woken only if that could not be completed. If no
+task waits, bytes are read until one buffer waits in the BIO, so that their arrival times are known; then reading is
+paused. So a peer that sends a lot fills neither the memory nor the time of this side. Until the first frame, the buffer
+is small: OpenSSL processes everything in the BIO that is no data, such as KeyUpdates, in one call.
 """
 
 from __future__ import annotations
@@ -116,21 +116,22 @@ class ByteStream(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Return the buffer to read into, for no more than the BIO may hold."""
-        return _scratch.view if self._discarding else _scratch.view[: max(1, self._read_size - self._incoming.pending)]
+        room = READ if self._discarding else self._read_size - self._incoming.pending
+        return _scratch.view if room == READ else _scratch.view[: max(1, room)]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process the ciphertext that was read."""
         if self._discarding:
             return
+        now = monotonic()
         if self._arrivals is not None:
-            self._arrivals.add(nbytes, monotonic(), self._incoming.pending)
+            self._arrivals.add(nbytes, now, self._incoming.pending)
         self._ciphertext.surplus += nbytes
         self._incoming.write(_scratch.view[:nbytes])
+        if self._waiting is not None and not self._waiting.done():
+            self._process_or_wake(now)
         if self._incoming.pending >= self._read_size:
             self._pause()
-        waiting = self._waiting
-        if waiting is not None and not waiting.done():
-            waiting.set_result(True)
 
     def eof_received(self) -> bool:
         """Process the peer's end of the stream. Ours stays open, for a frame that explains the end."""
@@ -213,6 +214,21 @@ class ByteStream(asyncio.BufferedProtocol):
             self.abort()
 
     # For the channel
+
+    def _process_input(self, now: float) -> bool:  # noqa: ARG002 - the time of the channel's events
+        """Process input that has just come; return False to wake the task that waits for it."""
+        return False
+
+    def _process_or_wake(self, now: float) -> None:
+        """Process input that has just come, or wake the task that waits for it. The task raises the errors."""
+        try:
+            if self._process_input(now):
+                return
+        except Exception as error:
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_exception(error)
+            return
+        self._wake()
 
     def _open_descriptor(self) -> int | None:
         """Return the socket's descriptor; None if it is closed."""

@@ -1,7 +1,8 @@
 """A client's end of a connection on asyncio: requests out, and each reply to the task that waits for it.
 
-One task, ``_read_replies``, takes all events and resolves the future of each request by its number, so replies may come
-in any order and a cancelled request leaves the others alone.
+The future of each request is resolved by its number in the moment in which the reply comes (``_process_input``), so
+replies may come in any order and a cancelled request leaves the others alone. One task, ``_read_replies``, waits for
+the end of the connection, and takes over when input is left. One timer for all requests watches their deadlines.
 """
 
 from __future__ import annotations
@@ -60,6 +61,11 @@ class AsyncClientChannel(AsyncChannel):
         self._address = address
         self._frame_timeout = security.limits.frame_timeout
         self._replies: dict[int, asyncio.Future[VerifiedPayload]] = {}
+        self._deadlines: dict[int, float] = {}
+        """The moments at which the callers of requests stop waiting."""
+        self._due = math.inf
+        """The moment for which the timer is set, no later than any deadline."""
+        self._timer: asyncio.TimerHandle | None = None
         self._in_order: deque[asyncio.Future[VerifiedPayload]] = deque()
         self._reader: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -129,18 +135,22 @@ class AsyncClientChannel(AsyncChannel):
             DeadlineExceeded: There was no reply in time.
             ConnectionLost: The connection ended.
         """
-        begun = monotonic()
+        begun = now = monotonic()
         sequence: int | None = None
         try:
-            async with asyncio.timeout(deadline - begun):
-                if self._full or self._unsent:
-                    # If the connection breaks meanwhile, the missing reply reports it.
+            if self._full or self._unsent:
+                # If the connection breaks meanwhile, the missing reply reports it.
+                async with asyncio.timeout(deadline - begun):
                     with suppress(ConnectionClosed, DeadlineExceeded):
                         await self.drained()
-                if self.end_error is not None or self.ended:
-                    raise ConnectionClosed("the connection ended before the request was sent")  # noqa: TRY301 - handled below together with the end during the request
-                sequence, future = self._send(payload, max(0.0, deadline - monotonic()))
-                return await future
+                now = monotonic()
+            if self.end_error is not None or self.ended:
+                raise ConnectionClosed("the connection ended before the request was sent")  # noqa: TRY301 - handled below together with the end during the request
+            sequence, future = self._send(payload, max(0.0, deadline - now))
+            self._deadlines[sequence] = deadline
+            if deadline < self._due:
+                self._watch_deadlines(deadline)
+            return await future
         except ConnectionClosed as closed:
             if self._is_parents:
                 raise explain.forked() from None
@@ -158,8 +168,10 @@ class AsyncClientChannel(AsyncChannel):
                 sent = False
             raise explain.no_reply(self._address, sent=sent) from None
         finally:
-            if sequence is not None and self._replies.pop(sequence, None) is not None:
-                self._protocol.give_up(sequence)
+            if sequence is not None:
+                self._deadlines.pop(sequence, None)
+                if self._replies.pop(sequence, None) is not None:
+                    self._protocol.give_up(sequence)
 
     def send_msg(self, payload: Payload) -> None:
         """Send a request. Usually called as ``sealwire.send_msg(channel, payload)``.
@@ -264,8 +276,28 @@ class AsyncClientChannel(AsyncChannel):
         sequence = self._protocol.send_request(payload, wait=wait)
         future: asyncio.Future[VerifiedPayload] = self._loop.create_future()
         self._replies[sequence] = future
-        self.flush_soon()
+        if len(self._replies) == 1 and not self._flush_scheduled:
+            self._flush()  # alone, it need not wait for others
+        else:
+            self.flush_soon()
         return sequence, future
+
+    def _watch_deadlines(self, due: float) -> None:
+        """Set the timer for the next deadline."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due, self._timer = due, None
+        if due < math.inf and not self.lost.done():
+            self._timer = self._loop.call_later(max(0.0, due - monotonic()), self._time_out)
+
+    def _time_out(self) -> None:
+        """Fail the requests whose time has run out. The others have later deadlines than the timer had."""
+        now = monotonic()
+        for sequence, deadline in self._deadlines.items():
+            future = self._replies.get(sequence)
+            if deadline <= now and future is not None and not future.done():
+                future.set_exception(TimeoutError())
+        self._watch_deadlines(min((each for each in self._deadlines.values() if each > now), default=math.inf))
 
     def _was_sent(self, sequence: int | None) -> bool:
         """Return True if the whole request was passed to TLS."""
@@ -275,17 +307,9 @@ class AsyncClientChannel(AsyncChannel):
         """Resolve the futures of requests until the connection ends or the client closes it."""
         try:
             while self.end_error is None:
-                event = self._poll_event()
-                if event is not None:
-                    self._last_heard = monotonic()
-                    answer = self._session.receive(event)
-                    future = None if answer is None else self._replies.pop(answer[0], None)
-                    if answer is not None and future is not None and not future.done():
-                        _settle(future, answer[1])
-                elif self.ended:
+                if not self._process_input(monotonic()) and self.ended:
                     raise self._end_reason()
-                else:
-                    await self._wait_for_input(math.inf)
+                await self._wait_for_input(math.inf)
         except TruncatedFrame:
             self._fail_pending(ConnectionClosed("the connection ended inside a frame of the server"))
         except SealwireError as error:
@@ -298,6 +322,26 @@ class AsyncClientChannel(AsyncChannel):
         finally:
             self._fail_pending(explain.closed_here())  # also after an exception of a signal handler
         await self.close()
+
+    def _process_input(self, now: float) -> bool:
+        """Resolve the futures of all requests whose replies have come; return False if there is more to do."""
+        if self._reader is None:
+            return False
+        while self.end_error is None:
+            event = self._poll_event()
+            if event is None:
+                return not (self._has_input or self.ended)
+            self._last_heard = now
+            answer = self._session.receive(event)
+            future = None if answer is None else self._replies.pop(answer[0], None)
+            if answer is not None and future is not None and not future.done():
+                _settle(future, answer[1])
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Process the end of the connection."""
+        super().connection_lost(exc)
+        self._watch_deadlines(math.inf)
 
     def _leave(self) -> None:
         """Close the connection at once, since its event loop ends and no task can wait."""

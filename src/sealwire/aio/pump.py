@@ -1,7 +1,9 @@
 """Moves frames between a stream of bytes and the protocol; both ends of a connection share it.
 
 Input. ``_poll_event`` decrypts and parses only as much as the next event needs, and no more than _READS records: other
-connections come between. A deadline holds whatever arrives: ``_wait_for_input`` asks for it before anything else.
+connections come between. A deadline holds whatever arrives: ``_wait_for_input`` asks for it before anything else. An
+end processes most events in the iteration of the loop in which they come (``_process_input``); its task takes over
+where that must wait.
 
 Output. Frames are queued in the protocol. ``flush_soon`` schedules one ``_flush`` for all frames of this iteration of
 the loop, which seals and encrypts as much as the transport accepts. When the transport is full (``pause_writing``), the
@@ -42,6 +44,8 @@ from sealwire.wire.stream import StreamProtocol
 
 _RECORD: Final = 16_384
 """Bytes of plaintext in one TLS record (RFC 8446, section 5.1)."""
+_JOINED: Final = 8_192
+"""Bytes of small frames that share a record, about."""
 _READS: Final = 16
 """Records that are decrypted in one turn, at most."""
 _TURN: Final = 262_144
@@ -160,6 +164,11 @@ class AsyncChannel(ByteStream, Sealed):
         if self._discarding or self.lost.done():
             raise self._end_reason()
 
+    @property
+    def is_drained(self) -> bool:
+        """True if all that was flushed is with the transport, so that :meth:`drained` would not wait."""
+        return not (self._unsent or self._full or self._discarding or self.lost.done())
+
     def flush_soon(self) -> None:
         """Send the queued frames, together with others queued in this iteration of the loop."""
         if not self._flush_scheduled:
@@ -242,14 +251,11 @@ class AsyncChannel(ByteStream, Sealed):
         return count >= 0
 
     async def _wait_for_input(self, deadline: float) -> bool:
-        """Wait for input or a state change, and read once; return False at the deadline."""
+        """Wait for input or a state change; return False at the deadline."""
         if self._has_input and not self.lost.done() and monotonic() < deadline:
             await asyncio.sleep(0)  # the turn is over, its input is not
             return True
-        came = await super()._wait_for_input(deadline)
-        if came and self._sealed and self._incoming.pending and not self._discarding:
-            self._read()  # the caller has taken all events, so the protocol's buffer has room
-        return came
+        return await super()._wait_for_input(deadline)
 
     # Output
 
@@ -260,28 +266,13 @@ class AsyncChannel(ByteStream, Sealed):
             self._unsent.extend(map(iter, self._protocol.frames_to_send()))
         if self._discarding or self.lost.done():
             self._unsent.clear()
-        whole = False
+        frames_sent = self._frames_sent
         room = _TURN
         try:
             while self._unsent and not self._full and room > 0:
-                piece = next(self._unsent[0], None)
-                if piece is None:
-                    self._unsent.popleft()
-                    self._frames_sent += 1
-                    whole = True
-                    continue
-                view = memoryview(piece)
-                self._unsent_bytes -= len(view)
-                room -= len(view)
-                for start in range(0, len(view), _RECORD):
-                    record = view[start : start + _RECORD]
-                    try:
-                        self._tls.write(record)
-                    except ssl.SSLError as error:
-                        repeat(error, partial(self._tls.write, record))
-                    if self._outgoing.pending >= _BATCH:
-                        self._write_out()
-            whole = self._count_whole() or whole
+                room -= self._encrypt_next()
+            if self._unsent:
+                self._count_whole()
         except OSError as error:
             self.failure = self.failure or explain.without_frames(error)
             self._unsent.clear()
@@ -294,22 +285,52 @@ class AsyncChannel(ByteStream, Sealed):
         if self._unsent and not self._full:
             self.flush_soon()  # other connections come between
         if self._unsent or self._full or self._write_timer is not None:
-            self._watch_writing(progress=whole)
+            self._watch_writing(progress=self._frames_sent > frames_sent)
         if not self._unsent and self._unsent_bytes:
             self._unsent_bytes = 0
             self._all_sent()
         if self._drainers and not self._unsent and not self._full:
             self._release_drainers()
 
-    def _count_whole(self) -> bool:
+    def _encrypt_next(self) -> int:
+        """Encrypt the next piece, together with others if they are small; return their size."""
+        unsent, pieces = self._unsent, []
+        size = whole = 0
+        while unsent and size < _JOINED:
+            piece = next(unsent[0], None)
+            if piece is None:
+                unsent.popleft()
+                whole += 1
+            else:
+                pieces.append(piece)
+                size += len(piece)
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._unsent_bytes -= size
+        if 0 < size <= _RECORD:
+            self._encrypt(data)
+        else:
+            view = memoryview(data)
+            for start in range(0, size, _RECORD):
+                self._encrypt(view[start : start + _RECORD])
+        self._frames_sent += whole
+        return size
+
+    def _encrypt(self, record: bytes | memoryview) -> None:
+        try:
+            self._tls.write(record)
+        except ssl.SSLError as error:
+            repeat(error, partial(self._tls.write, record))
+        if self._outgoing.pending >= _BATCH:
+            self._write_out()
+
+    def _count_whole(self) -> None:
         """Count the frame at which sending stopped, if its last piece was the one that filled the transport."""
-        piece = next(self._unsent[0], None) if self._unsent else b""
+        piece = next(self._unsent[0], None)
         if piece is None:
             self._unsent.popleft()
             self._frames_sent += 1
-        elif piece:
+        else:
             self._unsent[0] = chain((piece,), self._unsent[0])
-        return piece is None
 
     def _all_sent(self) -> None:
         """Note that nothing is unsent any more. A server counts what its connections hold."""

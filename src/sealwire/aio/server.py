@@ -30,7 +30,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from sealwire.admission import GRACE, Admission, Slot
-from sealwire.aio.handler_runner import HandlerRunner, in_handler
+from sealwire.aio.handler_calls import in_handler
+from sealwire.aio.handler_runner import HandlerRunner
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.threads import Workers
 from sealwire.aio.turns import LoopTurns

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable
-from functools import partial
 from time import monotonic
+from typing import Protocol
 
 from sealwire.admission import Slot
-from sealwire.aio.byte_stream import settle
-from sealwire.aio.pump import AsyncChannel
+from sealwire.aio.counted_channel import CountedChannel
 from sealwire.aio.threads import look
 from sealwire.aio.turns import LoopTurns
 from sealwire.aio.unix_socket import PlainObject
@@ -20,19 +18,33 @@ from sealwire.session.arrival_times import Arrivals
 from sealwire.session.buffers import STEP
 from sealwire.session.requests import AnswerChannel
 from sealwire.session.server import MAX_UNANSWERED, ServerSession, begin_server_session, begin_unix_server_session
+from sealwire.session.turns import ROUND
 from sealwire.session.validity import Termination
 from sealwire.sync.unix_socket import peer_process
 from sealwire.trust.contexts import certificates_above
 from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.known_peers import known_peers
-from sealwire.wire.events import Doubted, Request
+from sealwire.wire.events import Doubted, Event, Request
 from sealwire.wire.frames import CloseCode, Payload
 from sealwire.wire.server import ServerProtocol
 
-logger = logging.getLogger("sealwire.server")
+
+class Handlers(Protocol):
+    """What answers the requests of one connection, apart from a handler that owns it."""
+
+    @property
+    def has_room(self) -> bool:
+        """True if another request may be read."""
+
+    @property
+    def is_ready(self) -> bool:
+        """True if another request may be handed over now."""
+
+    def hand_over(self, request: Request, deadline: float | None) -> None:
+        """Handle a request until its handler has to wait."""
 
 
-class AsyncServerChannel(AsyncChannel, AnswerChannel):
+class AsyncServerChannel(CountedChannel, AnswerChannel):
     """A server's end of a sealed connection; the ``self.request`` of an ``async def handle``.
 
     One task takes requests; any number of tasks may answer.
@@ -46,12 +58,12 @@ class AsyncServerChannel(AsyncChannel, AnswerChannel):
 
     Attributes:
         session: The rules of the connection, after TLS.
+        handlers: What answers requests; None for a handler that owns the connection.
         deadline: The moment of ``time.monotonic()`` at which the client stops waiting for the reply to the last
             request; None if it did not say.
     """
 
     _protocol: ServerProtocol
-    session: ServerSession
     _reads_while_full = False
 
     def __init__(
@@ -60,18 +72,16 @@ class AsyncServerChannel(AsyncChannel, AnswerChannel):
         self._security = security
         self._certificates = security.credentials.current
         super().__init__(None if unix else terms.server_tls(security, self._certificates), server_side=True)
+        self._count_in(slot.holding)
         self._slot = slot
         self._turns = turns
-        self._holding = slot.holding
-        self._holding.end = self._shed_soon
-        self._in_hand = 0
-        """Bytes of the requests that are not finished."""
         self._busy = busy
         self._limits = security.limits
         self._frame_timeout = security.limits.frame_timeout
         self._arrivals: Arrivals = Arrivals()
         self._handling = False
         """True if the last request from ``next_for_handler`` is not finished yet."""
+        self.handlers: Handlers | None = None
         self.deadline: float | None = None
 
     @property
@@ -153,15 +163,17 @@ class AsyncServerChannel(AsyncChannel, AnswerChannel):
     # Requests
 
     async def next_request(self) -> Request | None:
-        """Return the next request; None after the last one. Call :meth:`start_handling` before a handler gets it.
+        """Return the next request; None after the last one, or if its handlers have no room for another.
+
+        Call :meth:`start_handling` before a handler gets it.
 
         Raises RemoteProtocolError, ConnectionClosed, DeadlineExceeded, InvalidState.
         """
-        session = self.session
+        session, handlers = self.session, self.handlers
         if session.unanswered >= MAX_UNANSWERED:
             raise session.too_many_unanswered()
         turns, key = self._turns, self._slot.key
-        while session.closing is None:
+        while session.closing is None and (handlers is None or handlers.has_room):
             if not turns.take(key):
                 await turns.wait(key)
             if (
@@ -174,13 +186,8 @@ class AsyncServerChannel(AsyncChannel, AnswerChannel):
             event = self._poll_event()
             now = monotonic()
             if event is not None:
-                request = session.receive(event, now)
+                request = self._receive(event, now)
                 if request is not None:
-                    self._in_hand += len(request.payload)
-                    if self._in_hand >= STEP:
-                        self._count_held()
-                    arrived = self._arrivals.at(self._incoming.pending)
-                    self.deadline = None if request.wait is None else arrived + request.wait
                     return request
                 if now < session.input_deadline(now):
                     continue
@@ -197,6 +204,50 @@ class AsyncServerChannel(AsyncChannel, AnswerChannel):
                 self._finish_handling()
                 session.on_timeout(monotonic())
         return None
+
+    def _receive(self, event: Event, now: float) -> Request | None:
+        """Process an event; return it if it is a request for a handler, and note its deadline."""
+        request = self.session.receive(event, now)
+        if request is not None:
+            self._in_hand += len(request.payload)
+            if self._in_hand >= STEP:
+                self._count_held()
+            arrived = self._arrivals.at(self._incoming.pending)
+            self.deadline = None if request.wait is None else arrived + request.wait
+        return request
+
+    def _process_input(self, now: float) -> bool:
+        """Hand over the requests that have just come, if none of them has to wait for anything."""
+        if self.handlers is None:
+            return False
+        self._flush_scheduled = True  # below, for all replies together
+        try:
+            is_complete = self._hand_over(self.handlers, now)
+        finally:
+            self._flush()
+        return is_complete and not self._unsent and not self._full
+
+    def _hand_over(self, handlers: Handlers, now: float) -> bool:
+        """Hand over requests for ROUND seconds; return False if there is more to do."""
+        session, protocol, end = self.session, self._protocol, now + ROUND
+        while (
+            now < end
+            and session.closing is None
+            and session.unanswered < MAX_UNANSWERED
+            and handlers.is_ready
+            and not (self._full or self._unsent or self._holding.counted)
+            and self._turns.take(self._slot.key)
+        ):
+            event = self._poll_event()
+            if event is None:
+                return not (self._has_input or protocol.inside_frame or self.ended)
+            request = self._receive(event, now)
+            if request is not None:
+                handlers.hand_over(request, self.deadline)
+            if not (self._has_input or protocol.inside_frame):
+                return session.closing is None and not self.ended
+            now = monotonic()
+        return False
 
     def forget(self, request: Request) -> None:
         """Count a request's bytes no more."""
@@ -229,7 +280,10 @@ class AsyncServerChannel(AsyncChannel, AnswerChannel):
             if self._unsent_bytes >= STEP:
                 self._count_held()
         finally:
-            self.flush_soon()
+            if self._unsent_bytes >= STEP:
+                self._flush()
+            else:
+                self.flush_soon()
 
     def send_fault(self, request: int, code: int, text: str | None = None) -> None:
         """Queue FAULT for a request; the default text is the code's own. Raises like :meth:`send_reply`."""
@@ -282,43 +336,6 @@ class AsyncServerChannel(AsyncChannel, AnswerChannel):
         await self.drained()
         started = await self.next_for_handler()
         return None if started is None else bytes(started[0].payload)
-
-    # Memory
-
-    def _count_held(self) -> None:
-        self._holding.update(self._protocol.buffered + self._in_hand + max(0, self._unsent_bytes))
-
-    def _all_sent(self) -> None:
-        if self._holding.counted:
-            self._count_held()
-
-    async def _wait_for_others(self, deadline: float) -> bool:
-        """Wait until another connection holds more, or less is held in all; return False at the deadline."""
-        while self._holding.waits and not self.ended:
-            changed = self._waiting = self._loop.create_future()
-            self._holding.when_changed(partial(settle, changed, True))
-            timer = self._loop.call_later(max(0.0, deadline - monotonic()), settle, changed, False)
-            try:
-                if not await changed:
-                    return False
-            finally:
-                timer.cancel()
-                self._waiting = None
-            if self.session.closing is not None:
-                break
-        return True
-
-    def _shed_soon(self) -> None:
-        """End the connection to make room: it holds most. What it holds is free at once."""
-        self._loop.call_soon(self._shed)
-
-    def _shed(self) -> None:
-        if self._discarding or self.lost.done():
-            return
-        logger.warning("%s: ended: %s", self.peer, explain.shed())
-        self.failure = self.failure or ConnectionAbortedError(str(explain.shed()))
-        self.abort()
-        self._wake()
 
     # The end
 

@@ -67,10 +67,14 @@ class Places:
         self._taken: Counter[Hashable] = Counter()
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
 
+    def is_free(self, key: Hashable) -> bool:
+        """Return True if the peer ``key`` need not wait for a place."""
+        return self._free > 0 and self._taken.get(key, 0) < self._share and key not in self._waiting
+
     async def acquire(self, key: Hashable) -> None:
         """Take a place for the peer ``key``; wait until there is one."""
-        if self._free and self._taken[key] < self._share and key not in self._waiting:
-            self._take(key)
+        if self.is_free(key):
+            self.take(key)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, deque()).append(waiter)
@@ -87,9 +91,10 @@ class Places:
         self._taken[key] -= 1
         if not self._taken[key]:
             del self._taken[key]
-        for each in list(self._waiting):
-            if self._free and self._taken[each] < self._share:
-                self._give(each)
+        if self._waiting:
+            for each in list(self._waiting):
+                if self._free and self._taken[each] < self._share:
+                    self._give(each)
 
     def _give(self, key: Hashable) -> None:
         """Give a place to the first of a peer that waits; the peer's next turn is behind the others."""
@@ -97,12 +102,13 @@ class Places:
         while waiting:
             waiter = waiting.popleft()
             if not waiter.done():
-                self._take(key)
+                self.take(key)
                 waiter.set_result(None)
                 break
         if waiting:
             self._waiting[key] = waiting
 
-    def _take(self, key: Hashable) -> None:
+    def take(self, key: Hashable) -> None:
+        """Take a place that :meth:`is_free`."""
         self._free -= 1
         self._taken[key] += 1
