@@ -10,7 +10,12 @@ connections        the connections of one client in one event loop
 client             the clients
 server             the TCP server
 unix_server        the server on Unix sockets
-handler_runner     runs handlers, on the event loop or in threads
+counted_channel    a server's end of a connection, as far as it counts what it holds
+handler_runner     runs handlers, each for a connection or for its requests
+answering          answers the requests of a connection
+first_steps        runs coroutines at once up to their first wait, and from there on in tasks
+handler_calls      calls handlers and the codec, on the event loop or in threads
+turns              the turns of peers, and their places for requests
 threaded_channel   the channel of a handler that runs in a thread
 threads            threads for functions that would block the loop
 

@@ -25,6 +25,7 @@ from sealwire.aio.first_steps import FirstSteps
 from sealwire.aio.handler_calls import DeadlinePassed, HandlerCalls, RequestContext, in_handler
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.turns import Places
+from sealwire.computing import LONG
 from sealwire.errors import DecodeError, PayloadTooLarge, SealwireError
 from sealwire.handler import RequestHandler, refuse_message, report_failure
 from sealwire.listeners import address_text
@@ -100,6 +101,7 @@ class Answering:
 
     async def _take_requests(self) -> None:
         channel = self._channel
+        task = asyncio.current_task()
         at_work = 0.0
         while True:
             if not self._free:
@@ -113,7 +115,7 @@ class Answering:
             deadline = channel.deadline
             await self._places.acquire(self._share)
             begun = monotonic()
-            self._begin(request, deadline)
+            self._begin(request, deadline, task)
             del request
             at_work += monotonic() - begun
             if at_work >= ROUND:
@@ -123,12 +125,12 @@ class Answering:
     def hand_over(self, request: Request, deadline: float | None) -> None:
         """Handle a request until its handler has to wait. Call this if :attr:`is_ready`."""
         self._places.take(self._share)
-        self._begin(request, deadline)
+        self._begin(request, deadline, None)
 
-    def _begin(self, request: Request, deadline: float | None) -> None:
+    def _begin(self, request: Request, deadline: float | None, task: asyncio.Task[Any] | None) -> None:
         if self._channel.start_handling(request, deadline):
             self._free -= 1
-            self._steps.run(self._answer(request, deadline))
+            self._steps.run(self._answer(request, deadline), task)
         else:
             self._places.release(self._share)
             self._channel.forget(request)
@@ -141,7 +143,10 @@ class Answering:
         channel = self._channel
         try:
             try:
-                message = await self._calls.decode(request.payload, self._share)
+                if len(request.payload) <= LONG:
+                    message = self._calls.decode(request.payload)
+                else:
+                    message = await self._calls.decode_in_thread(request.payload, self._share)
             except DecodeError as error:
                 refuse_message(channel, request.sequence, self._client_address, channel.peer, error)
             else:

@@ -129,7 +129,11 @@ class ByteStream(asyncio.BufferedProtocol):
         self._ciphertext.surplus += nbytes
         self._incoming.write(_scratch.view[:nbytes])
         if self._waiting is not None and not self._waiting.done():
-            self._process_or_wake(now)
+            try:
+                if not self._process_input(now):
+                    self._wake()
+            except Exception as error:
+                self._waiting.set_exception(error)  # for the task that waits
         if self._incoming.pending >= self._read_size:
             self._pause()
 
@@ -218,17 +222,6 @@ class ByteStream(asyncio.BufferedProtocol):
     def _process_input(self, now: float) -> bool:  # noqa: ARG002 - the time of the channel's events
         """Process input that has just come; return False to wake the task that waits for it."""
         return False
-
-    def _process_or_wake(self, now: float) -> None:
-        """Process input that has just come, or wake the task that waits for it. The task raises the errors."""
-        try:
-            if self._process_input(now):
-                return
-        except Exception as error:
-            if self._waiting is not None and not self._waiting.done():
-                self._waiting.set_exception(error)
-            return
-        self._wake()
 
     def _open_descriptor(self) -> int | None:
         """Return the socket's descriptor; None if it is closed."""

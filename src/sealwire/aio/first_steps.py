@@ -32,17 +32,20 @@ class FirstSteps:
         self._reserve: asyncio.Task[None] | None = None
         self._remainder = _Remainder(self._loop)
 
-    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine until it ends or waits. Call this in a task or in a callback of the loop.
+    def run(self, coroutine: Coroutine[Any, Any, None], current: asyncio.Task[Any] | None) -> None:
+        """Run a coroutine until it ends or waits.
 
         Its exceptions are raised if it ends with one before it waits, and are the group's after that.
+
+        Args:
+            coroutine: The coroutine, not started.
+            current: The task that calls this; None in a callback of the loop.
         """
         loop, task, context = self._loop, self._reserve, self._context.copy()
         if task is None or self._remainder.is_cancelled or task.cancelling():
             self._remainder = _Remainder(loop)
             task = self._reserve = self._group.create_task(self._remainder)
         references = getrefcount(task)
-        current = asyncio.current_task(loop)
         if current is not None:
             _leave_task(loop, current)
         _enter_task(loop, task)

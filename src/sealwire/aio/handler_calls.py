@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.threads import Workers, is_large
-from sealwire.computing import AT_ONCE, LONG, computations
+from sealwire.computing import AT_ONCE, computations
 from sealwire.handler import RequestHandler
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.frames import Payload, VerifiedPayload
@@ -46,6 +46,7 @@ class HandlerCalls:
     Attributes:
         owns_connection: Whether a handler has its connection to itself.
         on_loop: Whether handlers are coroutine functions.
+        decode: Returns the message in a payload.
     """
 
     def __init__(self, handler: type[RequestHandler], server: Any, workers: Workers) -> None:
@@ -53,7 +54,7 @@ class HandlerCalls:
         self._server = server
         self._workers = workers
         self._computers = Workers(AT_ONCE, "sealwire codec")
-        self._decode: Callable[[VerifiedPayload], Any] = server.security.decode
+        self.decode: Callable[[VerifiedPayload], Any] = server.security.decode
         self._encode: Callable[[Any], Payload] = server.security.codec.encode_pieces
         self.owns_connection: Final = (
             handler.handle is not RequestHandler.handle or handler.__init__ is not RequestHandler.__init__
@@ -77,11 +78,9 @@ class HandlerCalls:
         """Run a handler's method on the loop or in a thread, like its other methods."""
         return function() if self.on_loop else await self._workers.run(function, key)
 
-    async def decode(self, payload: VerifiedPayload, key: Hashable) -> Any:
-        """Return the message in a payload. Raises DecodeError."""
-        if len(payload) <= LONG:
-            return self._decode(payload)
-        return await self._compute(partial(self._decode, payload), key, len(payload))
+    async def decode_in_thread(self, payload: VerifiedPayload, key: Hashable) -> Any:
+        """Return the message in a payload of more than LONG bytes. Raises DecodeError."""
+        return await self._compute(partial(self.decode, payload), key, len(payload))
 
     async def respond(self, handler: RequestHandler, message: Any, deadline: float | None, key: Hashable) -> Payload:
         """Return the encoded reply. Raises DeadlinePassed, EncodeError and any exception of the handler."""

@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -70,8 +70,8 @@ class AsyncChannel(ByteStream, Sealed):
         super().__init__(context, server_side=server_side, host=host)
         self._filled = False
         """True if the last read filled its buffer. Only then can TLS have more data, which the BIO does not show."""
-        self._unsent: deque[Iterator[bytes | memoryview]] = deque()
-        """Frames, in pieces, that wait until the transport is not full."""
+        self._unsent: deque[Iterable[bytes | memoryview]] = deque()
+        """Frames, in pieces, that wait until the transport is not full. One in a tuple is small and has one piece."""
         self._unsent_bytes = 0
         """Bytes of payloads that are queued and not encrypted yet, as far as the end that sends them counts."""
         self._frames_sent = 0
@@ -194,25 +194,28 @@ class AsyncChannel(ByteStream, Sealed):
         while True:
             if self._discarding:
                 raise self._end_reason()
-            try:
-                event = protocol.next_event()
-            except ConnectionClosed:
-                if isinstance(self.failure, DeadlineExceeded):
-                    raise explain.without_frames(self.failure) from None
-                raise
-            finally:
-                if protocol.queued:
-                    self.flush_soon()
+            # Where nothing but ciphertext is there, no event can be.
+            event = self._next_event() if protocol.inside_frame or not self._incoming.pending else None
             if event is not None:
                 if self._read_size < READ:
                     self._read_size = READ
                     self._ciphertext.opened()
                 return event
-            if protocol.state is _ENDED:
-                return None
-            if not reads or not self._has_input or not self._read():
+            if protocol.state is _ENDED or not (reads and self._has_input and self._read()):
                 return None
             reads -= 1
+
+    def _next_event(self) -> Event | None:
+        """Return the protocol's next event, and see to what it queued."""
+        try:
+            return self._protocol.next_event()
+        except ConnectionClosed:
+            if isinstance(self.failure, DeadlineExceeded):
+                raise explain.without_frames(self.failure) from None
+            raise
+        finally:
+            if self._protocol.queued:
+                self.flush_soon()
 
     @property
     def _has_input(self) -> bool:
@@ -263,11 +266,10 @@ class AsyncChannel(ByteStream, Sealed):
         """Seal and encrypt as much as the transport accepts."""
         self._flush_scheduled = False
         if self._sealed and self._protocol.queued:
-            self._unsent.extend(map(iter, self._protocol.frames_to_send()))
+            self._unsent.extend(self._protocol.frames_to_send())
         if self._discarding or self.lost.done():
             self._unsent.clear()
-        frames_sent = self._frames_sent
-        room = _TURN
+        frames_sent, room = self._frames_sent, _TURN
         try:
             while self._unsent and not self._full and room > 0:
                 room -= self._encrypt_next()
@@ -280,40 +282,55 @@ class AsyncChannel(ByteStream, Sealed):
         except BaseException:
             self.abort()  # interrupted by a signal handler: how much of a frame was sent is not known
             raise
-        if self._outgoing.pending:
-            self._write_out()
-        if self._unsent and not self._full:
-            self.flush_soon()  # other connections come between
+        self._write_out()
         if self._unsent or self._full or self._write_timer is not None:
+            if self._unsent and not self._full:
+                self.flush_soon()  # other connections come between
             self._watch_writing(progress=self._frames_sent > frames_sent)
-        if not self._unsent and self._unsent_bytes:
-            self._unsent_bytes = 0
-            self._all_sent()
-        if self._drainers and not self._unsent and not self._full:
-            self._release_drainers()
+        if not self._unsent:
+            if self._unsent_bytes:
+                self._unsent_bytes = 0
+                self._all_sent()
+            if self._drainers and not self._full:
+                self._release_drainers()
 
     def _encrypt_next(self) -> int:
         """Encrypt the next piece, together with others if they are small; return their size."""
-        unsent, pieces = self._unsent, []
-        size = whole = 0
-        while unsent and size < _JOINED:
-            piece = next(unsent[0], None)
-            if piece is None:
-                unsent.popleft()
-                whole += 1
-            else:
-                pieces.append(piece)
-                size += len(piece)
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._unsent_bytes -= size
-        if 0 < size <= _RECORD:
-            self._encrypt(data)
+        frame = self._unsent[0]
+        if type(frame) is tuple and len(self._unsent) == 1:
+            self._unsent.clear()
+            data, whole = frame[0], 1
         else:
+            data, whole = self._join_next()
+        size = len(data)
+        self._unsent_bytes -= size
+        if size > _RECORD:
             view = memoryview(data)
             for start in range(0, size, _RECORD):
                 self._encrypt(view[start : start + _RECORD])
+        elif size:
+            self._encrypt(data)
         self._frames_sent += whole
         return size
+
+    def _join_next(self) -> tuple[bytes | memoryview, int]:
+        """Take pieces from ``_unsent``, one or several small ones; return them and the number of frames they end."""
+        unsent, pieces = self._unsent, list[bytes | memoryview]()
+        size = whole = 0
+        while unsent and size < _JOINED:
+            frame = unsent[0]
+            if type(frame) is tuple:
+                piece = frame[0]
+            else:
+                unsent[0] = pieces_left = iter(frame)
+                piece = next(pieces_left, None)
+            if piece is not None:
+                pieces.append(piece)
+                size += len(piece)
+            if piece is None or type(frame) is tuple:
+                unsent.popleft()
+                whole += 1
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces), whole
 
     def _encrypt(self, record: bytes | memoryview) -> None:
         try:
@@ -325,12 +342,13 @@ class AsyncChannel(ByteStream, Sealed):
 
     def _count_whole(self) -> None:
         """Count the frame at which sending stopped, if its last piece was the one that filled the transport."""
-        piece = next(self._unsent[0], None)
+        frame = iter(self._unsent[0])
+        piece = next(frame, None)
         if piece is None:
             self._unsent.popleft()
             self._frames_sent += 1
-        else:
-            self._unsent[0] = chain((piece,), self._unsent[0])
+        elif type(self._unsent[0]) is not tuple:
+            self._unsent[0] = chain((piece,), frame)
 
     def _all_sent(self) -> None:
         """Note that nothing is unsent any more. A server counts what its connections hold."""

@@ -174,7 +174,7 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
             raise session.too_many_unanswered()
         turns, key = self._turns, self._slot.key
         while session.closing is None and (handlers is None or handlers.has_room):
-            if not turns.take(key):
+            if not turns.take(key, monotonic()):
                 await turns.wait(key)
             if (
                 self._holding.counted
@@ -236,7 +236,7 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
             and session.unanswered < MAX_UNANSWERED
             and handlers.is_ready
             and not (self._full or self._unsent or self._holding.counted)
-            and self._turns.take(self._slot.key)
+            and self._turns.take(self._slot.key, now)
         ):
             event = self._poll_event()
             if event is None:

@@ -10,9 +10,11 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from time import monotonic
 from typing import Any, Final, TypeVar
 
+from sealwire.native import NATIVE
 from sealwire.security import Security
 from sealwire.threads import ThreadPool
 
@@ -21,6 +23,9 @@ MAX_DECODED_ON_LOOP: Final = 16_384
 _MAX_ENCODED_ON_LOOP: Final = 65_536
 """Bytes of a value and its parts in memory up to which it is encoded on the event loop."""
 _SIMPLE: Final = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
+_measure: Final[Callable[[object, int], bool | None] | None] = (
+    import_module("sealwire.native.sizes").is_large if NATIVE else None  # compiled, and so not known to the linters
+)
 _T = TypeVar("_T")
 
 
@@ -51,6 +56,10 @@ async def refresh(security: Security, seconds: float) -> None:
 
 def is_large(value: object) -> bool:
     """Return True if a value takes too long to encode for an event loop. Looks at no more of it than is needed."""
+    if _measure is not None:
+        found = _measure(value, _MAX_ENCODED_ON_LOOP)
+        if found is not None:
+            return found
     room = _MAX_ENCODED_ON_LOOP
     parts = [value]
     while parts:

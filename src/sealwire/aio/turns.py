@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Hashable
 from time import monotonic
 from typing import Final
@@ -22,9 +22,9 @@ class LoopTurns:
         self._turns: Turns[asyncio.Future[None]] = Turns()
         self._left = 0
 
-    def take(self, key: Hashable) -> bool:
+    def take(self, key: Hashable, now: float) -> bool:
         """Return True if a connection of the peer ``key`` may work now; otherwise it must :meth:`wait`."""
-        taken = self._turns.take(key, monotonic())
+        taken = self._turns.take(key, now)
         if not self._left and self._turns.running:
             self._begin_round()
         return taken
@@ -64,7 +64,7 @@ class Places:
     def __init__(self, total: int, share: int) -> None:
         self._free = total
         self._share = share
-        self._taken: Counter[Hashable] = Counter()
+        self._taken: dict[Hashable, int] = {}
         self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
 
     def is_free(self, key: Hashable) -> bool:
@@ -88,12 +88,12 @@ class Places:
     def release(self, key: Hashable) -> None:
         """Give back a place of the peer ``key``."""
         self._free += 1
-        self._taken[key] -= 1
-        if not self._taken[key]:
-            del self._taken[key]
+        left = self._taken.pop(key) - 1
+        if left:
+            self._taken[key] = left
         if self._waiting:
             for each in list(self._waiting):
-                if self._free and self._taken[each] < self._share:
+                if self._free and self._taken.get(each, 0) < self._share:
                     self._give(each)
 
     def _give(self, key: Hashable) -> None:
@@ -111,4 +111,4 @@ class Places:
     def take(self, key: Hashable) -> None:
         """Take a place that :meth:`is_free`."""
         self._free -= 1
-        self._taken[key] += 1
+        self._taken[key] = self._taken.get(key, 0) + 1

@@ -1,4 +1,4 @@
-"""The native core: the hot parts of :mod:`sealwire.pickling` and :mod:`sealwire.wire`, compiled by Cython.
+"""The native core: the hot parts of :mod:`sealwire.pickling`, :mod:`sealwire.wire` and :mod:`sealwire.aio`, in Cython.
 
 It need not be there. Where it is not, or ``SEALWIRE_NATIVE=off`` is set when this is imported, Sealwire does the same
 in Python, more slowly. ``SEALWIRE_NATIVE=require`` makes it an ImportError that it is not there.
@@ -13,6 +13,7 @@ words the error. docs/explanation/native-core.md has the reasons.
 * :mod:`.instances`: the instances of configured classes, of what was built in their places
   (:mod:`sealwire.pickling.resolve`, :mod:`sealwire.pickling.adapters.record`).
 * :mod:`.collisions`: the probes of CPython's dicts and sets (:mod:`sealwire.pickling.hash_collisions`).
+* :mod:`.sizes`: whether a value is too large to be encoded on an event loop (:mod:`sealwire.aio.threads`).
 * :mod:`.frames`: sealing and opening small frames.
 """
 

@@ -26,41 +26,42 @@ class RoundRobin(Generic[T]):
     """A queue for each key; the keys are served in turn."""
 
     def __init__(self) -> None:
-        self._queues: dict[Hashable, deque[T]] = {}
+        self.queues: dict[Hashable, deque[T]] = {}
+        """The queues that are not empty, in the order of their turns. To read only."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
+        return sum(map(len, self.queues.values()))
 
     def __bool__(self) -> bool:
-        return bool(self._queues)
+        return bool(self.queues)
 
     def __contains__(self, key: Hashable) -> bool:
-        return key in self._queues
+        return key in self.queues
 
     def append(self, key: Hashable, item: T) -> None:
         """Add an item to the end of its key's queue."""
-        queue = self._queues.get(key)
+        queue = self.queues.get(key)
         if queue is None:
-            queue = self._queues[key] = deque()
+            queue = self.queues[key] = deque()
         queue.append(item)
 
     def pop(self) -> T:
         """Remove and return the first item of the key whose turn it is. Raises IndexError if there is none."""
-        if not self._queues:
+        if not self.queues:
             raise IndexError
-        key = next(iter(self._queues))
-        queue = self._queues.pop(key)
+        key = next(iter(self.queues))
+        queue = self.queues.pop(key)
         item = queue.popleft()
         if queue:
-            self._queues[key] = queue  # behind the others
+            self.queues[key] = queue  # behind the others
         return item
 
     def pop_each(self, count: int) -> list[tuple[Hashable, T]]:
         """Remove and return the first ``count`` items of every key."""
         taken = [
-            (key, queue.popleft()) for _ in range(count) for key, queue in self._queues.items() if queue
+            (key, queue.popleft()) for _ in range(count) for key, queue in self.queues.items() if queue
         ]  # one of each key, then the next of each
-        self._queues = {key: queue for key, queue in self._queues.items() if queue}
+        self.queues = {key: queue for key, queue in self.queues.items() if queue}
         return taken
 
 
@@ -77,21 +78,22 @@ class Turns(Generic[T]):
     @property
     def running(self) -> bool:
         """True if the round must be ended by :meth:`end_round`: peers are active beside each other, or one waits."""
-        return bool(self._waiting) or (bool(self._given) and self._contended_until > 0)
+        return (self._contended_until > 0 and bool(self._given)) or bool(self._waiting.queues)
 
     def take(self, key: Hashable, now: float) -> bool:
         """Return True if the key has a turn now. Otherwise the caller must :meth:`wait`."""
         if key != self._last:
             self._contended_until = now + CONTENDED if self._last is not None else 0.0
             self._last = key
-        if now >= self._contended_until and not self._waiting:
+        waiting = self._waiting.queues
+        if now >= self._contended_until and not waiting:
             # Alone, a peer's rounds end by the clock, so that nobody has to wake for it.
             self._contended_until = 0.0
             if now >= self._round_end:
                 self._given.clear()
                 self._round_end = now + ROUND
         given = self._given.get(key, 0)
-        if given >= self._allowed(now) or key in self._waiting:
+        if given >= (1 if now < self._contended_until else MANY) or key in waiting:
             return False
         self._given[key] = given + 1
         return True
@@ -102,11 +104,8 @@ class Turns(Generic[T]):
 
     def end_round(self, now: float) -> list[T]:
         """Begin the next round; return those that have their turn."""
-        taken = self._waiting.pop_each(self._allowed(now))
+        taken = self._waiting.pop_each(1 if now < self._contended_until else MANY)
         self._given.clear()
         for key, _ in taken:
             self._given[key] = self._given.get(key, 0) + 1
         return [waiter for _, waiter in taken]
-
-    def _allowed(self, now: float) -> int:
-        return 1 if now < self._contended_until else MANY
