@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from time import monotonic
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -186,3 +188,24 @@ def test_close_in_another_thread_has_a_bound(client: Any, handler: Held) -> None
     handler.go_on.set()
     client.timeout = client.wait = 10.0
     eventually(lambda: client.send_request("x") == "x")
+
+
+def test_nothing_of_the_package_runs_inside_openssl(deployment: Deployment) -> None:
+    """An exception that a signal handler raises in a callback would be lost, and the handshake would fail instead."""
+    inside = []
+
+    def trace(frame: FrameType, event: str, _: Any) -> None:
+        before = frame.f_back
+        if before is not None and "/OpenSSL/" in before.f_code.co_filename and "/sealwire/" in frame.f_code.co_filename:
+            inside.append(frame.f_code.co_qualname)
+
+    with (
+        udp.running(ThreadingUDPServer(("127.0.0.1", 0), Held(), deployment.server_security())) as port,
+        udp.client(deployment, port, wait=20) as client,
+    ):
+        sys.settrace(trace)
+        try:
+            assert client.send_request("x") == "x"
+        finally:
+            sys.settrace(None)
+    assert not inside

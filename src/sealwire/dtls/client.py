@@ -30,7 +30,7 @@ from sealwire.security import Security
 from sealwire.session import explain
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
-from sealwire.sync.client import Call, SharedClient
+from sealwire.sync.shared_client import Call, SharedClient
 from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.wire.frames import Payload, VerifiedPayload
 

@@ -57,12 +57,10 @@ class CallbackState:
     Attributes:
         cookie: The cookie for the current ClientHello, in the cookie exchange.
         is_valid: Returns True for a cookie that the current ClientHello may have, at a server.
-        problem: The X509_V_ERR code if the peer's certificate was not verified; 0 otherwise.
     """
 
     cookie: bytes = b""
     is_valid: Callable[[bytes], bool] | None = None
-    problem: int = 0
 
 
 def server_connection(security: Security, certificates: Certificates) -> SSL.Connection:
@@ -123,7 +121,8 @@ def reason(error: SSL.Error) -> str:
 
 def certificate_problem(connection: SSL.Connection, certificates: Certificates) -> str | None:
     """Return the reason if the peer's certificate was not verified, or None."""
-    code = callback_state(connection).problem
+    # Not by a callback, for which pyOpenSSL has public functions: an exception of a signal handler would be lost in it.
+    code = lib.SSL_get_verify_result(connection._ssl)
     words = _PROBLEMS.get(code, f"it could not be verified (X509_V_ERR {code})")
     return verification_problem(code, words, certificates) if code else None
 
@@ -147,7 +146,7 @@ def _server(certificates: Certificates, anonymous: bool) -> SSL.Context:
     mode = SSL.VERIFY_PEER
     if not anonymous:
         mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-    context.set_verify(mode, _verified)
+    context.set_verify(mode)
     context.set_alpn_select_callback(_select)
     context.set_cookie_generate_callback(lambda connection: callback_state(connection).cookie)
     context.set_cookie_verify_callback(_has_valid_cookie)
@@ -156,7 +155,7 @@ def _server(certificates: Certificates, anonymous: bool) -> SSL.Context:
 
 def _client(certificates: Certificates) -> SSL.Context:
     context = _context(certificates)
-    context.set_verify(SSL.VERIFY_PEER, _verified)
+    context.set_verify(SSL.VERIFY_PEER)
     context.set_alpn_protos([_PROTOCOL])
     return context
 
@@ -203,9 +202,3 @@ def _select(_: SSL.Connection, offered: list[bytes]) -> Any:
 def _has_valid_cookie(connection: SSL.Connection, cookie: bytes) -> bool:
     is_valid = callback_state(connection).is_valid
     return is_valid is not None and is_valid(cookie)
-
-
-def _verified(connection: SSL.Connection, _: crypto.X509, code: int, __: int, ok: int) -> bool:
-    if not ok:
-        callback_state(connection).problem = code
-    return bool(ok)

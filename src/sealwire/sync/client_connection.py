@@ -22,10 +22,11 @@ from sealwire.session.client import ClientSession, ConnectionLost
 from sealwire.sync.pump import WOULD_BLOCK, Carrier, Channel
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.client import ClientProtocol
-from sealwire.wire.events import Event, Ponged
+from sealwire.wire.events import Event, Ponged, Reply
 from sealwire.wire.frames import CloseCode, Payload, VerifiedPayload
 from sealwire.wire.protocol import State
 
+_OPEN: Final = State.OPEN
 _LOOKS: Final = 16
 """Reads that show whether a connection without a request in flight is usable, at most."""
 
@@ -76,7 +77,11 @@ class ClientChannel(Channel):
         """Return the next reply. Raises RemoteError, DeadlineExceeded, RemoteProtocolError, ConnectionClosed."""
         while True:
             event = self._protocol.next_event()
-            answer = self._session.receive(event if event is not None else self._wait_for_event(deadline))
+            if event is None:
+                event = self._wait_for_event(deadline)
+            if type(event) is Reply:
+                return event.payload
+            answer = self._session.receive(event)
             if answer is not None:
                 if isinstance(answer[1], RemoteError):
                     raise answer[1]
@@ -169,9 +174,9 @@ class ClientChannel(Channel):
         Checks certificates and key if due, and reads a CLOSE or an end of the stream that has arrived. Never waits for
         the network.
         """
-        if not self.is_current():
+        if monotonic() >= self._session.validity.next_check and not self.is_current():
             self._protocol.close(CloseCode.DONE)
-        if self._protocol.state is not State.OPEN:
+        if self._protocol.state is not _OPEN:
             return False
         if not self._sock.buffered and not self._input.poll(0):
             return self.failure is None
@@ -191,7 +196,8 @@ class ClientChannel(Channel):
     @property
     def idle(self) -> bool:
         """True if the connection is open and no request is unanswered."""
-        return not self.ended and not self._protocol.unanswered
+        protocol = self._protocol
+        return not protocol.unanswered and protocol.state is _OPEN and not self._closed and self.failure is None
 
     def interrupt(self) -> None:
         """End the connection under a call that uses it, in whatever thread: what it waits for does not come."""

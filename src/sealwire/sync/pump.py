@@ -133,8 +133,8 @@ class Channel(Sealed):
         """
         try:
             # Whatever has arrived: a peer that sends without end is late all the same.
-            seconds = remaining(deadline)
-            if not ready and not self._sock.buffered and not self._input.poll(seconds * 1000):
+            seconds = deadline - monotonic()
+            if seconds <= 0 or (not ready and not self._sock.buffered and not self._input.poll(seconds * 1000)):
                 raise TimeoutError  # noqa: TRY301 - handled below together with the one of _wait_for
             while True:
                 try:
