@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from sealwire.dtls.client_association import Stalled
 from sealwire.errors import HandshakeFailed, HandshakeRejected, PeerNotAllowed
 from sealwire.wire.frames import CloseCode
 from support.datagrams import SERVER, Client, Network
@@ -60,6 +61,26 @@ class TestHandshake:
         network.carry()
         assert isinstance(client.error, HandshakeRejected)
         assert client.error.code == 3
+
+
+def test_answers_to_another_handshake(deployment: Deployment, network: Network) -> None:
+    """Those of a client that had the port before break this one's, which can be made again."""
+    before, client = (network.client(deployment.security("client", raw=True), established=False) for _ in range(2))
+    for each in (client, before):
+        (hello,) = each.association.datagrams_to_send()
+        network.server.datagram_received(hello, each.address, network.now)
+        each.receive(network.sent[-1][0])
+    network.sent.clear()
+    while not before.association.secured:
+        for datagram in before.association.datagrams_to_send():
+            network.server.datagram_received(datagram, before.address, network.now)
+        for datagram, _ in network.sent:
+            before.receive(datagram)
+            client.receive(datagram)
+        network.sent.clear()
+    assert isinstance(client.error, HandshakeFailed)
+    assert "bad signature" in str(client.error)
+    assert client.error.transient
 
 
 class TestDatagrams:
@@ -131,3 +152,23 @@ class TestEnd:
         network.carry()
         assert client.association.open
         assert client.association.timeout == math.inf
+
+    def test_hello_is_sent_again_five_times(self, deployment: Deployment, network: Network) -> None:
+        """Then the client gives up, and begins anew with another association."""
+        client = network.client(deployment.security("client", raw=True), established=False)
+        while not client.association.secured:
+            for datagram in client.association.datagrams_to_send():
+                network.server.datagram_received(datagram, client.address, network.now)
+            for datagram, _ in network.sent:
+                client.receive(datagram)
+            network.sent.clear()
+        sent = [len(client.association.datagrams_to_send())]
+        for _ in range(5):
+            network.now = client.association.timeout
+            client.association.handle_timeout()
+            sent.append(len(client.association.datagrams_to_send()))
+        assert sent == [1] * 6
+        network.now = client.association.timeout
+        with pytest.raises(Stalled):
+            client.association.handle_timeout()
+        assert network.now == pytest.approx(client.association.started_at + 8)

@@ -26,7 +26,7 @@ from sealwire.dtls import AsyncUDPClient, SynchronousUDPClient, ThreadingUDPServ
 from sealwire.dtls.association import Association
 from sealwire.dtls.client_association import ClientAssociation
 from sealwire.dtls.server_association import ServerAssociation
-from support.relay import bad_link
+from support.relay import Relay, bad_link
 from support.service import Deployment, eventually
 from support.udp import ADDRESS, Counting, Held, client, echo, forked, running
 
@@ -78,6 +78,65 @@ def test_a_server_that_begins_anew(deployment: Deployment) -> None:
             one.send_request(2)
         with running(UDPServer(address, echo, deployment.server_security())):
             assert one.send_request(3) == 3
+
+
+def ask(kind: str, deployment: Deployment, port: int, message: Any, **times: float) -> Any:
+    security = deployment.security("client")
+    if kind == "synchronous":
+        with SynchronousUDPClient("127.0.0.1", port, security=security, **times) as one:
+            return one.send_request(message)
+
+    async def main() -> Any:
+        async with AsyncUDPClient("127.0.0.1", port, security=security, **times) as two:
+            return await two.send_request(message)
+
+    return asyncio.run(main())
+
+
+class Deaf(Relay):
+    """Hears no more of the first client after some datagrams, like a server that has made room for others."""
+
+    def __init__(self, server: int, after: int) -> None:
+        super().__init__(server, seed=1, lose=0, repeat=0, hold=0)
+        self._after = after
+        self.clients: dict[Any, int] = {}
+
+    def _pass(self, data: bytes, through: socket.socket, to: tuple[str, int] | None) -> None:
+        client = through.getsockname() if to is None else None
+        if client is not None:
+            self.clients[client] = self.clients.get(client, 0) + 1
+        self.passing = client is None or client != next(iter(self.clients)) or self.clients[client] <= self._after
+        super()._pass(data, through, to)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["synchronous", "asyncio"])
+def test_a_handshake_that_goes_on_no_more(
+    deployment: Deployment, kind: str, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client begins anew, within ``timeout``."""
+    monkeypatch.setattr("sealwire.dtls.client.PATIENCE", 0.1)
+    monkeypatch.setattr("sealwire.dtls.aio.PATIENCE", 0.1)
+    monkeypatch.setattr("sealwire.dtls.client_association._HELLO_PATIENCE", 0.1)
+    with running(ThreadingUDPServer(ADDRESS, echo, deployment.server_security())) as port:
+        relay = Deaf(port, after)
+        relay.start()
+        try:
+            assert ask(kind, deployment, relay.port, "x", timeout=20, wait=20) == "x"
+            assert len(relay.clients) > 1
+        finally:
+            relay.stop()
+
+
+@pytest.mark.parametrize("kind", ["synchronous", "asyncio"])
+def test_no_server(deployment: Deployment, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins anew until ``timeout`` is over, and says that."""
+    monkeypatch.setattr("sealwire.dtls.client.PATIENCE", 0.1)
+    monkeypatch.setattr("sealwire.dtls.aio.PATIENCE", 0.1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        with pytest.raises(DeadlineExceeded, match="in time"):
+            ask(kind, deployment, silent.getsockname()[1], "x", timeout=1)
 
 
 @pytest.mark.parametrize("kind", ["synchronous", "asyncio"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sealwire.admission import GRACE
+from sealwire.dtls.client_association import PATIENCE as GRACE
 from sealwire.dtls.cookies import PERIOD
 from sealwire.errors import HandshakeRejected, PayloadTooLarge, RemoteError
 from sealwire.wire.frames import FaultCode
@@ -209,7 +209,7 @@ class TestHandshakes:
             for client in crowd:
                 if client.association.open:
                     client.exchanges or client.ask()
-            network.now += GRACE
+            network.now += 1
             for client in crowd:
                 client.association.handle_timeout()
         assert all(client.association.open for client in crowd)
@@ -224,6 +224,53 @@ class TestHandshakes:
         network.carry()
         welcomed.ask()
         assert len(network.in_hand) == 1
+
+    def test_one_whose_certificate_was_accepted_has_more_time(self, made: Bounded) -> None:
+        network = made.network(max_handshakes=1)
+        verified = made.client(network, 1, established=False)
+        while not verified.association.secured:
+            for datagram in verified.association.datagrams_to_send():
+                network.server.datagram_received(datagram, verified.address, network.now)
+            while network.sent:
+                verified.receive(network.sent.pop(0)[0])
+        network.now += HANDSHAKE - 0.1
+        other = made.client(network, 2, established=False)
+        network.server.datagram_received(with_cookie(network, other), other.address, network.now)
+        network.clients.remove(other)
+        network.carry()
+        assert verified.association.open
+
+    def test_a_client_hello_begins_one_association(self, made: Bounded) -> None:
+        """The client has answered the first, which was ended; to the second those answers would be wrong."""
+        network = made.network(max_handshakes=1)
+        first, second = (made.client(network, port, established=False) for port in (1, 2))
+        hello = with_cookie(network, first)
+        network.server.datagram_received(hello, first.address, network.now)
+        network.now += GRACE
+        network.server.datagram_received(with_cookie(network, second), second.address, network.now)
+        network.now += GRACE
+        sent = len(network.sent)
+        network.server.datagram_received(hello, first.address, network.now)
+        assert len(network.sent) == sent
+        network.clients.remove(first)
+        network.carry()
+        assert second.association.open
+
+    def test_client_hellos_are_not_remembered_without_end(self, made: Bounded) -> None:
+        network = made.network(max_handshakes=1)
+        hellos = []
+        for port in range(1, 10):
+            one = made.client(network, port, established=False)
+            hellos.append((with_cookie(network, one), one.address))
+            network.server.datagram_received(*hellos[-1], network.now)
+            network.now += GRACE
+        network.clients.clear()
+        sent = len(network.sent)
+        for hello in hellos[-4:-1]:  # the last one is being answered still
+            network.server.datagram_received(*hello, network.now)
+        assert len(network.sent) == sent
+        network.server.datagram_received(*hellos[0], network.now)
+        assert len(network.sent) > sent
 
     def test_a_bound_for_each_identity(self, made: Bounded) -> None:
         network = made.network(max_connections=4, max_identity_share=50)

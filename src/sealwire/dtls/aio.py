@@ -15,7 +15,7 @@ from sealwire.aio.client import AsyncClient
 from sealwire.aio.connecting import resolve
 from sealwire.aio.threads import refresh
 from sealwire.client_base import HostClient
-from sealwire.dtls.client_association import ClientAssociation
+from sealwire.dtls.client_association import PATIENCE, ClientAssociation, Stalled
 from sealwire.dtls.exchange import Exchange, Exchanges
 from sealwire.dtls.records import MAX_DATAGRAM
 from sealwire.errors import (
@@ -98,11 +98,7 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         """Process an error that ICMP reported, after the datagrams that the server sent before it ended."""
-        if self._transport is not None and not self._transport.is_closing():
-            descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
-            with socket.socket(fileno=descriptor) as sock, suppress(OSError):  # there are no more
-                for _ in range(MAX_IN_FLIGHT):
-                    self.datagram_received(sock.recv(MAX_DATAGRAM, socket.MSG_DONTWAIT), None)
+        self._receive_now(MAX_IN_FLIGHT)
         why = explain.reason(exc) if isinstance(exc, OSError) else "it cannot be reached"
         if self.established.done():
             self._fail(ConnectionClosed(f"{self._address} is gone: {why}"))
@@ -215,9 +211,19 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
         if due < math.inf and self.failure is None:
             self._timer = self._loop.call_later(max(0.0, due - monotonic()), self._timed_out)
 
+    def _receive_now(self, most: int) -> None:
+        """Read datagrams that have arrived."""
+        if self._transport is not None and not self._transport.is_closing():
+            descriptor = os.dup(self._transport.get_extra_info("socket").fileno())
+            with socket.socket(fileno=descriptor) as sock, suppress(OSError):  # there are no more
+                for _ in range(most):
+                    self.datagram_received(sock.recv(MAX_DATAGRAM, socket.MSG_DONTWAIT), None)
+
     def _timed_out(self) -> None:
+        self._receive_now(1)  # perhaps what it waits for, if this loop has much to do
         try:
-            self.association.handle_timeout()
+            if monotonic() >= self.association.timeout:
+                self.association.handle_timeout()
         except SealwireError as error:
             self._fail(error)
         self._flush()
@@ -279,8 +285,22 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
         raise AssertionError  # pragma: no cover - getaddrinfo returns one address at least
 
     async def _try_address(self, endpoint: Any, address: str, seconds: float) -> AsyncUDPConnection:
+        """Connect to one address; begin anew, with more patience, each time that the handshake goes on no more."""
+        deadline = monotonic() + seconds
+        patience = PATIENCE
+        while True:
+            try:
+                return await self._shake_hands(endpoint, address, deadline, patience)
+            except Stalled:
+                patience *= 2
+
+    async def _shake_hands(self, endpoint: Any, address: str, deadline: float, patience: float) -> AsyncUDPConnection:
         association = ClientAssociation(
-            self.security, self.security.credentials.current, host=canonical_host(self.host), address=address
+            self.security,
+            self.security.credentials.current,
+            host=canonical_host(self.host),
+            address=address,
+            patience=patience,
         )
         factory = partial(AsyncUDPConnection, association, address)
         try:
@@ -289,7 +309,7 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
         except OSError as error:
             raise explain.unreachable(address, explain.reason(error)) from None
         try:
-            await asyncio.wait_for(asyncio.shield(connection.established), max(0.0, seconds))
+            await asyncio.wait_for(asyncio.shield(connection.established), max(0.0, deadline - monotonic()))
         except BaseException as error:
             connection.close_now()
             await asyncio.wait([connection.retire()])

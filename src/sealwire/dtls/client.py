@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Final
 
 from sealwire.client_base import HostClient
-from sealwire.dtls.client_association import ClientAssociation
+from sealwire.dtls.client_association import PATIENCE, ClientAssociation, Stalled
 from sealwire.dtls.exchange import Exchange, Exchanges
 from sealwire.dtls.records import MAX_DATAGRAM
 from sealwire.errors import (
@@ -157,6 +157,8 @@ class UDPConnection:
         now = monotonic()
         if now >= deadline:
             return False
+        if now >= self._association.timeout and self._waiting.poll(0):
+            self._receive()  # perhaps what it waits for, if this process has much to do
         if now >= self._association.timeout:
             self._association.handle_timeout()
             self._flush()
@@ -260,7 +262,7 @@ def _connect(host: str, port: int, security: Security, deadline: float) -> UDPCo
         # The remaining addresses share the remaining time, so that one without an answer does not use it up.
         share = (deadline - now) / (len(found) - number + 1)
         try:
-            return _try_address(socket.socket(family, kind, protocol), endpoint, host, address, security, now + share)
+            return _try_address(family, kind, protocol, endpoint, host, address, security, now + share)
         except (HandshakeFailed, HandshakeRejected, PeerNotAllowed):
             raise
         except (TransportError, DeadlineExceeded):
@@ -270,24 +272,43 @@ def _connect(host: str, port: int, security: Security, deadline: float) -> UDPCo
 
 
 def _try_address(
-    sock: socket.socket, endpoint: Any, host: str, address: str, security: Security, deadline: float
+    family: int, kind: int, protocol: int, endpoint: Any, host: str, address: str, security: Security, deadline: float
+) -> UDPConnection:
+    """Connect to one address; begin anew, with more patience, each time that the handshake goes on no more."""
+    patience = PATIENCE
+    while True:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            return _shake_hands(sock, endpoint, host, address, security, deadline, patience)
+        except Stalled:
+            sock.close()
+            patience *= 2
+        except BaseException:
+            sock.close()
+            raise
+
+
+def _shake_hands(
+    sock: socket.socket,
+    endpoint: Any,
+    host: str,
+    address: str,
+    security: Security,
+    deadline: float,
+    patience: float,
 ) -> UDPConnection:
     try:
-        try:
-            sock.connect(endpoint)
-        except OSError as error:
-            raise explain.unreachable(address, explain.reason(error)) from None
-        sock.setblocking(False)
-        association = ClientAssociation(
-            security, security.credentials.current, host=canonical_host(host), address=address
-        )
-        connection = UDPConnection(sock, security, association, address)
-        try:
-            connection.handshake(deadline)
-        except SealwireError:
-            connection.close()  # which tells the server that it need not wait
-            raise
-    except BaseException:
-        sock.close()
+        sock.connect(endpoint)
+    except OSError as error:
+        raise explain.unreachable(address, explain.reason(error)) from None
+    sock.setblocking(False)
+    association = ClientAssociation(
+        security, security.credentials.current, host=canonical_host(host), address=address, patience=patience
+    )
+    connection = UDPConnection(sock, security, association, address)
+    try:
+        connection.handshake(deadline)
+    except SealwireError:
+        connection.close()  # which tells the server that it need not wait
         raise
     return connection

@@ -25,6 +25,14 @@ from sealwire.wire.protocol import State
 
 _REQUESTS_FOR_MORE: Final = 100
 """How often a client sends its ClientHello again for the rest of an answer."""
+PATIENCE: Final = 4.0
+"""Seconds without progress after which a first attempt at the handshake is given up; twice as many for the next."""
+_HELLO_PATIENCE: Final = 8.0
+"""The same for HELLO, at least: until it was sent five times again, and some time for the answer."""
+
+
+class Stalled(HandshakeFailed):
+    """A handshake went on no more. The server may have ended it, which it cannot tell: begin anew, at another port."""
 
 
 class ClientAssociation(Association):
@@ -35,15 +43,26 @@ class ClientAssociation(Association):
         certificates: The client's certificates.
         host: The server's host name in canonical form, to verify.
         address: The server's address, for messages.
+        patience: Seconds without progress of the handshake after which :meth:`handle_timeout` raises Stalled.
     """
 
     protocol: ClientDatagrams
     session: ClientSession
 
-    def __init__(self, security: Security, certificates: Certificates, *, host: str, address: str) -> None:
+    def __init__(
+        self,
+        security: Security,
+        certificates: Certificates,
+        *,
+        host: str,
+        address: str,
+        patience: float = PATIENCE,
+    ) -> None:
         super().__init__(security, certificates, client_connection(certificates))
         self._host = host
         self._address = address
+        self._patience = patience
+        self._stalls_at = self.started_at + patience
         self._last: list[bytes] = []
         """The last datagrams with handshake messages, until an answer to them is complete."""
         self._retransmission = Retransmission(self.started_at)
@@ -75,7 +94,9 @@ class ClientAssociation(Association):
         if made:
             self._last = made
             if not self._timed_out:
-                self._retransmission = Retransmission(monotonic())
+                now = monotonic()
+                self._retransmission = Retransmission(now)
+                self._stalls_at = now + self._patience
         elif self._repeat:
             made = self._last
         self._repeat = self._timed_out = False
@@ -86,28 +107,31 @@ class ClientAssociation(Association):
         """The time of ``time.monotonic()`` at which handle_timeout is due; infinite for never."""
         if self.dtls_ended:
             return math.inf
+        if self.open:
+            return math.inf
         if self.secured:
-            return self.protocol.timeout
+            return min(self.protocol.timeout, self._stalls_at)
         remaining = self._dtls.DTLSv1_get_timeout()
+        due = min(self._retransmission.due, self._stalls_at)
         if remaining is None:
-            return self._retransmission.due
+            return due
         # Zero means due now, which is before any other time, even if the clock has moved since.
-        return min(monotonic() + remaining, self._retransmission.due) if remaining > 0 else -math.inf
+        return min(monotonic() + remaining, due) if remaining > 0 else -math.inf
 
     def handle_timeout(self) -> None:
-        """Queue again any handshake message that is due. Raises HandshakeFailed if DTLS gives up."""
-        if self.dtls_ended:
+        """Queue again any handshake message that is due. Raises Stalled."""
+        if self.dtls_ended or self.open:
             return
+        now = monotonic()
+        if now >= self._stalls_at:
+            raise Stalled(f"{self._address} did not answer")
         if self.secured:
-            self.protocol.handle_timeout(monotonic())
+            self.protocol.handle_timeout(now)
             return
         self.has_records = self._timed_out = True
-        self._repeat = self._retransmission.is_due(monotonic())
-        try:
+        self._repeat = self._retransmission.is_due(now)
+        with suppress(SSL.Error):  # after a dozen of timeouts
             self._dtls.DTLSv1_handle_timeout()
-        except SSL.Error:
-            self.dtls_ended = True
-            raise HandshakeFailed("the peer did not answer DTLS") from None
 
     def _unseal(self, frame: bytes) -> Event | None:
         shaking_hands = self.protocol.state is State.HANDSHAKE
@@ -126,7 +150,10 @@ class ClientAssociation(Association):
         why = reason(error)
         if "alert" in why:
             return explain.client_refused(self._address, why, anonymous=self._certificates.leaf is None)
-        return HandshakeFailed(f"DTLS with {self._address} failed: {why}; is a Sealwire server there?")
+        # A signature over something else is one of another handshake at this port, of a client before this one.
+        return HandshakeFailed(
+            f"DTLS with {self._address} failed: {why}; is a Sealwire server there?", transient=why == "bad signature"
+        )
 
     def _start_session(self, leaf: bytes | None, above: tuple[bytes, ...]) -> None:
         assert leaf is not None  # noqa: S101 - DTLS requires a server's certificate
@@ -135,6 +162,7 @@ class ClientAssociation(Association):
         if not terms.replaces_host_name(self._security) and not self.peer.is_named(self._host):
             raise explain.server_certificate(self._address, f"hostname mismatch: it belongs to {self.peer}")
         now = monotonic()
+        self._stalls_at = now + max(self._patience, _HELLO_PATIENCE)
         security, certificates = self._security, self._certificates
         validity = Validity(
             security, certificates, peer=self.peer, leaf=leaf, above=above, client=certificates.identity, now=now

@@ -20,9 +20,9 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
-from sealwire.admission import GRACE
+from sealwire.dtls.client_association import PATIENCE
 from sealwire.dtls.cookies import CookieExchange
 from sealwire.dtls.records import client_random, is_encrypted
 from sealwire.dtls.server_association import ServerAssociation, source
@@ -39,6 +39,12 @@ from sealwire.wire.frames import CloseCode, FaultCode, Payload
 from sealwire.wire.protocol import State
 
 logger = logging.getLogger("sealwire.server")
+
+_GRACE: Final = PATIENCE
+"""Seconds for which an unauthenticated association cannot be ended: after as many a client that waits begins anew. A
+full table of handshakes takes longer than on TCP, since datagrams are repeated."""
+_BEGUN: Final = 4
+"""ClientHellos that are remembered, as a multiple of max_handshakes."""
 
 
 class Demultiplexer:
@@ -70,6 +76,8 @@ class Demultiplexer:
         self._unauthenticated: dict[Any, ServerAssociation] = {}
         self._sources: defaultdict[bytes, dict[Any, None]] = defaultdict(dict)
         """The addresses of unauthenticated associations by source, oldest first."""
+        self._begun: dict[bytes | None, None] = {}
+        """The randoms of the last ClientHellos that began an association, oldest first."""
         self._accounts: Counter[Hashable] = Counter()
         """The number of established associations of each account."""
         self._rates = rates_for(self._limits)
@@ -205,11 +213,17 @@ class Demultiplexer:
             for answer in found:
                 self._send(answer, address)
             return
+        random = client_random(datagram)
+        if random in self._begun:
+            return  # a second association with it would get the answers to the first, which has ended
         if address in self._unauthenticated:
             # The cookie proves that the client is at this address, so it has started over (RFC 6347, section 4.2.8).
             self._forget(self._unauthenticated[address])
         if not self._make_room(source(address)):
             return  # the client will ask again
+        if len(self._begun) >= _BEGUN * self._limits.max_handshakes:
+            del self._begun[next(iter(self._begun))]
+        self._begun[random] = None
         association = ServerAssociation(
             self._security,
             *found,
@@ -249,8 +263,12 @@ class Demultiplexer:
         return True
 
     def _is_late(self, association: ServerAssociation) -> bool:
-        """Return True if an unauthenticated association can be ended; one with WELCOME may have sent a request."""
-        grace = max(GRACE, self._limits.handshake_timeout) if association.open else GRACE
+        """Return True if an unauthenticated association can be ended.
+
+        One with WELCOME may have sent a request, and one whose certificate was accepted is a client's, which has spent
+        as much on it as this end.
+        """
+        grace = max(_GRACE, self._limits.handshake_timeout) if association.secured else _GRACE
         return monotonic() - association.started_at >= grace
 
     def _expire(self, now: float) -> None:

@@ -44,6 +44,8 @@ from sealwire.wire.frames import FaultCode
 
 logger = logging.getLogger("sealwire.server")
 
+_RECEIVE_BUFFER: Final = 1 << 20
+"""Bytes for datagrams that wait, if the system permits it: those of some thousand clients that begin at once."""
 _DATAGRAMS_AT_ONCE: Final = 64
 """Datagrams received before timed work and handlers run."""
 _SO_TIMESTAMPNS: Final = 35
@@ -115,6 +117,7 @@ class UDPServer:
         try:
             bind(self.socket, server_address)
             self.socket.setblocking(False)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             if sys.platform == "linux":
                 self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self.server_address: Any = self.socket.getsockname()
