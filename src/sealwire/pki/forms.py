@@ -10,6 +10,7 @@ _LABEL: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _PKCS7_SIGNED: Final = bytes.fromhex("06092a864886f70d010702")
 _PKCS12_VERSION: Final = bytes.fromhex("020103")
 _JAVA_KEYSTORE: Final = bytes.fromhex("feedfeed")
+_PUTTY: Final = b"PuTTY-User-Key-File-"
 _OPENSSH_PUBLIC: Final = (b"ssh-", b"ecdsa-sha2-", b"sk-ssh-", b"sk-ecdsa-")
 _COMMANDS: Final = {
     "certificate": "openssl x509 -inform der -in {name} -out {name}.pem",
@@ -58,6 +59,13 @@ def _text(data: bytes, kind: str) -> str | None:
 
 
 def _binary(data: bytes, kind: str) -> str | None:
+    if not data.strip():
+        return "empty; write the file again, or look what wrote it"
+    if data.startswith(_PUTTY):
+        return (
+            "a PuTTY key; write a copy out with `puttygen {name} -O private-openssh -o COPY`, and convert that with "
+            "`ssh-keygen -p -m PKCS8 -N '' -f COPY`"
+        )
     if data.startswith(_OPENSSH_PUBLIC):
         return "a key or certificate for SSH, which TLS cannot use"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
