@@ -24,6 +24,7 @@ from sealwire.errors import DecodeError, LimitExceeded, MalformedPickle, TypeNot
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder
 from sealwire.pickling import opcodes as op
+from sealwire.pickling.vet import Vetting
 from support.titles import title
 
 DECODER = Decoder(Allowlist(), Limits())
@@ -219,3 +220,53 @@ def test_the_memory_that_is_charged_is_more_than_is_taken(one):
     finally:
         tracemalloc.stop()
     assert taken < budget
+
+
+ASTRAL = "\U0001f600"
+KEYED = {
+    "1-tuples": lambda n: {(i,) for i in range(n)},
+    "nested tuples": lambda n: {((((i,),),),) for i in range(n)},
+    "tuples of str": lambda n: {(str(i),) for i in range(n)},
+    "tuples of astral str": lambda n: {(ASTRAL + str(i),) for i in range(n)},
+    "tuples of long astral str": lambda n: {("x" * 60 + str(i) + ASTRAL,) for i in range(n)},
+    "tuples of five astral str": lambda n: {tuple(ASTRAL + str(5 * i + j) for j in range(5)) for i in range(n)},
+    "frozensets": lambda n: {frozenset((ASTRAL + str(i),)) for i in range(n)},
+    "nested tuples in a dict": lambda n: dict.fromkeys(((i,),) for i in range(n)),
+    "astral str": lambda n: {"x" * 60 + str(i) + ASTRAL for i in range(n)},
+    "astral str of 600": lambda n: {"x" * 600 + str(i) + ASTRAL for i in range(n)},
+    "one astral str": lambda n: "x" * n + ASTRAL,
+    "one astral str as a key": lambda n: {"x" * n + ASTRAL: None},
+    "one astral str in a tuple as a key": lambda n: {(ASTRAL + "x" * n,)},
+}
+
+
+@pytest.mark.parametrize("make", KEYED.values(), ids=KEYED)
+def test_keys_and_astral_str_take_no_more_than_is_charged(make):
+    """While it is vetted, a key with parts is there as a stand-in; a long str is there in several forms."""
+    budget = 1 << 21
+    decoder = Decoder(Allowlist(), Limits(max_memory=budget, max_probes=128))
+
+    def is_accepted(number):
+        try:
+            decoder.check(pickle.dumps(make(number), 5))
+        except LimitExceeded as error:
+            assert "max_memory" in str(error)  # noqa: PT017 - the error is one of two outcomes
+            return False
+        return True
+
+    most = 1
+    while is_accepted(2 * most):
+        most *= 2
+    for step in (most // 2, most // 4, most // 8, most // 16, most // 32, most // 64):
+        most += step * (step > 0 and is_accepted(most + step))
+    decoder.decode(pickle.dumps(make(1), 5))  # whatever is made once only
+    for number in {most, *(size for size in (1 << k for k in range(20)) if most // 2 < size <= most)}:
+        data = pickle.dumps(make(number), 5)
+        for read in (decoder.decode, lambda data: Vetting(data, decoder._rules).run()):
+            tracemalloc.start()
+            try:
+                read(data)
+                taken = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            assert taken <= budget

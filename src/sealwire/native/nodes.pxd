@@ -19,6 +19,7 @@ cdef class Nodes(Leaves):
     cdef Ints pool
     cdef long long memory
     cdef long long content_memory
+    cdef long long longest_text
     cdef int found
     cdef KeyCosts key_costs
     cdef dict key_tables

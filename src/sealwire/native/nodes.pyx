@@ -60,6 +60,7 @@ cdef class Nodes(Leaves):
         self.pool.clear()
         self.last_start = self.last_count = 0
         self.memory = 0
+        self.longest_text = 0
         self.content_memory = TEXT_MEMORY * self.size
         if large_buffers:
             for buffer in large_buffers.values():
@@ -365,6 +366,9 @@ cdef class Nodes(Leaves):
         cdef Py_ssize_t start
         if kind == TUPLE_NODE or kind == FROZENSET_NODE:
             start = self.starts.get(node)
+            self.memory += KEY_NODE_MEMORY + KEY_PART_MEMORY * self.counts.get(node)
+            if self.memory > self.rules.max_memory:
+                raise InDoubt
             values = self.values_of(self.pool, start, start + self.counts.get(node), 1)
             return tuple(values) if kind == TUPLE_NODE else frozenset(values)
         if kind == BYTES_NODE:

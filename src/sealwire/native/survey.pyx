@@ -30,11 +30,12 @@ ctypedef long long Count
 # Bytes, as sealwire.pickling.nodes and .calls have them.
 cdef Count OPCODE_MEMORY = 88
 cdef Count TEXT_MEMORY = 4
+cdef Count LONG_TEXT_COPIES = 2
 cdef Count LIST_MEMORY = 160
 cdef Count DICT_MEMORY = 320
 cdef Count DICT_ITEM_MEMORY = 112  # a key and its value
 cdef Count SET_MEMORY = 420
-cdef Count SET_ITEM_MEMORY = 128
+cdef Count SET_ITEM_MEMORY = 168
 cdef Count TUPLE_MEMORY = 140
 cdef Count TUPLE_ITEM_MEMORY = 16
 cdef Count CALLED_MEMORY = 200
@@ -80,7 +81,7 @@ cdef class Plan:
         self.exact_types = tuple([check.exact_types for check in shape.checks.values()])
         self.memory = CALLED_MEMORY + memory
         if self.members is not None:  # the value is charged for each call
-            self.memory += TEXT_MEMORY * max([9 + 4 * len(str(value)) for value in self.members.values()])
+            self.memory += (TEXT_MEMORY + LONG_TEXT_COPIES) * max([9 + 4 * len(str(value)) for value in self.members.values()])
 
     cdef object parts(self, object value):
         """Return the container of the parts of a value that CPython writes, or None."""
@@ -167,7 +168,7 @@ cdef class Walk:
     """The containers that were met, in the order of their depths."""
     cdef Count depth
     """Of the containers that are being opened."""
-    cdef Count nodes, opcodes, memory, key_cost, large_texts, large_bytes, copies
+    cdef Count nodes, opcodes, memory, key_cost, large_texts, large_bytes, longest_text, copies
 
     cdef bint over(self, object value) except -1:
         """Return True if the decoder would surely accept the value, apart from the size of its pickle."""
@@ -197,6 +198,7 @@ cdef class Walk:
         cdef Count opcodes = self.opcodes + (0 if self.named is None else 8 * len(self.named)) + (size >> 14)
         # Whatever is part of arguments is charged once for each call that it is in, and for one at most at each depth.
         cdef Count memory = self.memory + self.copies * COPIED_MEMORY * self.nodes + TEXT_MEMORY * size + OPCODE_MEMORY * opcodes
+        memory += LONG_TEXT_COPIES * self.longest_text
         return size <= survey.max_size and opcodes <= survey.max_opcodes and memory <= survey.max_memory
 
     cdef inline bint charge(self, Count parts, Count opcodes) except -1:
@@ -266,6 +268,7 @@ cdef class Walk:
         PyUnicode_AsUTF8AndSize(value, &size)
         if size >= LARGE:
             self.large_texts += size
+        self.longest_text = max(self.longest_text, <Count>size)
         return self.is_good_size(size)
 
     cdef bint is_good_bytes(self, Py_ssize_t size) except -1:

@@ -281,6 +281,9 @@ cdef class Vetting(Calls):
         else:
             length = self.checked_length(at, start)
             if opcode == BINUNICODE or opcode == BINUNICODE8:
+                if length > self.longest_text:
+                    self.content_memory += LONG_TEXT_COPIES * (length - self.longest_text)
+                    self.longest_text = length
                 if start + length > self.checked_until:
                     self.check_text(start, start + length)
             else:

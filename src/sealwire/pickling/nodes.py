@@ -58,7 +58,10 @@ DICT_MEMORY: Final = 320
 SET_MEMORY: Final = 420
 TUPLE_MEMORY: Final = 140
 DICT_ITEM_MEMORY: Final = 56  # a key or a value, while the dict grows
-SET_ITEM_MEMORY: Final = 128
+SET_ITEM_MEMORY: Final = 168
+KEY_NODE_MEMORY: Final = 140  # the stand-in of a tuple or frozenset that is a key, and its place in a table
+KEY_PART_MEMORY: Final = 100  # the stand-in of a part of it
+LONG_TEXT_COPIES: Final = 2  # of the bytes of the longest str, while one is decoded and, as a key, cut out
 
 _MAX_DISTINCT: Final = 256
 """Lists of keys to remember as distinct. Bounded, because a peer can choose entries that collide."""
@@ -102,6 +105,8 @@ class Nodes(Leaves):
         """Bytes charged for nodes so far."""
         self._content_memory = TEXT_MEMORY * (len(data) + sum(map(len, self._large_buffers.values())))
         """Bytes charged for leaves and for the items of dicts."""
+        self._longest_text = 0
+        """Bytes of the longest str of more than 255."""
         self._found = 0
 
     # Nodes
@@ -239,10 +244,13 @@ class Nodes(Leaves):
     def _node_value(self, node: int) -> Any:
         """Return the value of a node whose parts have theirs."""
         kind = self._kinds[node] & KIND
-        if kind == TUPLE_NODE:
-            return tuple(map(self._key_value, self._items[node]))
-        if kind == FROZENSET_NODE:
-            return frozenset(map(self._key_value, self._items[node]))
+        if kind in (TUPLE_NODE, FROZENSET_NODE):
+            parts = self._items[node]
+            self._memory += KEY_NODE_MEMORY + KEY_PART_MEMORY * len(parts)
+            if self._memory > self._rules.max_memory:
+                raise LimitExceeded("max_memory: the keys of the message take too much memory")
+            values = map(self._key_value, parts)
+            return tuple(values) if kind == TUPLE_NODE else frozenset(values)
         if kind == BYTES_NODE:
             try:
                 return self._name(self._details[node], REDUCE, 0).encode("latin-1")

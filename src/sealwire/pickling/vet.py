@@ -27,13 +27,14 @@ The charges
 -----------
 Time is bounded by ``max_nodes``, which counts opcodes. MEMOIZE after a short str, an empty list or dict or a new
 instance is not counted, and neither is MARK after those two containers: they are read in the turn of the opcode before
-them, and few such opcodes come without. Memory is charged when something is made: each byte of the
-message when vetting begins (four times, since a byte of text can take four; large bytes are corrected when they are
-met), each node by its kind, the items of dicts and sets when they go in, the arguments of calls for each call, and a
-flat sum for each opcode at the end; the loop is no longer than that allows. Depth and expanded size are bounded when
-items go into a container, because CPython hashes a tuple by recursion in C: a deep one overflows the stack, and one
-that shares its parts takes 2**depth steps in 59 bytes. Hash collisions, and the cost of hashing and comparing keys, are
-bounded when keys go into a dict or set (:mod:`.hash_collisions`, :mod:`.key_costs`).
+them, and few such opcodes come without. Memory is charged when something is made: each byte of the message when vetting
+begins (four times, since a byte of text can take four; large bytes are corrected when they are met), each node by its
+kind, the items of dicts and sets when they go in, the stand-ins of keys that have parts, the longest str twice more for
+copies while it is decoded, the arguments of calls for each call, and a flat sum for each opcode at the end; the loop is
+no longer than that allows. Depth and expanded size are bounded when items go into a container, because CPython hashes a
+tuple by recursion in C: a deep one overflows the stack, and one that shares its parts takes 2**depth steps in 59 bytes.
+Hash collisions, and the cost of hashing and comparing keys, are bounded when keys go into a dict or set
+(:mod:`.hash_collisions`, :mod:`.key_costs`).
 
 Style
 -----
@@ -56,6 +57,7 @@ from sealwire.pickling.nodes import (
     FROZENSET_NODE,
     LIST_MEMORY,
     LIST_NODE,
+    LONG_TEXT_COPIES,
     OPCODE_MEMORY,
     SET_MEMORY,
     SET_NODE,
@@ -341,6 +343,9 @@ class Vetting(Calls):
         else:
             length = self._checked_length(at, start)
             if opcode in TEXTS:
+                if length > self._longest_text:
+                    self._content_memory += LONG_TEXT_COPIES * (length - self._longest_text)
+                    self._longest_text = length
                 if start + length > self._checked_until:
                     self._check_text(start, start + length)
             else:
