@@ -10,6 +10,7 @@ BESIDE := --numprocesses $(WORKERS) --dist worksteal
 WHEEL ?= .venv-wheel
 SANITIZED_TESTS := tests/native tests/pickling/test_vet.py tests/pickling/test_unpickler.py tests/pickling/test_elide.py \
 	tests/pickling/test_key_costs.py tests/pickling/test_dict_keys.py tests/pickling/test_differential.py
+PURE_TESTS ?= tests/native tests/pickling tests/attacks/test_pickles.py tests/conformance/test_requests.py
 NATIVE := src/sealwire/native/.compiled
 OLDEST ?= .venv-oldest
 OLDEST_TESTS := tests/pki tests/trust tests/integrations tests/pickling/adapters tests/dtls/test_contexts.py \
@@ -31,8 +32,9 @@ help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
 	@echo "make test    the whole test suite"
 	@echo "make native  compile the native core in place (needs a C compiler); a part of what the other targets do"
-	@echo "make test-pure   the tests of the pickling package and of all servers, without the native core"
-	@echo "make test-wheel   the tests of the pickling package, of a wheel as users install it"
+	@echo "make test-pure   the tests of the pickling package and of all servers, without the native core, and hostile"
+	@echo "                 pickles on each interpreter from 3.11 that is found"
+	@echo "make test-wheel   the tests of the native core and of all types, of a wheel as users install it"
 	@echo "make test-sanitized   the same, of a native core that stops at undefined behaviour or a wrong address"
 	@echo "make coverage    the branches of wire and pickling that their tests take, which must be all"
 	@echo "make test-oldest   the tests of what uses other packages, with the oldest versions that are allowed"
@@ -63,10 +65,10 @@ coverage: $(VENV)/.development
 native: $(NATIVE)
 
 test-pure: $(VENV)/.development
-	@SEALWIRE_NATIVE=off $(BIN)/python -m pytest -q $(BESIDE) tests/native tests/pickling tests/attacks/test_pickles.py \
-		tests/conformance/test_requests.py
+	@SEALWIRE_NATIVE=off $(BIN)/python -m pytest -q $(BESIDE) $(PURE_TESTS)
 
-# A wheel as it is published, in an environment of its own, and a copy of the tests beside no source tree.
+# A wheel as it is published, in an environment of its own, and a copy of the tests beside no source tree. What it is
+# compiled of is what `make test` tests, so that it takes those that look at the native core, and at every type.
 test-wheel: $(VENV)/.development
 	@test -x $(WHEEL)/bin/python || $(PYTHON) -m venv $(WHEEL)
 	@rm -rf $(WHEEL)/dist $(WHEEL)/tests
@@ -78,7 +80,8 @@ test-wheel: $(VENV)/.development
 	@$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps $(WHEEL)/dist/*.whl
 	@$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check 'sealwire[cli]'
 	@cp -r tests pyproject.toml $(WHEEL)
-	@cd $(WHEEL) && SEALWIRE_NATIVE=require bin/python -m pytest -q $(BESIDE) tests/native tests/pickling tests/attacks/test_pickles.py
+	@cd $(WHEEL) && SEALWIRE_NATIVE=require bin/python -m pytest -q $(BESIDE) tests/native tests/pickling/adapters \
+		tests/attacks/test_pickles.py
 
 # A copy of the package beside a native core that the compiler has instrumented. CPython itself has leaks at its end.
 test-sanitized: $(VENV)/.development
