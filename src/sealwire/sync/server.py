@@ -3,20 +3,7 @@
 Accepting. The accepting loop never waits for a client: the TLS handshake is done by the thread or child process that
 serves the connection. Otherwise a silent client would stop the server.
 
-Draining. ``shutdown``, or an exception that ends ``serve_forever``, lets requests in progress finish:
-
-1. ``_start_draining`` makes ``_drain_reader`` readable. Each connection polls it together with its own socket, also in
-   forked children. No reader takes the byte out, so one byte reaches all of them. Idle connections send CLOSE at once,
-   the others after their request.
-2. Unauthenticated connections have GRACE seconds and are evicted then: they have no request in progress.
-3. Meanwhile new clients are accepted only to be rejected (``_reject_waiting``), so that they do not hang in the
-   listening queue until draining ends.
-4. Connections that remain after Limits.drain_timeout are evicted.
-
-Pre-fork workers share one listening socket. A worker that is being replaced leaves new clients in the queue, for
-its successor: ``rejects_while_draining`` is False. Clients that are in the middle of connecting to the worker would
-be rejected in step 1 although a server is there for them. So before step 1 the worker waits until they are
-authenticated, which they are by their first request, for handshake_timeout or half of drain_timeout at most.
+:mod:`sealwire.sync.draining` tells how a server ends.
 """
 
 from __future__ import annotations
@@ -29,13 +16,13 @@ import socket
 import socketserver
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import Any
 
-from sealwire.admission import GRACE, Admission, Slot
+from sealwire.admission import Admission, Slot
 from sealwire.computing import activity
 from sealwire.descriptors import Reserve
 from sealwire.errors import InvalidState, SealwireError
@@ -61,8 +48,9 @@ from sealwire.listeners import (
 )
 from sealwire.security import Security
 from sealwire.session import terms
-from sealwire.session.server import TERMINATION_WAIT, reject_code
+from sealwire.session.server import reject_code
 from sealwire.sync.accepting import accept
+from sealwire.sync.draining import Draining
 from sealwire.sync.mixins import Forking, Threading
 from sealwire.sync.read_ahead import ReadAhead
 
@@ -70,13 +58,9 @@ logger = logging.getLogger("sealwire.server")
 
 _SLOT_WAIT = 0.05
 """Seconds for which the accepting loop waits for a slot before it does its other work."""
-_WAKEUPS = 16
-"""Bytes that threads which stop the server at the same moment may send, at most."""
-_DRAIN_POLL = 0.05
-"""Seconds between two checks for new connections while draining."""
 
 
-class TCPServer(socketserver.TCPServer):
+class TCPServer(Draining, socketserver.TCPServer):
     """A server that serves one connection at a time, with the API of socketserver.TCPServer.
 
     ``shutdown`` and the end of ``serve_forever`` tell the clients that the server is going away, and let requests in
@@ -373,56 +357,6 @@ class TCPServer(socketserver.TCPServer):
 
     def _start_reading_ahead(self) -> None:
         self._read_ahead.start()
-
-    def _resume(self) -> None:
-        """Take back the byte of an earlier drain, unless this one is to begin at once."""
-        if self._draining and not self._life.stopping:
-            self._draining = False
-            self._drain_reader.recv(_WAKEUPS)
-
-    def _start_draining(self) -> None:
-        if not self._draining:
-            self._draining = True
-            with suppress(OSError):  # closed meanwhile
-                self._drain_writer.send(b"x")
-
-    def _drain(self, *, listening: bool = False) -> None:
-        """Drain; see the head of the module. ``listening`` tells that the socket still accepts connections."""
-        if self._drain_writer.fileno() < 0:
-            return
-        limits = self.security.limits
-        deadline = monotonic() + limits.drain_timeout
-        if not (self.rejects_while_draining or self._draining):
-            self._admission.wait_until_authenticated(min(limits.handshake_timeout, limits.drain_timeout / 2))
-        self._start_draining()
-        start = monotonic()
-        awaited = set(self._admission.slots())
-        pending = set(self._admission.unauthenticated())
-        while awaited.intersection(self._admission.slots()) and monotonic() < deadline:
-            if pending and monotonic() >= min(deadline, start + GRACE):
-                self._admission.evict(pending.intersection(self._admission.unauthenticated()))
-                pending.clear()
-            self._join(min(deadline, monotonic() + _DRAIN_POLL), awaited)
-            if listening and self.rejects_while_draining:
-                self._reject_waiting()
-        self._join(min(deadline, monotonic() + GRACE), self._admission.slots())
-        if self._admission.slots():
-            self._admission.evict(self._admission.slots())
-            self._join(monotonic() + TERMINATION_WAIT, self._admission.slots())
-
-    def _reject_waiting(self) -> None:
-        """Accept queued connections only to reject them, so that they do not hang until draining ends."""
-        waiting = select.poll()
-        waiting.register(self, select.POLLIN)
-        for _ in range(self.request_queue_size):
-            if not waiting.poll(0):
-                return
-            self._handle_request_noblock()  # type: ignore[attr-defined]  # socketserver's, and not in typeshed
-
-    def _join(self, deadline: float, slots: Iterable[Slot]) -> None:
-        """Wait until the threads that serve these slots have ended, or until the deadline."""
-        for slot in slots:
-            slot.join(deadline)
 
 
 class ThreadingTCPServer(Threading, TCPServer):
