@@ -171,7 +171,10 @@ class ByteStream(asyncio.BufferedProtocol):
     # Called by the two ends
 
     async def secure(self, deadline: float) -> None:
-        """Complete the TLS handshake. Raises ssl.SSLError, OSError, DeadlineExceeded."""
+        """Complete the TLS handshake. Raises ssl.SSLError, OSError, DeadlineExceeded.
+
+        A client's last message of it, which has its certificate, is sent with the first frame.
+        """
         while True:
             try:
                 try:
@@ -190,7 +193,6 @@ class ByteStream(asyncio.BufferedProtocol):
                     raise explain.without_frames(self.failure) from None
                 raise
             else:
-                self._write_out()
                 return
 
     def abort(self) -> None:

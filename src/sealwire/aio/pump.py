@@ -81,6 +81,8 @@ class AsyncChannel(ByteStream, Sealed):
         """The futures of the tasks in ``drained``."""
         self._write_timer: asyncio.TimerHandle | None = None
         self._frame_timeout = LINGER
+        self._held = False
+        """True to keep ciphertext for close_notify, which goes in the same packet as CLOSE."""
         self._sealed = False
         """True if TLS is complete and carries frames."""
 
@@ -146,6 +148,7 @@ class AsyncChannel(ByteStream, Sealed):
         try:
             if self._sealed:
                 self._protocol.close(code)
+                self._held = True
                 self._flush()
                 with suppress(ConnectionClosed, DeadlineExceeded):
                     await self.drained()
@@ -282,7 +285,8 @@ class AsyncChannel(ByteStream, Sealed):
         except BaseException:
             self.abort()  # interrupted by a signal handler: how much of a frame was sent is not known
             raise
-        self._write_out()
+        if not self._held:
+            self._write_out()
         if self._unsent or self._full or self._write_timer is not None:
             if self._unsent and not self._full:
                 self.flush_soon()  # other connections come between

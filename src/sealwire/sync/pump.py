@@ -26,7 +26,9 @@ from sealwire.wire.frames import CloseCode
 from sealwire.wire.protocol import State
 from sealwire.wire.stream import StreamProtocol
 
-_DISCARD: Final = 65_536
+_DISCARD: Final = 16_384
+_LAST_WORDS: Final = 0.01
+"""Seconds for sending CLOSE, at least."""
 _ENDED: Final = State.ENDED
 WOULD_BLOCK: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -89,8 +91,9 @@ class Channel(Sealed):
         try:
             self._protocol.close(code)
             if not self._broken_off:
+                self._sock.held = True
                 with suppress(SealwireError):
-                    self.flush(max(deadline, monotonic() + 0.01))
+                    self.flush(max(deadline, monotonic() + _LAST_WORDS))
             # Closing a socket with unread input resets the connection and destroys the data just sent.
             if self.failure is None:
                 discard_until_end(self._sock, deadline)
@@ -212,7 +215,7 @@ def discard_until_end(sock: Carrier, deadline: float) -> None:
         sock.settimeout(0)
         with suppress(OSError, ValueError):
             # Sends close_notify without waiting for the peer's, which is discarded with the rest of the input.
-            sock.unwrap()
+            sock.unwrap(max(deadline, monotonic() + _LAST_WORDS))
         # The input discarded here is ciphertext.
         sock.shutdown(socket.SHUT_WR)
         scratch = bytearray(_DISCARD)

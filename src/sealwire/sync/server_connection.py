@@ -181,7 +181,8 @@ class ServerChannel(Channel, RequestChannel):
                         if self._read_ahead is not None and self._read_ahead.parked:
                             self._read_ahead.start()
                         return request
-                self.flush(now + self._frame_timeout)
+                if session.closing is None:  # else all goes in one packet with the end
+                    self.flush(now + self._frame_timeout)
             session.send_close()
             return None
         finally:

@@ -6,6 +6,7 @@ as long as it likes, whatever deadline there is. Here a read takes from the kern
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from time import monotonic
@@ -19,6 +20,8 @@ _READ: Final = 32_768
 """Bytes read from the kernel at a time."""
 _FIRST_READ: Final = 4096
 """The same until the first frame."""
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
+"""Tells the kernel that the end of the stream follows, which goes in the same packet."""
 
 
 class TLSSocket(socket.socket):
@@ -48,9 +51,14 @@ class TLSSocket(socket.socket):
         """Ciphertext that the kernel has not taken."""
         self._accepted = 0
         """Bytes of the last ``write`` that are encrypted but not all sent."""
+        self.held = False
+        """True to keep what is written for :meth:`unwrap`, which sends it in one packet with close_notify."""
 
     def handshake(self, deadline: float) -> None:
-        """Complete the TLS handshake. Raises ssl.SSLError, OSError, TimeoutError at the deadline."""
+        """Complete the TLS handshake. Raises ssl.SSLError, OSError, TimeoutError at the deadline.
+
+        A client's last message of it, which has its certificate, is sent with the first frame.
+        """
         while True:
             try:
                 try:
@@ -69,7 +77,6 @@ class TLSSocket(socket.socket):
                 self._send_all(deadline)  # the alert
                 raise
             else:
-                self._send_all(deadline)
                 self._ciphertext.surplus = self._incoming.pending
                 self.buffered = self._incoming.pending > 0
                 return
@@ -133,6 +140,8 @@ class TLSSocket(socket.socket):
         """
         if not self._accepted:
             accepted = self._tls.write(data)
+            if self.held:
+                return accepted
             if not self._unsent:
                 ciphertext = self._outgoing.read()
                 try:
@@ -150,20 +159,23 @@ class TLSSocket(socket.socket):
         accepted, self._accepted = self._accepted, 0
         return accepted
 
-    def unwrap(self) -> None:
-        """Send close_notify without waiting for the peer's. Raises OSError."""
+    def unwrap(self, deadline: float) -> None:
+        """Send close_notify, and what was held, without waiting for the peer's. Raises OSError."""
         try:
             self._tls.unwrap()
         finally:
-            self._send()
+            while not self._send(_MORE):
+                waiting = select.poll()
+                waiting.register(self, select.POLLOUT)
+                waiting.poll(_remaining(deadline) * 1000)
 
-    def _send(self) -> bool:
+    def _send(self, flags: int = 0) -> bool:
         """Send ciphertext; return True if all is sent."""
         while self._unsent or self._outgoing.pending:
             if not self._unsent:
                 self._unsent = memoryview(self._outgoing.read())
             try:
-                self._unsent = self._unsent[self.send(self._unsent) :]
+                self._unsent = self._unsent[self.send(self._unsent, flags) :]
             except BlockingIOError:
                 return False
         return True

@@ -16,6 +16,8 @@ class PlainSocket(socket.socket):
 
     flooded = False
     """True if the peer sends records without data; there are no records here."""
+    held = False
+    """True to keep what is written until :meth:`unwrap`; without TLS, nothing follows that it could go with."""
     buffered = False
     """True if input is here that poll(2) does not report."""
 
@@ -36,7 +38,7 @@ class PlainSocket(socket.socket):
         except BlockingIOError:
             raise ssl.SSLWantReadError from None
 
-    def unwrap(self) -> None:
+    def unwrap(self, deadline: float) -> None:
         """Do nothing: without TLS, the end of the stream is the only one."""
 
 
