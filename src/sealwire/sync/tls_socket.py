@@ -20,6 +20,12 @@ _READ: Final = 32_768
 """Bytes read from the kernel at a time."""
 _FIRST_READ: Final = 4096
 """The same until the first frame."""
+_RECORD: Final = 16_384
+"""Bytes of data in one TLS record, at most (RFC 8446, section 5.1)."""
+_CIPHERTEXT: Final = _RECORD + 22
+"""Bytes of ciphertext of a full record with the cipher suites of TLS 1.3: header, type and tag."""
+_RECORDS: Final = 16
+"""Further records that one call reads, at most."""
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
 """Tells the kernel that the end of the stream follows, which goes in the same packet."""
 
@@ -47,6 +53,10 @@ class TLSSocket(socket.socket):
         """True if something may be readable that poll(2) does not report."""
         self._read_size = _FIRST_READ
         self._ciphertext = CiphertextBound()
+        self._more = False
+        """True if the kernel probably has more than was read last."""
+        self._error: OSError | None = None
+        """The error that ended the last ``read``, which had data to return first."""
         self._unsent = memoryview(b"")
         """Ciphertext that the kernel has not taken."""
         self._accepted = 0
@@ -101,21 +111,22 @@ class TLSSocket(socket.socket):
     def read(self, size: int, buffer: memoryview) -> int:
         """Read into the buffer; return 0 at the end.
 
+        A buffer for more than a record is that of a large frame: then several records that have arrived are read.
+
         Raises SSLWantReadError if nothing can be read now: ask poll(2) and the clock before the next call.
         """
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
         if not self.buffered:
-            try:
-                ciphertext = self.recv(self._read_size)
-            except BlockingIOError:
-                raise ssl.SSLWantReadError from None
-            if ciphertext:
-                self._ciphertext.surplus += len(ciphertext)
-                self._incoming.write(ciphertext)
-            else:
-                self._incoming.write_eof()
+            self._fetch()
         self.buffered = False
+        is_drained = False
         try:
             count: Any = self._tls.read(size, buffer)  # an int, with a buffer
+            if count and size > _RECORD:
+                more, is_drained = self._read_more(size - count, buffer[count:])
+                count += more
         except ssl.SSLWantReadError:
             if self._outgoing.pending:
                 self._send()  # the answer to a KeyUpdate
@@ -124,9 +135,50 @@ class TLSSocket(socket.socket):
             self.buffered = True  # for a caller that repeats this
             raise
         self._ciphertext.data(count)
-        # Data of the record that was read last, or ciphertext of the next.
-        self.buffered = self._incoming.pending > 0 or (count == size and self._tls.pending() > 0)
+        if not is_drained:
+            # Data of the record that was read last, or ciphertext of the next.
+            self.buffered = self._incoming.pending > 0 or (count == size and self._tls.pending() > 0)
         return int(count)
+
+    def _read_more(self, size: int, buffer: memoryview) -> tuple[int, bool]:
+        """Read further records that have arrived, _RECORDS at most.
+
+        Return the number of bytes, and True if ``buffered`` is set: there is no other whole record, or the next call
+        has to find the end.
+        """
+        filled = 0
+        try:
+            for _ in range(_RECORDS):
+                if filled == size:
+                    return filled, False
+                if self._incoming.pending < _CIPHERTEXT and (self._more or not self._incoming.pending):
+                    self._fetch()
+                count: Any = self._tls.read(size - filled, buffer[filled:])
+                if not count:
+                    self.buffered = True
+                    return filled, True
+                filled += count
+        except ssl.SSLWantReadError:
+            return filled, True
+        except OSError as error:
+            self._error = error.with_traceback(None)  # its frames have the buffer
+            self.buffered = True
+            return filled, True
+        return filled, False
+
+    def _fetch(self) -> None:
+        """Take ciphertext from the kernel. Raises SSLWantReadError if there is none."""
+        try:
+            ciphertext = self.recv(self._read_size)
+        except BlockingIOError:
+            self._more = False
+            raise ssl.SSLWantReadError from None
+        self._more = len(ciphertext) == self._read_size
+        if ciphertext:
+            self._ciphertext.surplus += len(ciphertext)
+            self._incoming.write(ciphertext)
+        else:
+            self._incoming.write_eof()
 
     @property
     def flooded(self) -> bool:

@@ -26,6 +26,7 @@ STAGING = 16_384
 FIRST_BODY = 65_536
 """The initial size of a large frame's buffer. A full buffer doubles, but grows by GROWTH at most."""
 GROWTH = 1 << 20
+_ZEROS = memoryview(bytes(GROWTH))
 
 
 class Frame(NamedTuple):
@@ -223,7 +224,7 @@ class _Body:
     def get_buffer(self) -> memoryview:
         if self._filled == len(self._buffer):
             self._view.release()
-            self._buffer.extend(bytes(min(self._filled, GROWTH, self._size - self._filled)))
+            self._buffer.extend(_ZEROS[: min(self._filled, GROWTH, self._size - self._filled)])
             self._view = memoryview(self._buffer)
         return self._view[self._filled :]
 

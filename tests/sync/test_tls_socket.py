@@ -1,0 +1,123 @@
+"""How much one read takes, and that it loses neither data nor the end behind them."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from time import monotonic
+
+import pytest
+
+from sealwire.session import terms
+from sealwire.sync.tls_socket import TLSSocket
+from support.service import Deployment
+
+RECORD = 16_384
+
+
+class Peer:
+    """A server's end whose records are made one by one, and may be spoilt before they are sent."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self.sock = sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+
+    def shake_hands(self) -> None:
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.sock.sendall(self.outgoing.read())
+                self.incoming.write(self.sock.recv(65_536))
+            else:
+                return
+
+    def read(self) -> None:
+        try:
+            self.tls.read()
+        except ssl.SSLWantReadError:
+            self.incoming.write(self.sock.recv(65_536))
+            self.tls.read()
+
+    def record(self, data: bytes) -> bytes:
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    def close_notify(self) -> bytes:
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        return self.outgoing.read()
+
+
+@pytest.fixture
+def ends(deployment: Deployment) -> Iterator[tuple[TLSSocket, Peer]]:
+    server, client = deployment.security("server", peers=["dns:client.example"]), deployment.security("client")
+    ours, theirs = socket.socketpair()
+    for each in (ours, theirs):
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    peer = Peer(theirs, terms.server_tls(server, server.credentials.current))
+    context = terms.client_tls(client, client.credentials.current)
+    with theirs, TLSSocket(ours, context, host="localhost") as sock:
+        thread = threading.Thread(target=peer.shake_hands)
+        thread.start()
+        sock.handshake(monotonic() + 10)
+        sock.write(b"x")  # with the last message of the handshake
+        thread.join()
+        peer.read()
+        sock.opened()
+        sock.setblocking(False)
+        yield sock, peer
+
+
+def read(sock: TLSSocket, size: int) -> bytes:
+    buffer = bytearray(size)
+    return bytes(buffer[: sock.read(size, memoryview(buffer))])
+
+
+def test_the_records_of_a_large_frame_are_read_together(ends: tuple[TLSSocket, Peer]) -> None:
+    sock, peer = ends
+    data = [bytes([number]) * RECORD for number in range(5)]
+    peer.sock.sendall(b"".join(map(peer.record, data)))
+    assert read(sock, 10 * RECORD) == b"".join(data)
+    with pytest.raises(ssl.SSLWantReadError):
+        read(sock, 10 * RECORD)
+
+
+def test_one_record_otherwise(ends: tuple[TLSSocket, Peer]) -> None:
+    sock, peer = ends
+    peer.sock.sendall(peer.record(b"a" * 100) + peer.record(b"b" * 100))
+    assert [read(sock, RECORD), read(sock, RECORD)] == [b"a" * 100, b"b" * 100]
+
+
+def test_a_call_reads_few_records_however_small_they_are(ends: tuple[TLSSocket, Peer]) -> None:
+    """Its caller looks at the clock between two calls."""
+    sock, peer = ends
+    peer.sock.sendall(b"".join(peer.record(b"x") for _ in range(1000)))
+    assert 0 < len(read(sock, 10 * RECORD)) < 20
+
+
+def test_the_end_is_found_by_the_next_call(ends: tuple[TLSSocket, Peer]) -> None:
+    """Although the peer leaves the stream open after close_notify, so that nothing more arrives."""
+    sock, peer = ends
+    peer.sock.sendall(peer.record(b"a" * 50_000) + peer.close_notify())
+    assert read(sock, 10 * RECORD) == b"a" * 50_000
+    assert sock.buffered
+    assert read(sock, 10 * RECORD) == b""
+
+
+@pytest.mark.parametrize("spoilt", ["record", "stream"])
+def test_an_error_is_raised_by_the_next_call(ends: tuple[TLSSocket, Peer], spoilt: str) -> None:
+    sock, peer = ends
+    peer.sock.sendall(peer.record(b"a" * 50_000))
+    if spoilt == "record":
+        data = bytearray(peer.record(b"b" * 1000))
+        data[-1] ^= 1
+        peer.sock.sendall(data)
+    peer.sock.close()
+    assert read(sock, 10 * RECORD) == b"a" * 50_000
+    assert sock.buffered
+    with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC" if spoilt == "record" else "EOF"):
+        read(sock, 10 * RECORD)
