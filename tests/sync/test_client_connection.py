@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from time import monotonic
 
@@ -12,6 +13,7 @@ from reference.peer import answer, close, do, drop, hold, raw, reject
 from sealwire.errors import DeadlineExceeded, HandshakeRejected
 from sealwire.session.client import ConnectionLost
 from sealwire.sync import connect
+from sealwire.sync.client_connection import ClientChannel
 from support.service import Deployment, eventually
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -19,6 +21,51 @@ pytestmark = pytest.mark.usefixtures("clean")
 
 def soon() -> float:
     return monotonic() + 5
+
+
+def arrived(channel: ClientChannel) -> bool:
+    waiting = select.poll()
+    waiting.register(channel, select.POLLIN)
+    return bool(waiting.poll(10_000))
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_what_has_arrived_after_the_deadline_is_late(deployment: Deployment, ready: bool) -> None:
+    security = deployment.security("client", raw=True)
+    with deployment.ref_server() as server, connect("localhost", server.port, security) as channel:
+        channel.send_msg(b"x")
+        assert arrived(channel)
+        with pytest.raises(DeadlineExceeded):
+            channel.receive(monotonic() - 1, ready=ready)
+        assert bytes(channel.receive_reply(soon())) == b"x"
+
+
+def test_what_arrives_while_the_deadline_passes_is_late(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is looked at again before more is read."""
+    go = threading.Event()
+    security = deployment.security("client", raw=True)
+    with (
+        deployment.ref_server({1: do(hold(go), answer())}) as server,
+        connect("localhost", server.port, security) as channel,
+    ):
+        channel.send_msg(b"x")
+        start = monotonic()
+        times = iter([start])
+
+        def clock() -> float:
+            now = next(times, start + 100)
+            if now > start:
+                go.set()
+                assert arrived(channel)
+            return now
+
+        with monkeypatch.context() as patched:
+            patched.setattr("sealwire.sync.pump.monotonic", clock)
+            with pytest.raises(DeadlineExceeded):
+                channel.receive(start + 10, ready=True)
+        assert bytes(channel.receive_reply(soon())) == b"x"
 
 
 def test_usable(deployment: Deployment) -> None:

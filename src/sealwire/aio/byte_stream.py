@@ -240,6 +240,9 @@ class ByteStream(asyncio.BufferedProtocol):
             return False
         if self.lost.done():
             return True
+        if self._has_input:
+            await asyncio.sleep(0)  # the turn is over, its input is not
+            return True
         waiting = self._waiting = self._loop.create_future()
         timer = None
         if deadline < math.inf:
@@ -252,6 +255,11 @@ class ByteStream(asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
             self._waiting = None
+
+    @property
+    def _has_input(self) -> bool:
+        """True if input has arrived that was left for another turn."""
+        return False
 
     def _wake(self) -> None:
         if self._waiting is not None:

@@ -29,7 +29,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from time import monotonic
 from typing import Final
 
 from sealwire.aio.byte_stream import READ, ByteStream
@@ -255,13 +254,6 @@ class AsyncChannel(ByteStream, Sealed):
             self.flush_soon()
             raise explain.only_ciphertext()
         return count >= 0
-
-    async def _wait_for_input(self, deadline: float) -> bool:
-        """Wait for input or a state change; return False at the deadline."""
-        if self._has_input and not self.lost.done() and monotonic() < deadline:
-            await asyncio.sleep(0)  # the turn is over, its input is not
-            return True
-        return await super()._wait_for_input(deadline)
 
     # Output
 
