@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copyreg
 import datetime
+import ipaddress
 import pickle
 import zoneinfo
 from collections import defaultdict
@@ -127,6 +128,8 @@ class Encoder:
         if kind in _ZONED and kind in self._allowlist:
             known = self._with_known_zone(item)
             return NotImplemented if known is item else known.__reduce_ex__(PROTOCOL)
+        if kind is ipaddress.IPv6Address and item.scope_id is not None:
+            return kind, (str(item),)  # the first releases of CPython 3.11 leave the scope out
         if kind is defaultdict and not any(item.default_factory is each for each in _FACTORIES):
             factory = item.default_factory
             is_listed = issubclass(type(factory), type) and factory in self._allowlist

@@ -135,7 +135,7 @@ def client_tls(error: OSError, address: str, certificates: Certificates) -> Hand
     """Explain why TLS with a server failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return server_certificate(address, verification_problem(error.verify_code, error.verify_message, certificates))
-    cut = not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError)
+    cut = not isinstance(error, ssl.SSLError) or "EOF" in (error.reason or "")
     return HandshakeFailed(f"TLS with {address} failed: {reason(error)}; is a Sealwire server there?", transient=cut)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import ipaddress
 import pickle
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from pickling import shop
 from pickling.assembler import message, name
 from sealwire import Allowlist, Codec, ConfigurationError, InvalidValue
-from sealwire.pickling.adapters.enums import MAX_COMBINATIONS
+from sealwire.pickling.adapters.enums import MAX_COMBINATIONS, EnumAdapter, FlagAdapter
 
 CODEC = Codec(Allowlist(*shop.TYPES))
 
@@ -80,3 +81,17 @@ def test_all_combinations_in_use_are_kept() -> None:
     for number in range(1, 20 * MAX_COMBINATIONS, 4):
         codec.decode(combination(number))
     assert len(many._value2member_map_) <= 4 * MAX_COMBINATIONS
+
+
+def test_members_that_cpython_writes_by_name_are_sent_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CPython 3.11.0 to 3.11.3."""
+    monkeypatch.setattr("sealwire.pickling.adapters.enums._WRITTEN_BY_NAME", True)
+    for adapter, member in ((EnumAdapter, shop.Color.RED), (FlagAdapter, shop.Access.READ | shop.Access.RUN)):
+        cls, arguments = adapter(type(member)).reduce(member)
+        assert cls(*arguments) is member
+
+
+def test_the_scope_of_an_ipv6_address_is_sent() -> None:
+    codec = Codec(Allowlist())
+    address = ipaddress.IPv6Address("fe80::1%eth0")
+    assert codec.decode(codec.encode(address)).scope_id == "eth0"

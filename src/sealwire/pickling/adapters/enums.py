@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
@@ -18,6 +19,14 @@ from sealwire.pickling.globals import CALL, DEFERRED, LEAVES, GlobalRule
 
 MAX_COMBINATIONS: Final = 4096
 """Combinations of one flag type that messages made, above which those that are no longer in use are forgotten."""
+
+
+class _Probe(enum.Enum):
+    MEMBER = 0
+
+
+_WRITTEN_BY_NAME: Final = _Probe.MEMBER.__reduce_ex__(5)[0] is getattr
+"""True on CPython 3.11.0 to 3.11.3, where the pickle of a member is a call of ``getattr``."""
 
 
 class EnumAdapter(Adapter):
@@ -70,6 +79,10 @@ class EnumAdapter(Adapter):
         shape = None if members is None else Shape(self.cls, MEMBER, {}, is_called=True, members=members)
         permissions = CALL if plain else CALL | DEFERRED
         yield self.rule(permissions, lambda *arguments: built(name, load, *arguments), shape=shape)
+
+    def reduce(self, value: Any) -> Any:
+        """Reduce a member to its value, on every CPython."""
+        return (self.cls, (value.value,)) if _WRITTEN_BY_NAME else NotImplemented
 
     def parts(self, value: Any) -> Iterator[tuple[str, Any]]:
         """Yield nothing: a member is one value."""
