@@ -116,8 +116,10 @@ class TLSSocket(socket.socket):
         Raises SSLWantReadError if nothing can be read now: ask poll(2) and the clock before the next call.
         """
         if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+            try:
+                raise self._error
+            finally:
+                self._error = None  # and no variable: its frames would have it, and the buffer
         if not self.buffered:
             self._fetch()
         self.buffered = False
