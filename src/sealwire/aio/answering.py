@@ -24,6 +24,7 @@ from typing import Any
 from sealwire.aio.first_steps import FirstSteps
 from sealwire.aio.handler_calls import DeadlinePassed, HandlerCalls, RequestContext, in_handler
 from sealwire.aio.server_connection import AsyncServerChannel
+from sealwire.aio.threads import is_large
 from sealwire.aio.turns import Places
 from sealwire.computing import LONG
 from sealwire.errors import DecodeError, PayloadTooLarge, SealwireError
@@ -175,7 +176,12 @@ class Answering:
                 make = partial(calls.new_handler, RequestContext(channel), self._client_address)
                 handler = await calls.run(make, self._share)
             handler.request.deadline = deadline
-            payload = await calls.respond(handler, message, deadline, self._share)
+            if calls.on_loop:
+                reply = await handler.respond(message)
+                payload = await calls.encode_in_thread(reply, self._share) if is_large(reply) else calls.encode(reply)
+                del reply
+            else:
+                payload = await calls.respond_in_thread(handler, message, deadline, self._share)
         except DeadlinePassed:
             channel.send_fault(sequence, FaultCode.DEADLINE_EXCEEDED)
             return

@@ -336,8 +336,8 @@ class AsyncClientChannel(AsyncChannel):
             future = None if answer is None else self._replies.pop(answer[0], None)
             if answer is not None and future is not None and not future.done():
                 _settle(future, answer[1])
-            if not (self._protocol.inside_frame or self._has_input):
-                return not self.ended
+            if self._is_exhausted:
+                return True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

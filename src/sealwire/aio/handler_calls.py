@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from sealwire.aio.server_connection import AsyncServerChannel
-from sealwire.aio.threads import Workers, is_large
+from sealwire.aio.threads import Workers
 from sealwire.computing import AT_ONCE, computations
 from sealwire.handler import RequestHandler
 from sealwire.trust.identity import PeerIdentity
@@ -47,6 +47,7 @@ class HandlerCalls:
         owns_connection: Whether a handler has its connection to itself.
         on_loop: Whether handlers are coroutine functions.
         decode: Returns the message in a payload.
+        encode: Returns the payload of a reply.
     """
 
     def __init__(self, handler: type[RequestHandler], server: Any, workers: Workers) -> None:
@@ -55,7 +56,7 @@ class HandlerCalls:
         self._workers = workers
         self._computers = Workers(AT_ONCE, "sealwire codec")
         self.decode: Callable[[VerifiedPayload], Any] = server.security.decode
-        self._encode: Callable[[Any], Payload] = server.security.codec.encode_pieces
+        self.encode: Callable[[Any], Payload] = server.security.codec.encode_pieces
         self.owns_connection: Final = (
             handler.handle is not RequestHandler.handle or handler.__init__ is not RequestHandler.__init__
         )
@@ -82,17 +83,22 @@ class HandlerCalls:
         """Return the message in a payload of more than LONG bytes. Raises DecodeError."""
         return await self._compute(partial(self.decode, payload), key, len(payload))
 
-    async def respond(self, handler: RequestHandler, message: Any, deadline: float | None, key: Hashable) -> Payload:
-        """Return the encoded reply. Raises DeadlinePassed, EncodeError and any exception of the handler."""
-        encode = self._encode
-        if self.on_loop:
-            reply = await handler.respond(message)
-            return await self._compute(partial(encode, reply), key) if is_large(reply) else encode(reply)
+    async def encode_in_thread(self, reply: Any, key: Hashable) -> Payload:
+        """Return a large reply, encoded. Raises EncodeError."""
+        return await self._compute(partial(self.encode, reply), key)
+
+    async def respond_in_thread(
+        self, handler: RequestHandler, message: Any, deadline: float | None, key: Hashable
+    ) -> Payload:
+        """Return the encoded reply of an ordinary function.
+
+        Raises DeadlinePassed, EncodeError and any exception of the handler.
+        """
 
         def respond() -> Payload:
             if deadline is not None and monotonic() >= deadline:
                 raise DeadlinePassed
-            return encode(handler.respond(message))
+            return self.encode(handler.respond(message))
 
         return await self._workers.run(respond, key)
 

@@ -220,6 +220,12 @@ class AsyncChannel(ByteStream, Sealed):
                 self.flush_soon()
 
     @property
+    def _is_exhausted(self) -> bool:
+        """True if no event can come before more input does."""
+        incoming = self._incoming
+        return not (incoming.pending or self._filled or self._protocol.inside_frame or incoming.eof)
+
+    @property
     def _has_input(self) -> bool:
         """True if input has arrived that was not decrypted, or its end."""
         return bool(self._incoming.pending or self._filled or self._incoming.eof)

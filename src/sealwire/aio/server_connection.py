@@ -229,7 +229,7 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
 
     def _hand_over(self, handlers: Handlers, now: float) -> bool:
         """Hand over requests for ROUND seconds; return False if there is more to do."""
-        session, protocol, end = self.session, self._protocol, now + ROUND
+        session, end = self.session, now + ROUND
         while (
             now < end
             and session.closing is None
@@ -240,12 +240,12 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
         ):
             event = self._poll_event()
             if event is None:
-                return not (self._has_input or protocol.inside_frame or self.ended)
+                return self._is_exhausted and not self.ended
             request = self._receive(event, now)
             if request is not None:
                 handlers.hand_over(request, self.deadline)
-            if not (self._has_input or protocol.inside_frame):
-                return session.closing is None and not self.ended
+            if self._is_exhausted:
+                return session.closing is None and not session.ended
             now = monotonic()
         return False
 
