@@ -148,6 +148,29 @@ def test_whose_time_is_over_leaves_the_others_alone(deployment: Deployment, port
     run(main())
 
 
+def test_each_has_its_own_time_in_whatever_order_they_begin(deployment: Deployment, port: int, handler: Handler) -> None:
+    """One timer watches them all: it is set anew for one that ends before, and after each end for the next."""
+
+    async def main() -> None:
+        async with client(deployment, port, wait=60) as one:
+            ended: list[float] = []
+
+            async def late(wait: float) -> None:
+                with pytest.raises(DeadlineExceeded):
+                    await one.send_request("late", wait=wait)
+                ended.append(wait)
+
+            held = asyncio.create_task(one.send_request("hold"))
+            await asyncio.to_thread(eventually, lambda: "hold" in handler.seen)
+            await asyncio.wait_for(asyncio.gather(*map(late, (0.3, 0.1, 0.2, 0.4))), 20)
+            assert sorted(ended) == [0.1, 0.2, 0.3, 0.4]
+            assert not held.done()
+            handler.go_on.set()
+            assert await held == "hold"
+
+    run(main())
+
+
 def test_a_fault_is_its_own(deployment: Deployment, port: int) -> None:
     async def main() -> None:
         async with client(deployment, port) as one:
