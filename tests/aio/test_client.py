@@ -148,7 +148,9 @@ def test_whose_time_is_over_leaves_the_others_alone(deployment: Deployment, port
     run(main())
 
 
-def test_each_has_its_own_time_in_whatever_order_they_begin(deployment: Deployment, port: int, handler: Handler) -> None:
+def test_each_has_its_own_time_in_whatever_order_they_begin(
+    deployment: Deployment, port: int, handler: Handler
+) -> None:
     """One timer watches them all: it is set anew for one that ends before, and after each end for the next."""
 
     async def main() -> None:

@@ -9,6 +9,7 @@ server_connection  a server's end of a connection: requests in, replies out
 connections        the connections of one client in one event loop
 client             the clients
 server             the TCP server
+accepting          accepts the connections of a server
 unix_server        the server on Unix sockets
 counted_channel    a server's end of a connection, as far as it counts what it holds
 handler_runner     runs handlers, each for a connection or for its requests

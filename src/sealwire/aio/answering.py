@@ -156,8 +156,7 @@ class Answering:
             finally:
                 self._places.release(self._share)
                 channel.forget(request)
-            if not channel.is_drained:
-                await channel.drained()
+            await channel.drained()
         except (SealwireError, TimeoutError) as error:
             logger.debug("%s: a reply was dropped: %s", address_text(self._client_address), error)
         finally:

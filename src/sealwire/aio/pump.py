@@ -166,11 +166,6 @@ class AsyncChannel(ByteStream, Sealed):
         if self._discarding or self.lost.done():
             raise self._end_reason()
 
-    @property
-    def is_drained(self) -> bool:
-        """True if all that was flushed is with the transport, so that :meth:`drained` would not wait."""
-        return not (self._unsent or self._full or self._discarding or self.lost.done())
-
     def flush_soon(self) -> None:
         """Send the queued frames, together with others queued in this iteration of the loop."""
         if not self._flush_scheduled:

@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from sealwire.admission import GRACE, Admission, Slot
+from sealwire.aio.accepting import Acceptor
 from sealwire.aio.handler_calls import in_handler
 from sealwire.aio.handler_runner import HandlerRunner
 from sealwire.aio.server_connection import AsyncServerChannel
@@ -46,7 +47,7 @@ from sealwire.handler import (
     log_turned_away,
     report_connection_error,
 )
-from sealwire.listeners import OUT_OF_RESOURCES, address_text, check_listener, is_unix, listen
+from sealwire.listeners import address_text, check_listener, is_unix, listen
 from sealwire.security import Security
 from sealwire.session.requests import LINGER
 from sealwire.session.server import TERMINATION_WAIT, reject_code
@@ -54,8 +55,8 @@ from sealwire.session.terms import check_server, server_tls
 
 logger = logging.getLogger("sealwire.server")
 
-_RETRY_WAIT: Final = 0.05
-"""Seconds until another attempt to accept, if no resources are free."""
+_POLL: Final = 0.05
+"""Seconds between two looks if clients are still in the middle of connecting."""
 _CHECKS_AT_ONCE: Final = 64
 """Connections checked before other tasks run."""
 
@@ -268,7 +269,7 @@ class AsyncTCPServer:
     async def _wait_until_authenticated(self, deadline: float) -> None:
         """Wait until no connection is unauthenticated, or until the deadline."""
         while self._admission.unauthenticated() and monotonic() < deadline:
-            await asyncio.sleep(_RETRY_WAIT)
+            await asyncio.sleep(_POLL)
 
     async def _stop_duties(self) -> None:
         for duty in self._duties:
@@ -277,68 +278,21 @@ class AsyncTCPServer:
 
     async def _accept_all(self) -> None:
         """Accept connections while there are slots, and start a task for each."""
-        loop = asyncio.get_running_loop()
         await self._reload_files()  # the Security may be much older than the server
+        acceptor = Acceptor(self.socket, self._admission, self._reserve)
         while True:
-            if not self._admission.wait_for_room(0.0):
-                await self._wait_for_change(self._admission.until_late())
-                continue
-            # Not loop.sock_accept, which can lose a connection when it is cancelled.
-            await self._wait_for_connection()
-            try:
-                sock, client_address = self.socket.accept()
-            except BlockingIOError:
-                continue  # another process has taken it
-            except OSError as error:
-                await self._handle_accept_error(error)
-                continue
-            sock.setblocking(False)
-            self._reserve.fill()
+            sock, client_address = await acceptor.accept()
             slot = self._admission.acquire(sock, self.on_request)
             if slot.evicted:
                 log_turned_away(client_address)
                 sock.close()
                 slot.release()
                 continue
-            task = loop.create_task(
+            task = self._loop.create_task(
                 self._handle_connection(sock, client_address, slot), name=address_text(client_address)
             )
             self._connections[task] = slot
             task.add_done_callback(self._connection_ended)
-
-    async def _wait_for_change(self, seconds: float) -> None:
-        """Wait until a connection has ended or authenticated, for ``seconds`` at most."""
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(seconds, _settle, waiting)
-        self._admission.on_change = partial(_settle, waiting)
-        try:
-            await waiting
-        finally:
-            timer.cancel()
-            self._admission.on_change = None
-
-    async def _wait_for_connection(self) -> None:
-        """Wait until the listening socket has a connection to accept."""
-        loop = asyncio.get_running_loop()
-        descriptor = self.socket.fileno()
-        if descriptor < 0:
-            return
-        waiting: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(descriptor, _settle, waiting)
-        try:
-            await waiting
-        finally:
-            loop.remove_reader(descriptor)
-
-    async def _handle_accept_error(self, error: OSError) -> None:
-        """Make room and pause after a temporary error. Raises a permanent one."""
-        if error.errno in (errno.EBADF, errno.ENOTSOCK, errno.EINVAL):
-            raise error  # the socket was closed from outside
-        if error.errno in OUT_OF_RESOURCES and self._reserve.make_room(error):
-            return
-        # The connection may stay in the queue, so the loop would spin without a pause.
-        await self._wait_for_change(_RETRY_WAIT)
 
     async def _handle_connection(self, sock: socket.socket, client_address: Any, slot: Slot) -> None:
         """Serve a connection from the TLS handshake to its end."""
@@ -420,11 +374,6 @@ class AsyncTCPServer:
 
     def _busy(self, slot: Slot | None = None) -> int | None:
         return reject_code(draining=self._draining, full=self._admission.overloaded(slot))
-
-
-def _settle(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
 
 
 async def _wait_for(tasks: Collection[asyncio.Task[None]], deadline: float) -> None:
