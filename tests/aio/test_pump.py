@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from reference import protocol as p
 from sealwire import AsyncTCPServer, ConnectionClosed, SynchronousTCPClient, encode
 from sealwire.pki.authority import create_ca
-from support.aio import serving
+from support.aio import LOOPS, serving
 from support.service import Deployment, eventually
 from support.sides import Side
 
@@ -50,6 +52,73 @@ def test_a_request_that_was_decrypted_with_another_one(deployment: Deployment) -
         answers = [client.read_unverified() for _ in range(3)]
         assert [(each.kind, each.reply_to) for each in answers] == [(p.MESSAGE, 1), (p.FAULT, 2), (p.MESSAGE, 3)]
     assert seen == ["held", "the loop has read it by now", "later"]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    "sizes", [[300_000, 56, 1_000_000, 200, 56], [131_072, 131_073, 262_144, 70_000, 56], [140_000] * 7], ids=repr
+)
+def test_large_frames_in_one_write(deployment: Deployment, loop: str, sizes: list[int]) -> None:
+    """Those that are read in larger pieces, and what is read with their ends."""
+    security = deployment.server_security(raw=True)
+    with (
+        serving(
+            lambda: AsyncTCPServer(("127.0.0.1", 0), lambda message: b"%d" % len(message), security), LOOPS[loop]
+        ) as one,
+        deployment.ref_client(one.port) as client,
+    ):
+        client.send_raw(b"".join(p.frame(p.MESSAGE, bytes(n), i, 0, client.key_out) for i, n in enumerate(sizes, 1)))
+        answers = {each.reply_to: each.payload for each in (client.read_unverified() for _ in sizes)}
+        assert answers == {i: b"%d" % n for i, n in enumerate(sizes, 1)}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("size", [100, 2000, 5000])
+def test_large_frames_in_small_records(deployment: Deployment, loop: str, size: int) -> None:
+    security = deployment.server_security(raw=True)
+    with (
+        serving(
+            lambda: AsyncTCPServer(("127.0.0.1", 0), lambda message: b"%d" % len(message), security), LOOPS[loop]
+        ) as one,
+        deployment.ref_client(one.port) as client,
+    ):
+        assert client.link.tls is not None
+        for number in range(1, 4):
+            frame = p.frame(p.MESSAGE, bytes(500_000), number, 0, client.key_out)
+            for start in range(0, len(frame), size):
+                client.link.tls.write(frame[start : start + size])
+            client.link.sock.sendall(client.link.outgoing.read())
+            assert client.read_unverified().payload == b"500000"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("end", ["close_notify", "fin", "spoilt"])
+def test_an_end_in_the_middle_of_a_large_frame(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture, loop: str, end: str
+) -> None:
+    security = deployment.server_security(raw=True)
+    with (
+        serving(lambda: AsyncTCPServer(("127.0.0.1", 0), lambda message: message, security), LOOPS[loop]) as one,
+        deployment.ref_client(one.port, timeout=8) as client,
+    ):
+        link = client.link
+        assert link.tls is not None
+        link.tls.write(p.frame(p.MESSAGE, bytes(800_000), 1, 0, client.key_out)[:500_000])
+        if end == "close_notify":
+            with pytest.raises(ssl.SSLWantReadError):
+                link.tls.unwrap()
+        data = bytearray(link.outgoing.read())
+        if end == "spoilt":
+            data[-1] ^= 1
+        link.sock.sendall(data)
+        if end == "fin":
+            link.sock.shutdown(socket.SHUT_WR)
+        link.sock.settimeout(8)
+        while link.sock.recv(65_536):  # the server sees the end, and does not wait for the rest
+            pass
+        with deployment.ref_client(one.port) as other:
+            assert other.request(b"still here")
+    assert "ended: the stream ended inside a frame" in caplog.text
 
 
 def test_a_revocation_while_the_server_drains(tmp_path: Path) -> None:

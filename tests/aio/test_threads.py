@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sealwire.aio.threads import Workers, is_large, run_in_thread
+from sealwire.native import NATIVE
 from support.service import eventually
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -222,10 +223,15 @@ class Slotted:
 class TestIsLarge:
     @pytest.mark.parametrize("wrap", [lambda part: part, lambda part: {"a": [(part,)]}, Slotted, Exception])
     def test_by_what_is_inside(self, wrap: Callable[[Any], Any]) -> None:
-        value = wrap(bytes(100_000))
+        value = wrap("x" * 100_000)
         if isinstance(value, Exception):
             value.add_note("x" * 100_000)
         assert is_large(value)
+
+    def test_bytes_alone_are_not_copied_by_the_native_core(self) -> None:
+        assert is_large(bytes(100_000)) is not NATIVE
+        assert is_large([bytes(100_000)])
+        assert is_large(bytearray(100_000))
 
     @pytest.mark.parametrize("value", [None, 7, "x" * 1000, {"a": [1, 2.5]}, Slotted("x"), object()])
     def test_small(self, value: object) -> None:

@@ -168,3 +168,21 @@ def test_what_is_pending_and_how_much_room_there_is():
     put(large, stream(bytes(2 * STAGING))[:STAGING])
     assert large.next_frame() is None
     assert (large.pending, large.room) == (0, 0), "a large frame has a buffer of its own"
+
+
+def test_how_much_a_large_frame_lacks():
+    made, data = reader(), stream(bytes(3 * STAGING), b"small")
+    large = len(stream(bytes(3 * STAGING)))
+    assert made.missing == 0
+    put(made, data[:STAGING])
+    assert made.missing == 0, "it is not known yet"
+    assert made.next_frame() is None
+    assert made.missing == large - STAGING
+    put(made, data[STAGING : large - 1])
+    assert made.missing == 1
+    put(made, data[large - 1 : large])
+    assert made.missing == 0
+    assert made.next_frame() is not None
+    put(made, data[large:-1])
+    assert made.next_frame() is None
+    assert made.missing == 0, "a small one is no large one"

@@ -97,7 +97,7 @@ def test_what_is_pending_of_a_stream():
     view[: len(data) - 1] = data[:-1]
     del view
     theirs.buffer_updated(len(data) - 1)
-    assert (theirs.pending, theirs.room) == (len(data) - 1, room - len(data) + 1)
+    assert (theirs.pending, theirs.room, theirs.missing) == (len(data) - 1, room - len(data) + 1, 0)
     assert theirs.inside_frame
 
 

@@ -32,6 +32,8 @@ from sealwire.trust.stale_errors import repeat
 
 READ: Final = 32_768
 """Bytes read at a time. Small, because a memory BIO never shrinks its buffer."""
+LARGE_READ: Final = 131_072
+"""The same in the middle of a large frame, which is decrypted in pieces of READ bytes as it comes."""
 _FIRST_READ: Final = 4096
 """The same until the first frame."""
 _HIGH: Final = 65_536
@@ -42,7 +44,8 @@ class _Scratch(threading.local):
     """The buffer that all connections of a thread, and so of an event loop, read into."""
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(READ))
+        self.view = memoryview(bytearray(LARGE_READ))
+        self.first = self.view[:READ]
 
 
 _scratch = _Scratch()
@@ -117,23 +120,21 @@ class ByteStream(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Return the buffer to read into, for no more than the BIO may hold."""
         room = READ if self._discarding else self._read_size - self._incoming.pending
-        return _scratch.view if room == READ else _scratch.view[: max(1, room)]
+        return _scratch.first if room == READ else _scratch.view[: max(1, room)]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process the ciphertext that was read."""
         if self._discarding:
             return
         now = monotonic()
-        if self._arrivals is not None:
-            self._arrivals.add(nbytes, now, self._incoming.pending)
-        self._ciphertext.surplus += nbytes
-        self._incoming.write(_scratch.view[:nbytes])
-        if self._waiting is not None and not self._waiting.done():
-            try:
-                if not self._process_input(now):
-                    self._wake()
-            except Exception as error:
-                self._waiting.set_exception(error)  # for the task that waits
+        try:
+            taken = self._fill_frame(_scratch.view[:nbytes], now) if nbytes > READ else 0
+            self._take(_scratch.view[taken:nbytes], now)
+            if self._waiting is not None and not self._waiting.done() and not self._process_input(now):
+                self._wake()
+        except Exception as error:
+            assert self._waiting is not None  # noqa: S101 - or nothing is processed
+            self._waiting.set_exception(error)  # for the task that waits; a variable of it would be in the error
         if self._incoming.pending >= self._read_size:
             self._pause()
 
@@ -221,6 +222,16 @@ class ByteStream(asyncio.BufferedProtocol):
 
     # For the channel
 
+    def _take(self, ciphertext: memoryview, now: float) -> None:
+        if self._arrivals is not None:
+            self._arrivals.add(len(ciphertext), now, self._incoming.pending)
+        self._ciphertext.surplus += len(ciphertext)
+        self._incoming.write(ciphertext)
+
+    def _fill_frame(self, ciphertext: memoryview, now: float) -> int:  # noqa: ARG002 - the channel's
+        """Process input in the middle of a large frame, for which the channel has a larger buffer; return its size."""
+        return 0
+
     def _process_input(self, now: float) -> bool:  # noqa: ARG002 - the time of the channel's events
         """Process input that has just come; return False to wake the task that waits for it."""
         return False
@@ -281,6 +292,11 @@ class ByteStream(asyncio.BufferedProtocol):
         """Pass the encrypted output to the transport."""
         if self._outgoing.pending and self._transport is not None and not self._transport.is_closing():
             self._transport.write(self._outgoing.read())
+
+
+def large_buffer() -> memoryview:
+    """Return the buffer of this thread for LARGE_READ bytes."""
+    return _scratch.view
 
 
 def settle(future: asyncio.Future[bool], result: bool) -> None:

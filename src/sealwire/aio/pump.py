@@ -31,7 +31,7 @@ from functools import partial
 from itertools import chain
 from typing import Final
 
-from sealwire.aio.byte_stream import READ, ByteStream
+from sealwire.aio.byte_stream import LARGE_READ, READ, ByteStream, large_buffer
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, SealwireError
 from sealwire.session import explain
 from sealwire.session.requests import LINGER, Sealed
@@ -69,6 +69,10 @@ class AsyncChannel(ByteStream, Sealed):
         super().__init__(context, server_side=server_side, host=host)
         self._filled = False
         """True if the last read filled its buffer. Only then can TLS have more data, which the BIO does not show."""
+        self._takes_large = True
+        """False once the peer has sent many small records: others would have to wait for so many of them at a time."""
+        self._read_error: OSError | None = None
+        """The error behind the data that was read last."""
         self._unsent: deque[Iterable[bytes | memoryview]] = deque()
         """Frames, in pieces, that wait until the transport is not full. One in a tuple is small and has one piece."""
         self._unsent_bytes = 0
@@ -86,6 +90,13 @@ class AsyncChannel(ByteStream, Sealed):
         """True if TLS is complete and carries frames."""
 
     # Called by the transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return the buffer to read into: a larger one in the middle of a large frame, while its task waits for it."""
+        is_awaited = self._waiting is not None and not (self._waiting.done() or self._discarding)
+        if is_awaited and self._takes_large and self._sealed and self._protocol.missing > LARGE_READ:
+            return large_buffer()
+        return super().get_buffer(sizehint)
 
     def pause_writing(self) -> None:
         """Stop sealing frames: the transport is full."""
@@ -198,9 +209,9 @@ class AsyncChannel(ByteStream, Sealed):
                     self._read_size = READ
                     self._ciphertext.opened()
                 return event
-            if protocol.state is _ENDED or not (reads and self._has_input and self._read()):
+            if protocol.state is _ENDED or not (reads > 0 and self._has_input and (read := self._read())):
                 return None
-            reads -= 1
+            reads -= read
 
     def _next_event(self) -> Event | None:
         """Return the protocol's next event, and see to what it queued."""
@@ -225,12 +236,17 @@ class AsyncChannel(ByteStream, Sealed):
         """True if input has arrived that was not decrypted, or its end."""
         return bool(self._incoming.pending or self._filled or self._incoming.eof)
 
-    def _read(self) -> bool:
-        """Decrypt input into the protocol; return False if there is none. Raises RemoteProtocolError."""
+    def _read(self) -> int:
+        """Decrypt input into the protocol; return the number of records, 0 without any. Raises RemoteProtocolError."""
         buffer = self._protocol.get_buffer()
         size = len(buffer)
         try:
             try:
+                if self._read_error is not None:
+                    try:
+                        raise self._read_error
+                    finally:
+                        self._read_error = None  # and no variable: its frames would have it, and the connection
                 count: int = self._tls.read(size, buffer)  # type: ignore[assignment]  # typeshed's is bytes
             except ssl.SSLWantReadError:
                 raise
@@ -241,7 +257,12 @@ class AsyncChannel(ByteStream, Sealed):
         except OSError as error:
             self.failure = self.failure or explain.without_frames(error)
             count = 0
-        self._filled = count == size
+        records = 1
+        self._filled = False
+        if count > 0 and size > _RECORD:
+            more, records = self._read_more(size - count, buffer[count:])
+            count += more
+        self._filled = self._filled or count == size
         if self._outgoing.pending:
             self._write_out()  # the answer to a TLS KeyUpdate
         if count > 0:
@@ -254,7 +275,43 @@ class AsyncChannel(ByteStream, Sealed):
             self._protocol.close(CloseCode.PROTOCOL_ERROR)
             self.flush_soon()
             raise explain.only_ciphertext()
-        return count >= 0
+        return records if count >= 0 else 0
+
+    def _read_more(self, size: int, buffer: memoryview) -> tuple[int, int]:
+        """Decrypt the other records that are here into the buffer of a large frame.
+
+        Return the number of bytes, and of records with the first one. The end, or an error, is left to the next call.
+        """
+        filled, records = 0, 1
+        try:
+            while filled < size and self._incoming.pending and records < _READS:
+                count: int = self._tls.read(size - filled, buffer[filled:])  # type: ignore[assignment]  # typeshed's is bytes
+                if not count:
+                    self._filled = True
+                    break
+                filled += count
+                records += 1
+        except ssl.SSLWantReadError:
+            pass
+        except OSError as error:
+            self._read_error = error.with_traceback(None)  # its frames have the buffer
+            self._filled = True
+        return filled, records
+
+    def _fill_frame(self, ciphertext: memoryview, now: float) -> int:
+        """Decrypt input into a large frame, which lacks more than that, up to the last READ bytes; return how much.
+
+        The BIO has no more than at other times, unless that ends because of an error or of many small records.
+        """
+        taken = 0
+        while len(ciphertext) - taken > READ and self._takes_large:
+            self._take(ciphertext[taken : taken + READ], now)
+            taken += READ
+            records = 0
+            while self._incoming.pending and records <= _READS and (read := self._read()):
+                records += read
+            self._takes_large = records <= _READS and self._read_error is None and not self._peer_ended
+        return taken
 
     # Output
 
@@ -301,10 +358,10 @@ class AsyncChannel(ByteStream, Sealed):
             data, whole = self._join_next()
         size = len(data)
         self._unsent_bytes -= size
-        if size > _RECORD:
+        if size > _BATCH:
             view = memoryview(data)
-            for start in range(0, size, _RECORD):
-                self._encrypt(view[start : start + _RECORD])
+            for start in range(0, size, _BATCH):
+                self._encrypt(view[start : start + _BATCH])
         elif size:
             self._encrypt(data)
         self._frames_sent += whole

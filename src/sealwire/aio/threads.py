@@ -57,6 +57,8 @@ async def refresh(security: Security, seconds: float) -> None:
 def is_large(value: object) -> bool:
     """Return True if a value takes too long to encode for an event loop. Looks at no more of it than is needed."""
     if _measure is not None:
+        if type(value) is bytes:
+            return False  # it is not copied, whatever its size
         found = _measure(value, _MAX_ENCODED_ON_LOOP)
         if found is not None:
             return found

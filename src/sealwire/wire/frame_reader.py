@@ -84,6 +84,11 @@ class Reader:
         return 0 if self._body is None else self._body.size_in_memory
 
     @property
+    def missing(self) -> int:
+        """Bytes that an incomplete large frame lacks; 0 if there is none."""
+        return 0 if self._body is None else self._body.missing
+
+    @property
     def room(self) -> int:
         """Bytes that may be read before frames must be taken."""
         return STAGING - self.pending if self._body is None else 0
@@ -216,6 +221,10 @@ class _Body:
     @property
     def complete(self) -> bool:
         return self._filled == self._size
+
+    @property
+    def missing(self) -> int:
+        return self._size - self._filled
 
     @property
     def size_in_memory(self) -> int:

@@ -75,6 +75,11 @@ class StreamProtocol(Protocol):
         return self._reader.buffered
 
     @property
+    def missing(self) -> int:
+        """Bytes that an incomplete large frame lacks; 0 if there is none."""
+        return self._reader.missing
+
+    @property
     def room(self) -> int:
         """Bytes that may be read before events must be taken; 0 inside a large frame."""
         return self._reader.room
