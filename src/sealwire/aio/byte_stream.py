@@ -266,6 +266,7 @@ class ByteStream(asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
             self._waiting = None
+            del waiting  # the frames of its error have this one
 
     @property
     def _has_input(self) -> bool:
