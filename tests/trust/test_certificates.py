@@ -292,3 +292,11 @@ class TestParse:
     def test_is_not_copied_out(self, ca: Made) -> None:
         with pytest.raises(TypeError, match="private key"):
             pickle.dumps(self.parse(ca=ca.pem))
+
+    def test_host_names_are_those_that_the_identity_answers_to(self, files: Files, ca: Made) -> None:
+        address = b"\x0a\0\0\1"
+        dns = (b"a.example", b"UPPER.example", b"*.b.example", b"10.0.0.1", b"10.0.0.2", b"::1", b"x.7")
+        own = files.loaded(make(raw_san=raw_names((7, address), *((2, name) for name in dns)), issuer=ca), ca)
+        assert own.identity is not None
+        assert own.host_names == {"a.example", "upper.example", "10.0.0.1"}
+        assert all(own.identity.is_named(name) for name in own.host_names)

@@ -128,8 +128,11 @@ class Certificates:
     def host_names(self) -> frozenset[str]:
         """The names and addresses in the leaf that are host names in canonical form, without those of wildcards."""
         own = self.identity
-        names = () if own is None else (name for name in (*own.dns, *own.ip) if own.is_named(name))
-        return frozenset(name for name in names if _is_canonical(name))
+        if own is None:
+            return frozenset()
+        # An address among the DNS names names nobody. is_named would look at all names for each.
+        names = (name for name in own.dns if ":" not in name and not name.rpartition(".")[2].isdigit())
+        return frozenset(name for name in (*names, *own.ip) if _is_canonical(name))
 
     @cached_property
     def chain(self) -> bytes | None:
