@@ -12,8 +12,9 @@ import pytest
 
 import sealwire.admission
 from sealwire import Limits
-from sealwire.admission import GRACE, Admission, SharedBounds
+from sealwire.admission import GRACE, Admission
 from sealwire.computing import computations
+from sealwire.shared_bounds import SharedBounds
 from sealwire.trust.identity import PeerIdentity
 
 pytestmark = pytest.mark.usefixtures("clean")

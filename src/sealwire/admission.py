@@ -34,7 +34,7 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -46,6 +46,7 @@ from sealwire.session import explain
 from sealwire.session.buffers import Buffers
 from sealwire.session.rates import rates_for
 from sealwire.session.shared import Cells
+from sealwire.shared_bounds import SharedBounds
 from sealwire.trust.identity import PeerIdentity
 
 logger = logging.getLogger("sealwire.server")
@@ -56,42 +57,11 @@ GRACE = 1.0
 _FREE: Final = 0
 _UNAUTHENTICATED: Final = 1
 _ESTABLISHED: Final = 2
-_GENERATIONS: Final = 4
-"""Processes for which there are numbers, as a multiple of those that serve: some drain, and some are starting."""
 _WELCOMED: Final = 3
 """Unauthenticated still, but HELLO was good."""
 _PENDING: Final = (_UNAUTHENTICATED, _WELCOMED)
 _ACCOUNT: Final = 8
 """Bytes of an account's hash."""
-
-
-class SharedBounds:
-    """The bounds that the processes of a server have together. Made before the first of them is forked.
-
-    Args:
-        limits: The limits of the server.
-        processes: Number of processes that serve at a time. While some are replaced there may be more.
-
-    Attributes:
-        held: The bytes that the connections of each process hold.
-        decoding: The bytes that each process needs for what it decodes.
-        rates: The requests of each identity; None without a bound.
-    """
-
-    def __init__(self, limits: Limits, processes: int) -> None:
-        self.processes = processes
-        self.held = Cells(_GENERATIONS * processes)
-        self.decoding = DecodingCells(_GENERATIONS * processes)
-        self.rates = rates_for(limits)
-
-    def free_index(self, used: Collection[int]) -> int:
-        """Return a number for a new process, given those of the present ones."""
-        return min(set(range(len(self.held))).difference(used), default=0)
-
-    def clear_others(self, used: Collection[int]) -> None:
-        """Forget what processes had that have ended."""
-        self.held.clear_others(used)
-        self.decoding.clear_others(used)
 
 
 class Slot:

@@ -52,7 +52,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self
 
-from sealwire.admission import Admission, SharedBounds
+from sealwire.admission import Admission
 from sealwire.errors import ConfigurationError
 from sealwire.fork import flush_output, forking, leave_in_children, signals_held
 from sealwire.handler import handler_class
@@ -62,6 +62,7 @@ from sealwire.prefork.processes import WorkerProcess, WorkerState, WorkerTable
 from sealwire.prefork.worker import Message, RestartPolicy, run_worker, send
 from sealwire.security import Security
 from sealwire.session.terms import check_server
+from sealwire.shared_bounds import SharedBounds
 
 logger = logging.getLogger("sealwire.server")
 
