@@ -26,7 +26,6 @@ current state, and a copy that another thread held would stay locked in the chil
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import mmap
 import os
@@ -42,6 +41,7 @@ from typing import Final
 
 from sealwire.computing import DecodingCells, Memory, computations
 from sealwire.limits import Limits
+from sealwire.listeners import source_of
 from sealwire.session import explain
 from sealwire.session.buffers import Buffers
 from sealwire.session.rates import rates_for
@@ -78,7 +78,7 @@ class Slot:
         self.index = index
         """The slot's position in the shared table of states."""
         self.since = monotonic()
-        self.source = _source_of(sock)
+        self.source = source_of(sock)
         """The address of the client, IPv6 as its /64; None on a Unix socket."""
         self.holding = admission.buffers.open()
         """The bytes that the connection holds."""
@@ -392,21 +392,6 @@ class Admission:
     def _count(self, state: int) -> int:
         # Counting bytes is faster than walking the slots, of which there may be thousands.
         return self._states[:].count(state)
-
-
-def _source_of(sock: socket.socket) -> str | None:
-    """Return the address of a client, of IPv6 the part that identifies a network; None on a Unix socket."""
-    try:
-        address = sock.getpeername()
-    except OSError:  # it has gone already
-        return None
-    if not isinstance(address, tuple):
-        return None
-    host: str = address[0]
-    if ":" not in host:
-        return host
-    network = ipaddress.IPv6Address(host.partition("%")[0])
-    return str(network.ipv4_mapped or ipaddress.IPv6Network((network, 64), strict=False).network_address)
 
 
 def _account_of(slot: Slot) -> bytes:

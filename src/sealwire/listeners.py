@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import ipaddress
 import os
 import socket
 import stat
@@ -273,3 +274,18 @@ class SocketFile:
             if result == errno.ECONNREFUSED:
                 return None
             return path_owner(probe) if result == 0 else ""
+
+
+def source_of(sock: socket.socket) -> str | None:
+    """Return the address of a client, of IPv6 the part that identifies a network; None on a Unix socket."""
+    try:
+        address = sock.getpeername()
+    except OSError:  # it has gone already
+        return None
+    if not isinstance(address, tuple):
+        return None
+    host: str = address[0]
+    if ":" not in host:
+        return host
+    network = ipaddress.IPv6Address(host.partition("%")[0])
+    return str(network.ipv4_mapped or ipaddress.IPv6Network((network, 64), strict=False).network_address)
