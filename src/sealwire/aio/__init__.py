@@ -1,6 +1,7 @@
 """Clients and servers on asyncio; no module outside this package imports asyncio for them.
 
 byte_stream        TLS on asyncio's transport; both ends share it
+frame_input        takes frames out of that stream; both ends share it
 pump               moves frames between that stream and the protocol; both ends share it
 unix_socket        a Unix socket with the methods of a TLS object
 connecting         from an address to a client's connection
