@@ -91,9 +91,9 @@ class TestTime:
         """One that comes late joins the attempt of another, and makes another one after that."""
 
         async def main() -> None:
-            async with client(deployment, mute.getsockname()[1], timeout=0.6) as one:
+            async with client(deployment, mute.getsockname()[1], timeout=2.0) as one:
                 first = asyncio.create_task(one.connect())
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(1.0)
                 second = asyncio.create_task(one.connect())
                 done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
                 assert done == {first}

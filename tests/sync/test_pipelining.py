@@ -250,9 +250,10 @@ class TestOtherCalls:
 
     def test_of_another_thread_there(self, deployment: Deployment, only_one: int) -> None:
         """The loop's connection is not its own, and the error says what stands in the way."""
-        with deployment.client(only_one, timeout=0.3) as client, ThreadPoolExecutor(1) as executor:
+        with deployment.client(only_one) as client, ThreadPoolExecutor(1) as executor:
             replies = client.send_requests([1, 2])
             assert next(replies) == [1]
+            client.timeout = 0.3
             with pytest.raises(DeadlineExceeded, match="a loop over send_requests of this client"):
                 executor.submit(client.send_request, 3).result(10)
             assert list(replies) == [[2]]
