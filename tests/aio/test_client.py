@@ -367,3 +367,55 @@ def test_the_article_and_a_reply_that_breaks_off(deployment: Deployment) -> None
 
     with deployment.ref_server({1: do(answer_partly(20), drop())}) as server:
         run(main(server.port))
+
+
+class Interruption(KeyboardInterrupt):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("step", ["queued", "_incoming"])
+def test_an_exception_in_a_half_done_step_leaves_the_client_usable(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """When the number of a request is used up, or when a part of the input was taken."""
+
+    class Interrupted:
+        def __init__(self, whole: Any) -> None:
+            self._whole = whole
+
+        def interrupt(self, *_: Any) -> None:
+            raise Interruption
+
+        append = write = interrupt
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._whole, name)
+
+    async def main(port: int) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        async with client(deployment, port) as one:
+            assert await one.send_request("a") == "a"
+            assert one._connections is not None
+            connection: Any = one._connections.current
+            place = connection._protocol if step == "queued" else connection
+            monkeypatch.setattr(place, step, Interrupted(getattr(place, step)))
+            try:
+                await one.send_request("b", wait=5)
+            except (Interruption, ConnectionClosed):
+                pass
+            else:
+                pytest.fail("it was not interrupted")
+            assert await one.send_request("c") == "c"
+
+    with running(ThreadingTCPServer(("127.0.0.1", 0), lambda message: message, deployment.server_security())) as port:
+        loop = asyncio.new_event_loop()
+        try:
+            task = loop.create_task(main(port))
+            while not task.done():
+                try:
+                    loop.run_until_complete(task)
+                except Interruption:
+                    continue  # raised in a callback, it ends the turn of the loop
+            task.result()
+        finally:
+            loop.close()

@@ -135,6 +135,9 @@ class ByteStream(asyncio.BufferedProtocol):
         except Exception as error:
             assert self._waiting is not None  # noqa: S101 - or nothing is processed
             self._waiting.set_exception(error)  # for the task that waits; a variable of it would be in the error
+        except BaseException:
+            self.abort()  # a signal handler raised it, and a part of the input may be lost
+            raise
         if self._incoming.pending >= self._read_size:
             self._pause()
 

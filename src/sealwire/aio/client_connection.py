@@ -273,7 +273,14 @@ class AsyncClientChannel(AsyncChannel):
             self.abort()
 
     def _send(self, payload: Payload, wait: float | None) -> tuple[int, asyncio.Future[VerifiedPayload]]:
-        sequence = self._protocol.send_request(payload, wait=wait)
+        try:
+            sequence = self._protocol.send_request(payload, wait=wait)
+        except SealwireError:
+            raise  # it has changed nothing
+        except BaseException:
+            # A signal handler raised it. A number may be used up, and the server would end the connection for the gap.
+            self.abort()
+            raise
         future: asyncio.Future[VerifiedPayload] = self._loop.create_future()
         self._replies[sequence] = future
         if len(self._replies) == 1 and not self._flush_scheduled:
