@@ -73,18 +73,6 @@ def test_errors():
         encode(Codec())
 
 
-def test_importing_the_package_does_not_read_the_time_zone_database():
-    """As a codec does when it is made, for no message to wait for it."""
-    code = """
-import sealwire, sealwire.pickling.constructors as constructors
-print(constructors.zones.cache_info().currsize)
-sealwire.Codec()
-print(constructors.zones.cache_info().currsize)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0", "1"]
-
-
 def test_nothing_outside_of_pickling_imports_pickle():
     """Of this package's own modules; the standard library may."""
     code = """

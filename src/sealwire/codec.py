@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError, EncodeError
@@ -104,14 +103,7 @@ class RawCodec:
         return "RawCodec()"
 
 
-@cache
-def _default() -> Codec:
-    """Return the codec of :func:`encode` and :func:`decode`.
-
-    It is made for the first of them, since it takes a fifth of the time of the package's import: it looks at each file
-    of the time zone database.
-    """
-    return Codec()
+_default: Final = Codec()
 
 
 def encode(value: object) -> bytes:
@@ -119,7 +111,7 @@ def encode(value: object) -> bytes:
 
     Equal to ``Codec().encode(value)``, with the same errors.
     """
-    return _default().encode(value)
+    return _default.encode(value)
 
 
 def decode(data: Buffer) -> Any:
@@ -127,4 +119,4 @@ def decode(data: Buffer) -> Any:
 
     Equal to ``Codec().decode(data)``, with the same errors.
     """
-    return _default().decode(data)
+    return _default.decode(data)
