@@ -63,8 +63,7 @@ class Reader:
 
     def establish(self, mac: Mac, cap: int) -> None:
         """Verify tags with ``mac`` and accept lengths up to ``cap`` from the next frame on."""
-        if NATIVE:
-            self._twin = _frames.FrameOpener(*mac.blocks, self._staging, Frame)
+        self._twin = _frames.FrameOpener(*mac.blocks, self._staging, Frame) if NATIVE else None
         self._mac = mac
         self._cap = cap
 

@@ -99,16 +99,14 @@ class StreamProtocol(Protocol):
                 if frame is not None:
                     self._header_checker.sequence += 1
                     event = self._message(frame)
-                    if event is not None:
-                        return event
-                    continue
-                frame = self._reader.next_frame()
-                if frame is None:
-                    if self._eof:
-                        self._reader.eof()
-                        raise ConnectionClosed("the peer ended the connection without CLOSE")  # noqa: TRY301 - handled apart from the errors of next_frame
-                    return None
-                event = self._handshake(frame) if self.state is _HANDSHAKE else self._frame(frame)
+                else:
+                    frame = self._reader.next_frame()
+                    if frame is None:
+                        if self._eof:
+                            self._reader.eof()
+                            raise ConnectionClosed("the peer ended the connection without CLOSE")  # noqa: TRY301 - handled apart from the errors of next_frame
+                        return None
+                    event = self._handshake(frame) if self.state is _HANDSHAKE else self._frame(frame)
             except RemoteProtocolError:
                 self._fail()
                 raise
