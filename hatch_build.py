@@ -21,6 +21,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGE = Path("sealwire", "native")
 SHARED = "_shared"
 """The module of what Cython adds to each module that uses typed memory; compiled once, not in each."""
+CYTHON = "cython>=3.1,<3.3"
+"""The lists that Cython 3.3.0 and 3.3.1 make free an item twice if they cannot grow."""
 # Every index is checked, and so is every overflow of a C integer: the core reads what a peer wrote.
 DIRECTIVES = {
     "language_level": 3,
@@ -37,7 +39,7 @@ class CompileHook(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """Return the packages that the build needs in addition."""
-        return [] if _wish() == "off" else ["cython>=3.1,<4", "setuptools>=77"]
+        return [] if _wish() == "off" else [CYTHON, "setuptools>=77"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, but not for an editable installation, which the Makefile compiles in place."""

@@ -79,6 +79,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             results["sizes"] = scaling.against_size(
                 place.directory, report.present(scaling.SIZED, absent), sizes, say=progress, **turns
             )
+    results["load_when_it_ended"] = os.getloadavg()[0]
     results["took"] = time.monotonic() - begun
     progress("")
     return results

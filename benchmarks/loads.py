@@ -1,4 +1,4 @@
-"""What the clients of a process do: requests on some connections, with as many answers counted as come in a time.
+"""Runs the clients of one process: requests on some connections, and the number of answers in a given time.
 
 Blocking clients have a thread for each connection, asynchronous ones a task. Connections are kept from one command to
 the next. Every reply to a first request is compared with what was sent.

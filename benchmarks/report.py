@@ -18,6 +18,18 @@ from benchmarks.processes import ROOT
 TEMPLATE = Path(__file__).with_name("performance.md")
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
 LARGE = 1_000_000
+MOST_LOAD = 1.5
+BUSY = (
+    "**The machine was busy with other work:\n  times, and ratios of peers that wait differently, are not those of an "
+    "idle one.** Run `make bench` again before\n  drawing conclusions; the figures of memory hold."
+)
+FORMS = ("sealwire-threads", "sealwire-asyncio", "sealwire-uvloop", "sealwire-prefork")
+GOALS = (
+    ("A", FORMS[:1], 0.85), ("A1", FORMS[:1], 0.55), ("A1", FORMS[1:2], 0.28), ("B", FORMS[:1], 0.5), ("B", FORMS, 1.1),
+    ("C", FORMS[:1], 0.7), ("C", FORMS, 0.8), ("D", FORMS[:1], 0.6), ("D", FORMS, 0.75), ("F", FORMS[:1], 0.9),
+    ("H", FORMS[:1], 6), ("H", FORMS[1:2], 8), ("G", FORMS[:1], 92), ("G", FORMS[1:2], 58),
+)  # fmt: skip
+"""The wanted result of the best of some forms: for H a multiple of its own A, for G a number of KiB, else a ratio."""
 PACKAGES = ("sealwire", "cryptography", "uvloop", "msgpack", "Pyro5", "rpyc", "grpcio", "pyzmq")
 
 
@@ -93,6 +105,27 @@ def _pipelined(workloads: dict[str, Any]) -> list[str]:
     return ["H in multiples of the same peer's A: " + ", ".join(gains) + "."]
 
 
+def _goals(workloads: dict[str, Any]) -> str:
+    """Return the goals beside what was reached, in a table."""
+    rows = []
+    for letter, forms, wanted in GOALS:
+        kind = "medians" if letter in "GH" else "ratios"
+        reached = {name: workloads.get(letter, {}).get(kind, {}).get(name) for name in forms}
+        singles = workloads.get("A", {}).get("medians", {})
+        found = {
+            name: value / singles[name] if letter == "H" else value
+            for name, value in reached.items()
+            if value is not None and (letter != "H" or name in singles)
+        }
+        if not found:
+            continue
+        best = (min if letter == "G" else max)(found, key=lambda name: found[name])
+        is_met = found[best] <= wanted if letter == "G" else found[best] >= wanted
+        unit = " KiB at most" if letter == "G" else " x its own A" if letter == "H" else ""
+        rows.append([letter, f"`{best}`", f"{wanted:g}{unit}", number(found[best]), "yes" if is_met else "**no**"])
+    return _rows(["", "form", "wanted", "reached", "met"], rows) if rows else "Not measured in this run."
+
+
 def _point(value: float | dict[str, float], point: int) -> str:
     """Return requests per second, or a time and, for messages that are large beside a process, the memory."""
     if not isinstance(value, dict):
@@ -112,6 +145,8 @@ def write(results: dict[str, Any]) -> None:
         "minutes": f"{results['took'] / 60:.0f}",
         "seconds": f"{results['seconds_of_a_turn']:g}",
         "load": f"{results['load_when_it_began']:.1f}",
+        "busy": BUSY if results["load_when_it_began"] > MOST_LOAD else "",
+        "load_after": f"{results['load_when_it_ended']:.1f}",
         "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
         "peers": "\n".join(f"| `{name}` | {note} |" for name, note in names.items()),
         "absent": "\n".join(f"* `{name}` is left out: {reason}" for name, reason in results["absent"].items()),
@@ -124,6 +159,7 @@ def write(results: dict[str, Any]) -> None:
             for letter, each in workloads.items()
             for name, reason in each["reasons"].items()
         ),
+        "goals": _goals(workloads),
         "pipelined": "\n".join(_pipelined(workloads)),
         "connections": _curves(results.get("connections", {}), plots.CONNECTIONS in drawn, plots.CONNECTIONS),
         "sizes": _curves(results.get("sizes", {}), plots.SIZES in drawn, plots.SIZES),

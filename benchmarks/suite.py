@@ -20,7 +20,7 @@ GRACE = 30.0
 
 @dataclass(frozen=True)
 class Workload:
-    """What is measured: ``do`` is a command of ``loads``."""
+    """A workload to measure; ``do`` is a command of ``loads``."""
 
     title: str
     unit: str = "requests/s"
@@ -46,7 +46,7 @@ WORKLOADS = {
 
 @dataclass
 class Measured:
-    """What came of one workload.
+    """The result of one workload.
 
     Attributes:
         values: By peer, one for each round.

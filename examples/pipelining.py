@@ -1,4 +1,4 @@
-"""Many requests under way on one connection, without asyncio: replies come in the order of the requests.
+"""Many requests in flight on one connection, without asyncio: replies come in the order of the requests.
 
 Prints::
 

@@ -1,8 +1,9 @@
-"""What the tests with real sockets share."""
+"""Fixtures of the tests with real sockets."""
 
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,10 +21,19 @@ settings.register_profile("same", derandomize=True, deadline=None, suppress_heal
 settings.load_profile("same")
 
 
+# No file of a test must outlive a loss of power, and a disk takes longer to write it than most tests. That the package
+# syncs its files is seen in tests/pki/test_files.py.
+os.fsync = lambda _: None
+
+# No collection of garbage looks through all tests that there are, while they are found or later: it would take longer
+# than many of them.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Have no collection of garbage look through all tests that there are, which takes longer than many of them."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

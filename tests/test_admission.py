@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 import sealwire.admission
 from sealwire import Limits
-from sealwire.admission import GRACE, Admission
+from sealwire.admission import GRACE, SILENCE, Admission
 from sealwire.computing import computations
 from sealwire.shared_bounds import SharedBounds
 from sealwire.trust.identity import PeerIdentity
@@ -86,6 +87,24 @@ def test_one_that_was_welcomed_has_more_time(pairs: Pairs) -> None:
     pairs.now += limits.handshake_timeout - 2 * GRACE
     admission.evict_oldest()
     assert welcomed.evicted
+
+
+def test_one_on_which_nothing_came_has_less(pairs: Pairs) -> None:
+    """A part of a ClientHello is something, though nothing has read it."""
+    admission = Admission(Limits(max_handshakes=2))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(2)]
+        slots = [admission.acquire(listener.accept()[0]) for _ in range(2)]
+    pairs.made += [*clients, *(slot._sock for slot in slots if slot._sock is not None)]
+    clients[1].send(b"\x16")
+    select.select([slots[1]._sock], [], [], 5)
+    assert admission.until_late() == pytest.approx(SILENCE)
+    pairs.now += SILENCE + 0.01
+    assert not admission.wait_for_room(0)
+    assert [slot.evicted for slot in slots] == [True, False]
+    pairs.now += GRACE - SILENCE
+    assert not admission.wait_for_room(0)
+    assert slots[1].evicted
 
 
 def test_room_is_signalled(pairs: Pairs) -> None:
@@ -221,6 +240,9 @@ class From:
 
     def getpeername(self) -> tuple[str, int]:
         return self._host, 4711
+
+    def getsockopt(self, *_: int) -> bytes:
+        raise OSError
 
     def shutdown(self, _: int) -> None:
         self.shut = True

@@ -8,18 +8,25 @@ from typing import Any
 
 import pytest
 
-from sealwire.client_base import HostClient, PathClient, check_seconds
+from sealwire.client_base import BaseClient, HostClient, PathClient, check_seconds
 from sealwire.errors import ConfigurationError
 from support.service import Deployment
 
 
-class Host(HostClient):
+class Unconnected(BaseClient):
     """A client that never connects."""
+
+    def _send(self, *args: Any, **names: Any) -> Any:
+        raise AssertionError("it is never asked")
+
+
+class Host(Unconnected, HostClient):
+    """One on TCP."""
 
     _is_open = False  # type: ignore[assignment]  # a property in the base class
 
 
-class AtPath(PathClient):
+class AtPath(Unconnected, PathClient):
     """The same at a Unix socket."""
 
     _is_open = True  # type: ignore[assignment]  # as above

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -9,16 +10,9 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from sealwire.computing import (
-    AT_ONCE,
-    Activity,
-    Computations,
-    DecodingCells,
-    Memory,
-    PeerTurns,
-    QuickSwitches,
-    switches,
-)
+import sealwire.computing
+from sealwire.computing import AT_ONCE, Computations, DecodingCells, Memory
+from sealwire.contention import Activity, PeerTurns, QuickSwitches, activity, switches
 from sealwire.session.turns import CONTENDED
 from support.service import eventually
 
@@ -105,7 +99,7 @@ def test_a_handshake_counts_for_a_moment() -> None:
     assert sys.getswitchinterval() == before
 
 
-def test_the_interval_of_before_comes_back_whoever_ends_last() -> None:
+def test_the_last_one_to_end_restores_the_interval() -> None:
     quick, before = QuickSwitches(), sys.getswitchinterval()
     quick.begin()
     quick.begin()
@@ -237,3 +231,65 @@ class TestMemoryOfSeveralProcesses:
         assert (cells.large.total, cells.small.total) == (2, 2)
         cells.clear_others({1})
         assert (cells.large.total, cells.small.total) == (1, 1)
+
+
+class Clock:
+    """A clock that stands still until it is told to go on, for the time of day and for the processor."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(sealwire.computing, "monotonic", lambda: self.now)
+        monkeypatch.setattr(sealwire.computing, "thread_time", lambda: self.now)
+        monkeypatch.setattr(activity, "until", math.inf)
+
+    def compute(self, computations: Computations, key: str, size: int, seconds: float) -> float:
+        """Compute for a peer, and return the pause before it."""
+        pause = computations.pause(key, size)
+        with computations.one(key, size):
+            self.now += seconds
+        return pause
+
+
+def test_a_peer_has_a_fifth_of_the_time_while_others_are_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    computations = Computations(2)
+    assert clock.compute(computations, "flood", 1000, 0.010) == 0
+    assert computations.pause("other", 1000) == 0
+    assert clock.compute(computations, "flood", 1000, 0.010) == pytest.approx(0.040)  # and does not wait for it
+    assert computations.pause("flood", 2000) == pytest.approx(0.080)  # the time that both have used too early
+    # A message that does not arrive as the third one now is counted by its size: twice that of the others.
+    assert computations.pause("flood", 1000) == pytest.approx(0.180)
+
+
+def test_short_messages_do_not_wait_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    computations = Computations(2)
+    assert [clock.compute(computations, "a", 10, 0.001) for _ in range(4)] == pytest.approx([0, 0, 0.008, 0.012])
+
+
+def test_a_pause_is_no_longer_than_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    computations = Computations(2)
+    clock.compute(computations, "flood", 1000, 10.0)
+    assert computations.pause("flood", 1000) == 1.0
+
+
+def test_a_peer_that_is_alone_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    computations = Computations(2)
+    clock.compute(computations, "alone", 1000, 1.0)
+    monkeypatch.setattr(activity, "until", clock.now)
+    assert computations.pause("alone", 1000) == 0
+    monkeypatch.setattr(activity, "until", math.inf)
+    assert computations.pause("alone", 1000) == 0  # what was before is forgotten
+
+
+def test_peers_that_need_not_wait_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(sealwire.computing, "_PACED", 2)
+    computations = Computations(2)
+    clock.compute(computations, "flood", 1000, 1.0)
+    for number in range(10):
+        computations.pause(str(number), 1000)
+    assert len(computations._paces) <= 3
+    assert computations.pause("flood", 1000) > 0

@@ -27,7 +27,7 @@ ERROR = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     ids=["threads", "asyncio"],
 )
 def test_strangers_that_hold_all_descriptors(deployment: Deployment, tmp_path: Path, options: dict[str, Any]) -> None:
-    """They give way to who waits, and are counted instead of listed. An established client is not one of them."""
+    """They give way to waiting clients, and are counted instead of listed. An established client is not one of them."""
     limits = {"handshake_timeout": 60.0, "drain_timeout": 0.1}
     with (
         ChildServer(deployment, tmp_path, descriptors=32, limits=limits, **options) as server,

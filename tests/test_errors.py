@@ -76,7 +76,7 @@ def test_is_caught_as_what_a_caller_may_expect(kind: type[Exception], builtin: t
         raise kind("what was wrong")
 
 
-def test_a_protocol_error_is_no_transport_error() -> None:
+def test_a_protocol_error_is_not_a_transport_error() -> None:
     for kind in CLASSES:
         assert not (issubclass(kind, errors.ProtocolError) and issubclass(kind, OSError))
 

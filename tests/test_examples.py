@@ -26,7 +26,7 @@ def test_example(name: str) -> None:
         [sys.executable, "-W", "error", path], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr  # a server's log may say whom it has refused
+    assert "Traceback" not in done.stderr  # a server's log may say which client it has refused
     assert done.stdout == promised(path.read_text())
 
 

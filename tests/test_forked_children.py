@@ -54,9 +54,9 @@ def served(deployment: Deployment, path: Path, name: str, handler: Any) -> Itera
 
 def client(deployment: Deployment, server: Any) -> Any:
     if isinstance(server.server_address, str):
-        return sealwire.SynchronousUnixClient(server.server_address, 5, 5, security=security(deployment, "client"))
+        return sealwire.SynchronousUnixClient(server.server_address, 20, 20, security=security(deployment, "client"))
     kind = dtls.SynchronousUDPClient if isinstance(server, dtls.UDPServer) else sealwire.SynchronousTCPClient
-    return kind("localhost", server.server_address[1], 5, 5, security=security(deployment, "client"))
+    return kind("localhost", server.server_address[1], 20, 20, security=security(deployment, "client"))
 
 
 def in_child(function: Callable[[], object]) -> str:
@@ -118,7 +118,7 @@ def test_helper_of_a_handler_holds_no_socket(deployment: Deployment, tmp_path: P
 def test_helper_of_a_handler_in_a_child(
     deployment: Deployment, tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:
-    """Nor does it hold the link of a worker, by whose end the other side learns that the process has ended."""
+    """It does not hold the link of a worker, either, whose end tells the other side that the process has ended."""
     before = set(sockets())  # of other tests in this process
     with make(deployment, tmp_path, name, lambda _: in_child(lambda: sorted(sockets())), **options) as server:
         listening = os.fstat(server.socket.fileno()).st_ino

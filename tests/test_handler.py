@@ -31,7 +31,8 @@ from sealwire import (
 )
 from sealwire.codec import Codec
 from sealwire.errors import ConnectionClosed, DecodeError, EncodeError, RemoteError
-from sealwire.handler import error_location
+from sealwire.failures import error_location
+from support.events import logged
 from support.service import Deployment, eventually, running
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -68,7 +69,7 @@ def test_respond(deployment: Deployment) -> None:
     assert isinstance(codec, Codec)
 
 
-def test_no_deadline_where_the_client_does_not_say(deployment: Deployment) -> None:
+def test_no_deadline_if_the_client_does_not_say(deployment: Deployment) -> None:
     class Orders(RequestHandler):
         def respond(self, message: bytes) -> bytes:
             return repr(self.deadline).encode()
@@ -249,13 +250,15 @@ def test_failure(deployment: Deployment, caplog: pytest.LogCaptureFixture, error
         with pytest.raises(RemoteError):
             client.send_request(SECRET_TEXT)
     assert caught.value.code == 19
-    found = re.fullmatch(r"the handler failed \(id ([0-9a-f]{16})\)", caught.value.text)
+    found = re.fullmatch(r"the handler failed \(id ([0-9a-f]{8}-\d+)\)", caught.value.text)
     assert found
-    errors = [record for record in caplog.records if found[1] in record.getMessage()]
+    errors = [
+        record for record in caplog.records if record.name == "sealwire.server" and found[1] in record.getMessage()
+    ]
     assert [record.levelname for record in errors] == ["ERROR"]
     assert f"{type(error).__name__} at test_handler.py:" in errors[0].getMessage()
     assert "Hunter2" not in record_text(caplog.records)
-    assert len(caplog.records) == 2
+    assert len([record for record in caplog.records if record.name == "sealwire.server"]) == 2
 
 
 def test_failure_with_traceback_at_debug(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
@@ -284,7 +287,7 @@ def test_failure_of_handle(deployment: Deployment, caplog: pytest.LogCaptureFixt
         assert b"Hunter2" not in got.raw
         end = client.expect_end()
         assert (end.code, end.last) == (0, 1)
-    assert len(caplog.records) == 1
+    assert len(logged(caplog)) == 1
     assert "Hunter2" not in record_text(caplog.records)
 
 
@@ -382,7 +385,7 @@ def test_reply_too_large_for_the_client(deployment: Deployment, caplog: pytest.L
             client.send_request(2500)
         assert caught.value.code == 18
         assert len(client.send_request(1500)) == 1500
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert [record.levelname for record in logged(caplog)] == ["WARNING"]
 
 
 # Messages that never reach a handler
@@ -410,14 +413,14 @@ def test_refused_messages(deployment: Deployment, caplog: pytest.LogCaptureFixtu
     with serving(deployment, seen.append) as port, deployment.ref_client(port, codec="pickle-5") as client:
         kind, got, _ = client.request(payload)
         assert (kind, int.from_bytes(got[:2], "big")) == (p.FAULT, code)
-        # The name of a type is told, to who sent it and in the log.
+        # The name of a type is told, to its sender and in the log.
         assert (b"Hunter2" in got) is (b"cHunter2" in payload)
         # The connection stays.
         assert client.request(encode("good"))[0] == p.MESSAGE
         client.send_close()
         client.expect_end()
     assert seen == ["good"]
-    assert len(caplog.records) == 1
+    assert len(logged(caplog)) == 1
     assert ("Hunter2" in record_text(caplog.records)) is (b"cHunter2" in payload)
 
 
@@ -445,7 +448,7 @@ class TestLocation:
         raise AssertionError
 
     def test_innermost_place_in_the_users_code(self) -> None:
-        """Not the one in the standard library, or in a package that it calls."""
+        """A place in the standard library, or in a package that it calls, does not count."""
 
         def parse() -> Any:
             return json.loads(SECRET_TEXT)

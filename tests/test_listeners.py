@@ -98,7 +98,7 @@ class TestSocketFile:
             with socket.socket(socket.AF_UNIX) as other, pytest.raises(TransportError, match="already in use"):
                 second.bind(other)
 
-    def test_a_file_that_is_no_socket_stays(self, path: str) -> None:
+    def test_a_file_that_is_not_a_socket_stays(self, path: str) -> None:
         Path(path).write_text("text")
         with socket.socket(socket.AF_UNIX) as sock, pytest.raises(TransportError, match="already in use"):
             SocketFile(path, 0o600).bind(sock)

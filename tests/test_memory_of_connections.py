@@ -1,12 +1,13 @@
-"""What a connection took is free as soon as it ends, however it ends: without the help of the garbage collector."""
+"""The memory of a connection is freed as soon as it ends, however it ends, without the garbage collector."""
 
 from __future__ import annotations
 
 import gc
 import socket
 import struct
+import tracemalloc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -136,11 +137,67 @@ ENDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["threads", "asyncio", "coroutines"])
-def test_everything_is_free_at_the_end(deployment: Deployment, without_collector: None, kind: str) -> None:
-    security = deployment.server_security(raw=True, limits=TINY)
+def with_server(deployment: Deployment, kind: str, use: Callable[[int], None], **limits: float) -> None:
+    """Call a function with the port of a server."""
+    security = deployment.server_security(raw=True, limits=limits)
     address = ("127.0.0.1", 0)
+    if kind == "threads":
+        with running(ThreadingTCPServer(address, answer, security)) as port:
+            use(port)
+    else:
+        handler = answer_on_the_loop if kind == "coroutines" else answer
+        with serving(lambda: AsyncTCPServer(address, handler, security)) as one:
+            use(one.port)
 
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+KINDS = pytest.mark.parametrize("kind", ["threads", "asyncio", "coroutines"])
+
+
+@KINDS
+def test_an_idle_connection_keeps_no_message(deployment: Deployment, traced: None, kind: str) -> None:
+    def ask(port: int) -> None:
+        with deployment.ref_client(port) as client:
+            client.request(b"x")
+            before = tracemalloc.get_traced_memory()[0]
+            client.request(bytes(LARGE))
+            eventually(lambda: tracemalloc.get_traced_memory()[0] < before + LARGE / 2, 8)
+
+    with_server(deployment, kind, ask)
+
+
+@KINDS
+def test_an_idle_connection_has_no_buffer_for_frames(deployment: Deployment, kind: str) -> None:
+    """Neither after a request nor in the middle of a TLS record, which has nothing to read yet."""
+
+    def buffer(end: Any) -> int:
+        return len(end._protocol._reader._staging)
+
+    def ask(port: int) -> None:
+        with deployment.ref_client(port) as client:
+            client.request(b"x")
+            (end,) = [end for end in alive() if hasattr(end, "_protocol")]
+            eventually(lambda: not buffer(end))
+            carrier = end if isinstance(end, ByteStream) else end._sock
+            before = carrier._ciphertext.surplus
+            client.link.sock.sendall(b"\x17\x03\x03\x40\x00abc")
+            eventually(lambda: carrier._ciphertext.surplus > before)
+            eventually(lambda: not buffer(end))
+            reset(client.link.sock)
+            eventually(lambda: carrier.fileno() < 0 if carrier is not end else end.lost.done(), 8)
+
+    gc.collect()
+    with_server(deployment, kind, ask)
+
+
+@KINDS
+def test_everything_is_free_at_the_end(deployment: Deployment, without_collector: None, kind: str) -> None:
     def try_all(port: int) -> None:
         for end in ENDS:
             end(deployment, port)
@@ -149,10 +206,4 @@ def test_everything_is_free_at_the_end(deployment: Deployment, without_collector
             except AssertionError:
                 raise AssertionError(f"{end.__name__} leaves {alive()}") from None
 
-    if kind == "threads":
-        with running(ThreadingTCPServer(address, answer, security)) as port:
-            try_all(port)
-    else:
-        handler = answer_on_the_loop if kind == "coroutines" else answer
-        with serving(lambda: AsyncTCPServer(address, handler, security)) as one:
-            try_all(one.port)
+    with_server(deployment, kind, try_all, **TINY)

@@ -203,7 +203,7 @@ def test_handlers_that_take_other_arguments(deployment: Deployment, tmp_path: Pa
         (Asks, r"Asks: its handle must take what handle\(self\) takes"),
         (Answers, r"Answers: its respond must take what respond\(self, message\) takes"),
         (lambda: None, "a handler that is a function must take one argument, the message"),
-        (lambda one, two: (one, two), "must take one argument"),
+        (lambda one, two, three: (one, two, three), "must take one argument"),
     ):
         with pytest.raises(ConfigurationError, match=why):
             made(name, address, handler, security)

@@ -1,6 +1,6 @@
 """README.md followed word for word: in an empty directory, with real processes, and with an installation of its own.
 
-``python tests/test_readme.py`` writes the table of limits anew.
+``python tests/test_readme.py`` writes the table of limits again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When a request that was lost with its connection is sent again: the same for every client of a stream."""
+"""A request that was lost with its connection is sent again by the same rule for every client of a stream."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_once_at_most(deployment: Deployment, way: Ask, end: Any) -> None:
 
 @every_client
 def test_within_the_callers_time(deployment: Deployment, way: Ask) -> None:
-    """Which the next connection would use up, as the server there says nothing."""
+    """The next connection would use up that time, as the server there says nothing."""
     over = threading.Event()
     with deployment.ref_server({1: close(2, 0)}, {"tls": hold(over)}) as server:
         start = monotonic()
@@ -107,7 +107,7 @@ def test_each_of_a_pipeline_once(deployment: Deployment, idempotent: bool) -> No
 
 @every_client
 def test_a_connection_that_is_cut_is_made_again(deployment: Deployment, way: Ask) -> None:
-    """By a server that has too much to do, during TLS and after it."""
+    """By an overloaded server, during TLS and after it."""
     script = {"accept": drop("reset")}, {"tls": drop()}, {"hello": drop("reset")}, {1: answer(b"reply")}
     with deployment.ref_server(*script) as server:
         assert way(deployment, server.port) == b"reply"
@@ -118,7 +118,7 @@ def test_one_that_is_cut_each_time(deployment: Deployment) -> None:
     """The error does not send the reader to the certificates."""
     with deployment.ref_server(*[{"tls": drop()}] * 99) as server:
         client = deployment.client(server.port, raw=True, timeout=2)
-        with pytest.raises(HandshakeFailed, match="it had too much to do") as cut:
+        with pytest.raises(HandshakeFailed, match="it was overloaded") as cut:
             client.send_request(b"ask")
         assert cut.value.transient
         assert 2 < len(server.connections) < 99

@@ -1,4 +1,4 @@
-"""What is tried again, and when (docs/protocol.md, sections 3 and 5)."""
+"""Retries of connections and requests (docs/protocol.md, sections 3 and 5)."""
 
 from __future__ import annotations
 
@@ -59,6 +59,9 @@ class Files:
     def __init__(self) -> None:
         self.credentials = SimpleNamespace(current=object())
         self.keys = SimpleNamespace(current=object(), let_go=lambda: False)
+
+    def pinned(self) -> Files:
+        return self
 
 
 def retrying(deadline: float, files: Files | None = None) -> ConnectRetry:
@@ -197,7 +200,7 @@ class TestResend:
         with pytest.raises(DeadlineExceeded, match="no time is left"):
             resend.after(lost(2, unprocessed=True))
 
-    def test_a_refusal_is_no_use(self, clock: Clock) -> None:
+    def test_a_refusal_does_not_count(self, clock: Clock) -> None:
         """Only a request that was really sent again was sent again."""
         resend = Resend(clock.now + 3, idempotent=False)
         with pytest.raises(ConnectionClosed):

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from sealwire.codec import Allowlist, Codec, RawCodec
-from sealwire.errors import ConfigurationError, TypeNotAllowed
+from sealwire.errors import ConfigurationError, RemoteError, TypeNotAllowed
+from sealwire.faults import Refuse
 from sealwire.limits import Limits
 from sealwire.security import Security
 from sealwire.session import terms
@@ -24,6 +25,10 @@ from support.throwaway import SECRETS, security
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "configuration.md"
 MINIMAL = 'ca = "ca.pem"\nkeyring = "keyring.toml"\n'
+
+
+class OutOfStock(Refuse):
+    code = 64
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +65,28 @@ class TestArguments:
         assert isinstance(made.codec, Codec)
         assert made.codec.limits is made.limits
 
+    def test_exceptions_of_faults(self, place: Throwaway) -> None:
+        assert type(security(place, "client", faults=[OutOfStock]).faults.error(64, "x")) is OutOfStock
+        assert type(security(place, "client").faults.error(64, "x")) is RemoteError
+        text = f'{MINIMAL}peers = ["dns:a.example"]\nfaults = ["{__name__}:OutOfStock"]'
+        assert load(place, text).faults.error(64, "x").code == 64
+
+    @pytest.mark.parametrize(
+        ("value", "why"),
+        [
+            ("5", "faults: expected a list of strings, not a TOML value of type int"),
+            ('["OutOfStock"]', 'faults: \'OutOfStock\': expected "module:Class", like "shop.orders:Order"'),
+            ('["builtins:ValueError"]', "faults: ValueError is not derived from sealwire.Refuse"),
+        ],
+    )
+    def test_faults_that_are_none(self, place: Throwaway, value: str, why: str) -> None:
+        assert refusal(place, f"{MINIMAL}faults = {value}") == why
+
     def test_peers_can_be_a_list(self, place: Throwaway) -> None:
         assert repr(security(place, "server", peers=["dns:a.example"]).peers) == "PeerPolicy(['dns:a.example'])"
 
     @pytest.mark.parametrize("peers", ["dns:a.example", "any-signed-by-ca", [], ["any-signed-by-ca"], [5]])
-    def test_peers_that_are_no_list_of_entries(self, place: Throwaway, peers: Any) -> None:
+    def test_peers_that_are_not_a_list_of_entries(self, place: Throwaway, peers: Any) -> None:
         with pytest.raises(ConfigurationError):
             security(place, "server", peers=peers)
 
@@ -106,7 +128,7 @@ class TestArguments:
             Security(**arguments)
 
     def test_a_keys_identity_is_an_entry_of_a_peer_list(self, place: Throwaway) -> None:
-        with pytest.raises(ConfigurationError, match=r"key 'k1': identity 'client\.example' is no entry"):
+        with pytest.raises(ConfigurationError, match=r"key 'k1': identity 'client\.example' is not an entry"):
             security(place, "server", Key("k1", SECRETS["k1"], identity="client.example"))
 
     def test_shows_no_secret(self, place: Throwaway) -> None:
@@ -297,8 +319,8 @@ class TestBadToml:
             ('peers = ""', "peers: expected a list of strings, or 'any-signed-by-ca'"),
             ('peers = "any"', "peers: expected a list of strings, or 'any-signed-by-ca'"),
             ('peers = "Any-Signed-By-CA"', "peers: expected a list of strings"),
-            ('peers = ["any-signed-by-ca"]', "peers: 'any-signed-by-ca' is no entry"),
-            ('peers = ["client.example"]', "peers: 'client.example' is no entry"),
+            ('peers = ["any-signed-by-ca"]', "peers: 'any-signed-by-ca' is not an entry"),
+            ('peers = ["client.example"]', "peers: 'client.example' is not an entry"),
             (r'crl = "a\u0000b"', "'"),
         ],
     )

@@ -116,7 +116,7 @@ class TestRepeat:
 @pytest.mark.parametrize("protocols", [[], ["http/1.1"]])
 @pytest.mark.parametrize("kind", ["threads", "asyncio"])
 def test_client_of_another_protocol_is_told(deployment: Deployment, kind: str, protocols: list[str]) -> None:
-    """By close_notify: to its TLS it is not an attacker who cuts the connection."""
+    """The end is a close_notify: its TLS does not take it for an attack that cuts the connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(deployment.ca)
     context.load_cert_chain(*deployment.files["client"])

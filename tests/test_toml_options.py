@@ -23,14 +23,14 @@ def test_types_are_exact() -> None:
 
 
 @pytest.mark.parametrize("value", ["", 1, ["x"], None])
-def test_what_is_no_path(value: Any) -> None:
+def test_what_is_not_a_path(value: Any) -> None:
     assert toml_options.path({"a": "x"}, "a") == "x"
     with pytest.raises(ConfigurationError, match=r"^a: expected a path as a string, not "):
         toml_options.path({"a": value}, "a")
 
 
 @pytest.mark.parametrize("value", ["x", 1, [1], ["x", 1], {}])
-def test_what_is_no_list_of_strings(value: Any) -> None:
+def test_what_is_not_a_list_of_strings(value: Any) -> None:
     assert toml_options.strings({"a": ["x", "y"]}, "a") == ["x", "y"]
     assert toml_options.strings({}, "a") is None
     with pytest.raises(ConfigurationError, match=r"^a: expected a list of strings"):
@@ -51,7 +51,7 @@ def test_what_is_no_list_of_strings(value: Any) -> None:
         (b"[" * 100_000, "not valid TOML"),
     ],
 )
-def test_file_that_is_no_toml(tmp_path: Path, content: bytes, problem: str) -> None:
+def test_file_that_is_not_toml(tmp_path: Path, content: bytes, problem: str) -> None:
     file = tmp_path / "é.toml"
     file.write_bytes(content)
     with pytest.raises(ConfigurationError) as caught:
@@ -64,7 +64,7 @@ def test_file_that_is_no_toml(tmp_path: Path, content: bytes, problem: str) -> N
 
 
 @pytest.mark.parametrize("path", [None, 5, "a\0b", "\ud800", "", "/nonexistent/file"])
-def test_what_is_no_file(path: Any) -> None:
+def test_what_is_not_a_file(path: Any) -> None:
     with pytest.raises(ConfigurationError):
         toml_options.read_toml(path)
     with pytest.raises(ConfigurationError):

@@ -20,6 +20,15 @@ from sealwire.errors import (
     DeadlineExceeded,
     DecodeError,
     EncodeError,
+    EnvelopeContextMismatch,
+    EnvelopeError,
+    EnvelopeExpired,
+    EnvelopeForged,
+    EnvelopeKeyUnknown,
+    EnvelopeMalformed,
+    EnvelopeTooLarge,
+    EnvelopeVersionUnknown,
+    FeatureNotSupported,
     FrameTooLarge,
     HandshakeFailed,
     HandshakeRejected,
@@ -28,6 +37,7 @@ from sealwire.errors import (
     LimitExceeded,
     LocalProtocolError,
     MalformedPickle,
+    NoServerAvailable,
     PayloadTooLarge,
     PeerNotAllowed,
     ProtocolError,
@@ -39,8 +49,10 @@ from sealwire.errors import (
     TypeNotAllowed,
     UnknownKey,
 )
+from sealwire.faults import Refuse
 from sealwire.handler import RequestHandler
 from sealwire.limits import Limits
+from sealwire.pool.client import ClientPool
 from sealwire.prefork.supervisor import PreforkTCPServer
 from sealwire.security import Security
 from sealwire.send_rcv import (
@@ -53,7 +65,10 @@ from sealwire.send_rcv import (
     recvall,
     send_msg,
 )
+from sealwire.service import Service
+from sealwire.session.context import Context
 from sealwire.sync.client import SynchronousTCPClient, SynchronousUnixClient
+from sealwire.sync.part_stream import PartStream
 from sealwire.sync.server import ForkingTCPServer, TCPServer, ThreadingTCPServer, serve
 from sealwire.sync.unix_server import ForkingUnixStreamServer, ThreadingUnixStreamServer, UnixStreamServer
 from sealwire.trust.credentials import Credentials
@@ -64,12 +79,16 @@ from sealwire.wire.keys import Key
 
 if TYPE_CHECKING:
     from sealwire.aio.client import AsyncTCPClient, AsyncUnixClient
+    from sealwire.aio.part_stream import AsyncPartStream
     from sealwire.aio.server import AsyncTCPServer
     from sealwire.aio.unix_server import AsyncUnixServer
+    from sealwire.pool.async_client import AsyncClientPool
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AsyncClientPool": "sealwire.pool.async_client",
+    "AsyncPartStream": "sealwire.aio.part_stream",
     "AsyncTCPClient": "sealwire.aio.client",
     "AsyncTCPServer": "sealwire.aio.server",
     "AsyncUnixClient": "sealwire.aio.client",
@@ -87,6 +106,8 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "BYTE_COUNT",
     "Allowlist",
+    "AsyncClientPool",
+    "AsyncPartStream",
     "AsyncTCPClient",
     "AsyncTCPServer",
     "AsyncUnixClient",
@@ -95,13 +116,24 @@ __all__ = [
     "BadSequence",
     "BadTag",
     "BadVersion",
+    "ClientPool",
     "Codec",
     "ConfigurationError",
     "ConnectionClosed",
+    "Context",
     "Credentials",
     "DeadlineExceeded",
     "DecodeError",
     "EncodeError",
+    "EnvelopeContextMismatch",
+    "EnvelopeError",
+    "EnvelopeExpired",
+    "EnvelopeForged",
+    "EnvelopeKeyUnknown",
+    "EnvelopeMalformed",
+    "EnvelopeTooLarge",
+    "EnvelopeVersionUnknown",
+    "FeatureNotSupported",
     "ForkingTCPServer",
     "ForkingUnixStreamServer",
     "FrameTooLarge",
@@ -115,17 +147,21 @@ __all__ = [
     "Limits",
     "LocalProtocolError",
     "MalformedPickle",
+    "NoServerAvailable",
+    "PartStream",
     "PayloadTooLarge",
     "PeerIdentity",
     "PeerNotAllowed",
     "PeerPolicy",
     "PreforkTCPServer",
     "ProtocolError",
+    "Refuse",
     "RemoteError",
     "RemoteProtocolError",
     "RequestHandler",
     "SealwireError",
     "Security",
+    "Service",
     "SynchronousTCPClient",
     "SynchronousUnixClient",
     "TCPServer",

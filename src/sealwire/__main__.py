@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import Any
+
+from sealwire import extras
 
 
 def main() -> None:
     """Run the command line with the arguments of this process, and exit."""
+    # While modules are imported nothing is to be tidied up, and a traceback would tell nothing.
+    _on_interrupt(signal.SIG_DFL)
     try:
         import click  # noqa: F401 - checked here, so that no other ImportError gets this message
         import rich  # noqa: F401 - checked here as well
-    except ImportError:
-        sys.exit(
-            "sealwire: the command line needs click and rich, the extra sealwire[cli]; install them with: "
-            "pip install 'click>=8.2' 'rich>=13.7'"
-        )
-    from sealwire.cli.app import app
+        import tomlkit  # noqa: F401 - the same
 
-    app(prog_name="sealwire")
+        complete = not extras.lacking("cli")
+    except ImportError:
+        complete = False
+    if not complete:
+        sys.exit(f"sealwire: {extras.missing('cli', 'the command line')}")
+    from sealwire.cli.app import app
+    from sealwire.cli.console import adapt_streams
+
+    adapt_streams()
+    _on_interrupt(signal.default_int_handler)
+    try:
+        app(prog_name="sealwire")
+    finally:
+        _on_interrupt(signal.SIG_DFL)
+
+
+def _on_interrupt(handler: Any) -> None:
+    # A shell has what it starts in the background ignore SIGINT.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ traffic key arrives (HELLO alone may be a replay), and *established* from then o
 
 Eviction. When all ``max_handshakes`` are taken, all unauthenticated connections older than GRACE are evicted, so silent
 ones cannot lock out the rest. A handshake takes milliseconds, and without the grace a stream of new connections would
-push out the handshakes in progress. A client that was welcomed has proved its identity, and perhaps sent a request,
+push out the handshakes in progress. A client's first bytes come with its connection, so that SILENCE is enough for one
+that has sent none. A client that was welcomed has proved its identity, and perhaps sent a request,
 whose fate it could not know: it has Limits.handshake_timeout. If none is old enough, the address that has most of them
 gives way: a newcomer of that address is refused, one of another address takes the place of its youngest. So each
 address has its share. While all are of one address, accepting waits for the next of them to end, or to be old enough.
@@ -37,22 +38,26 @@ from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from sealwire.computing import DecodingCells, Memory, computations
 from sealwire.limits import Limits
-from sealwire.listeners import source_of
+from sealwire.listeners import source_of, source_of_address
+from sealwire.rates import rates_for
+from sealwire.report import Statistics
+from sealwire.server_events import ServerEvents, Source
 from sealwire.session import explain
 from sealwire.session.buffers import Buffers
-from sealwire.session.rates import rates_for
 from sealwire.session.shared import Cells
 from sealwire.shared_bounds import SharedBounds
+from sealwire.tcp_options import bytes_received
 from sealwire.trust.identity import PeerIdentity
-
-logger = logging.getLogger("sealwire.server")
+from sealwire.wire.proxy_header import ProxyHeader
 
 GRACE = 1.0
 """Seconds for which an unauthenticated connection cannot be evicted."""
+SILENCE = 0.3
+"""The same for a TCP connection on which nothing has come."""
 
 _FREE: Final = 0
 _UNAUTHENTICATED: Final = 1
@@ -62,24 +67,40 @@ _WELCOMED: Final = 3
 _PENDING: Final = (_UNAUTHENTICATED, _WELCOMED)
 _ACCOUNT: Final = 8
 """Bytes of an account's hash."""
+_NAME: Final = 160
+"""Bytes of a peer's identity, for reports."""
 
 
 class Slot:
     """The slot of one connection, acquired from an Admission."""
 
     def __init__(
-        self, admission: Admission, index: int, sock: socket.socket, on_request: Callable[[], None] | None
+        self,
+        admission: Admission,
+        index: int,
+        sock: socket.socket,
+        on_request: Callable[[], None] | None,
+        address: Any,
+        header: ProxyHeader | None = None,
     ) -> None:
         self._admission = admission
         self._sock: socket.socket | None = sock
         self._process = os.getpid()
         self.on_request = on_request
-        """Called for each request passed to a handler, if not None."""
+        """The function to call for each request handed to a handler, or None."""
         self.index = index
         """The slot's position in the shared table of states."""
+        self.address = address
+        """The client's address."""
+        self.events = admission.events
+        """Takes what is to be reported."""
         self.since = monotonic()
-        self.source = source_of(sock)
-        """The address of the client, IPv6 as its /64; None on a Unix socket."""
+        self.header = header
+        """The header that the connection must, or must not, begin with; None without one, or when it has been read."""
+        self.header_bytes = 0
+        """Bytes of it that have been read, which say nothing of the client."""
+        self.source = None if header is not None and header.expected else source_of(sock)
+        """The address of the client, IPv6 as its /64; None on a Unix socket, and until a proxy has told it."""
         self.holding = admission.buffers.open()
         """The bytes that the connection holds."""
         self.holding.end = self.shed
@@ -89,7 +110,7 @@ class Slot:
         """True if the log counts the eviction instead of having a line for it."""
         self._peer: PeerIdentity | None = None
         self.key: Hashable = ("address", self.source)
-        """The peer for whom work is counted: an identity's account, before and without one the address."""
+        """The peer that work is counted for: an identity's account, before and without one the address."""
         self.thread: threading.Thread | None = None
         """The thread that serves the connection, if it has one of its own."""
         self.pid: int | None = None
@@ -105,6 +126,10 @@ class Slot:
         self._peer = peer
         if peer is not None:
             self.key = peer.account
+
+    def come_from(self, address: object) -> bool:
+        """Note the client's address, which a proxy has told; return False if that has too many connections already."""
+        return self._admission.come_from(self, address)
 
     def track_socket(self, sock: socket.socket | None) -> None:
         """Set the socket that eviction shuts down; pass None just before closing it."""
@@ -124,6 +149,11 @@ class Slot:
     def mark_welcomed(self) -> None:
         """Note that the client's HELLO was good."""
         self._admission.mark_welcomed(self)
+
+    @property
+    def is_silent(self) -> bool:
+        """True if nothing has come from the client, as far as the system can tell."""
+        return self._sock is not None and bytes_received(self._sock) == self.header_bytes
 
     def until_late(self) -> float:
         """Return the seconds until the connection can be evicted, if it is not authenticated before."""
@@ -158,8 +188,18 @@ class Slot:
 
     def shed(self) -> None:
         """End the connection because it holds most of the bytes that the server may buffer."""
-        logger.warning("%s: ended: %s", self.peer, explain.shed())
+        self.events.hit("max_buffered", self.known, f"ended: {explain.shed()}")
         self._admission.evict([self])
+
+    def turned_away(self) -> None:
+        """Report that the connection is closed at once, because its address has too many that are not authenticated."""
+        text = "refused: its address has most of max_handshakes, or max_handshakes_per_source"
+        self.events.hit("max_handshakes", self.known, text, level=logging.INFO)
+
+    @property
+    def known(self) -> Source:
+        """The facts about the client, for a report."""
+        return Source(self.address, self._peer)
 
     def join(self, deadline: float) -> None:
         """Wait until the connection's thread has ended, or until the deadline."""
@@ -168,15 +208,26 @@ class Slot:
 
 
 class Admission:
-    """The slots of one server, with their states in memory shared by forked children."""
+    """The slots of one server, with their states in memory shared by forked children.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: The server's limits.
+        forks: Whether each connection has a process of its own.
+
+    Attributes:
+        events: Takes what is to be reported.
+    """
+
+    def __init__(self, limits: Limits, *, forks: bool = False) -> None:
         self._limits = limits
+        self._forks = forks
+        self.events = self._new_events()
         self._slots: dict[Slot, None] = {}
         self._states = mmap.mmap(-1, limits.max_threads + 1)
         self._accounts = mmap.mmap(-1, _ACCOUNT * (limits.max_threads + 1))
         self._held = Cells(limits.max_threads + 1)
         self._decoding = DecodingCells(limits.max_threads + 1)
+        self._names = mmap.mmap(-1, _NAME * (limits.max_threads + 1))
         self._process = os.getpid()
         self.buffers = Buffers(limits.max_buffered)
         """The bytes that the connections hold."""
@@ -187,6 +238,10 @@ class Admission:
         self.on_change: Callable[[], None] | None = None
         """Called when a slot changes, if not None. For an event loop, which cannot wait for ``changed``."""
 
+    def _new_events(self) -> ServerEvents:
+        # The parent counts in the first row, and the child of a slot in that behind its index.
+        return ServerEvents(self._limits.max_threads + 2 if self._forks else 1)
+
     def leave_to_parent(self) -> None:
         """Free all slots in a forked child, and close its copies of their sockets."""
         self.changed = threading.Condition()
@@ -196,6 +251,7 @@ class Admission:
         self._states = mmap.mmap(-1, len(self._states))
         self._accounts = mmap.mmap(-1, len(self._accounts))
         self._held = Cells(len(self._held))
+        self.events = self._new_events()
         self._decoding = DecodingCells(len(self._held))
         self._process = os.getpid()
         self.buffers = Buffers(self._limits.max_buffered)
@@ -203,14 +259,22 @@ class Admission:
     def begin_child(self, slot: Slot) -> None:
         """Share the bounds on memory, in the child process that serves the slot's connection."""
         computations.share(Memory(self._decoding, slot.index, self._limits.max_memory))
+        self.events.begin_child(slot.index + 1)
 
     def share(self, shared: SharedBounds, index: int) -> None:
         """Share the bounds of the server with its other processes; ``index`` is this one's number among them."""
         self.buffers.share(shared.held, index, shared.processes)
         computations.share(Memory(shared.decoding, index, self._limits.max_memory))
         self.rates = shared.rates
+        self.events.share(shared.events, index)
 
-    def acquire(self, sock: socket.socket, on_request: Callable[[], None] | None = None) -> Slot:
+    def acquire(
+        self,
+        sock: socket.socket,
+        on_request: Callable[[], None] | None = None,
+        address: Any = None,
+        header: ProxyHeader | None = None,
+    ) -> Slot:
         """Return a slot for an accepted connection. Call :meth:`wait_for_room` before accepting it.
 
         If the slot is ``evicted``, its address has too many of them already, and the connection must be closed.
@@ -218,14 +282,27 @@ class Admission:
         with self.changed:
             index = self._states.find(bytes((_FREE,)), 0)
             self._states[index] = _UNAUTHENTICATED
-            slot = Slot(self, index, sock, on_request)
+            slot = Slot(self, index, sock, on_request, address, header)
             self._slots[slot] = None
-            excess = self._excess(slot)
-            if excess is slot:
-                slot.evicted = True
-            elif excess is not None:
-                excess.evict()
+            if self._forks:
+                self.events.expect_child(index + 1)
+            slot.evicted = not self._make_room(slot)
         return slot
+
+    def come_from(self, slot: Slot, address: object) -> bool:
+        """Set the address of a slot's client; see :meth:`Slot.come_from`."""
+        with self.changed:
+            slot.address = address
+            slot.source = source_of_address(address)
+            slot.key = ("address", slot.source)
+            return self._make_room(slot)
+
+    def _make_room(self, newcomer: Slot) -> bool:
+        """End the unauthenticated connection that gives way to a new one; return False if it is that itself."""
+        excess = self._excess(newcomer)
+        if excess is not None and excess is not newcomer:
+            excess.evict()
+        return excess is not newcomer
 
     def mark_welcomed(self, slot: Slot) -> None:
         """Give a slot's connection more time until it is established."""
@@ -236,13 +313,18 @@ class Admission:
     def grace(self, slot: Slot) -> float:
         """Return the seconds for which a slot's connection cannot be evicted."""
         welcomed = self._states[slot.index] == _WELCOMED
-        return max(GRACE, self._limits.handshake_timeout) if welcomed else GRACE
+        if welcomed:
+            return max(GRACE, self._limits.handshake_timeout)
+        return SILENCE if slot.is_silent else GRACE
 
     def mark_authenticated(self, slot: Slot) -> bool:
         """Establish a slot's connection; return False if there are too many already, of all or of its identity."""
         with self.changed:
             # Mark first, count second: children that do this at the same moment cannot all succeed.
             account = _account_of(slot)
+            if os.getpid() != self._process:  # the parent does not know which client its child serves
+                name = str(slot.peer or "anonymous").encode()[:_NAME]
+                self._names[slot.index * _NAME : (slot.index + 1) * _NAME] = name.ljust(_NAME, b"\0")
             self._set_account(slot.index, account)
             self._states[slot.index] = _ESTABLISHED
             admitted = (
@@ -264,19 +346,34 @@ class Admission:
                 self._set_account(slot.index, bytes(_ACCOUNT))
                 self._held[slot.index] = 0
                 self._decoding.clear(slot.index)
+                if self._forks and slot.pid is not None:
+                    self.events.end_child(slot.index + 1)
                 self._notify()
         slot.holding.release()
 
     def overloaded(self, slot: Slot | None = None) -> bool:
-        """Return whether max_connections are established, or as many of the slot's identity as it may have."""
+        """Return True if max_connections are established, or as many of the slot's identity as it may have."""
         return self._count(_ESTABLISHED) >= self._limits.max_connections or (
             slot is not None and self._count_account(_account_of(slot)) >= self._limits.max_connections_per_identity
         )
 
-    def wait_for_room(self, timeout: float) -> bool:
-        """Return whether another connection may be accepted.
+    def statistics(self) -> Statistics:
+        """Return the counts of the server's connections and their requests, also of those in child processes."""
+        with self.changed:
+            established = [slot for slot in self._slots if self._states[slot.index] == _ESTABLISHED]
+            handshaking = len(self._slots) - len(established)
+            peers = Counter(map(self._name, established))
+            return Statistics(len(established), handshaking, self.events.numbers(), peers)
 
-        If not, evict the unauthenticated ones that are older than GRACE and wait up to ``timeout`` seconds.
+    def _name(self, slot: Slot) -> str:
+        if slot.pid is None:
+            return str(slot.peer or "anonymous")
+        return self._names[slot.index * _NAME : (slot.index + 1) * _NAME].rstrip(b"\0").decode(errors="replace")
+
+    def wait_for_room(self, timeout: float) -> bool:
+        """Return True if another connection may be accepted.
+
+        If not, evict the unauthenticated ones that are late and wait up to ``timeout`` seconds.
         """
         with self.changed:
             if not self._has_room():
@@ -314,8 +411,13 @@ class Admission:
                     if used <= self._limits.max_buffered:
                         break
                     used -= self._held[slot.index]
-                    logger.warning("process %d: ended: %s", slot.pid, explain.shed())
+                    self.events.hit("max_buffered", slot.known, f"process {slot.pid}: ended: {explain.shed()}")
                     slot.evict()
+
+    def look(self) -> None:
+        """Do what is due from time to time."""
+        self.buffers.look()
+        self.events.look()
 
     def wait_until_authenticated(self, timeout: float) -> None:
         """Wait until no connection is unauthenticated, at most ``timeout`` seconds."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 from sealwire.errors import ConfigurationError, DecodeError
 from sealwire.listeners import address_text, check_port, path_text, socket_path
+from sealwire.middleware.calling import CallContext, check_clients
+from sealwire.middleware.chain import Middleware, chained, chained_on_loop
 from sealwire.security import Security
 from sealwire.session.terms import check_security, check_unix_socket
 from sealwire.trust.identity import PeerIdentity, canonical_host
@@ -32,13 +36,17 @@ class BaseClient(ABC):
         timeout: Seconds for connecting.
         wait: Seconds for one request.
         security: The client's security configuration.
+        middleware: Functions around each request.
 
     Raises:
         ConfigurationError: An argument cannot be used.
     """
 
-    def __init__(self, timeout: float, wait: float, security: Security) -> None:
+    _runs_coroutines: ClassVar[bool] = False
+
+    def __init__(self, timeout: float, wait: float, security: Security, middleware: Sequence[Middleware] = ()) -> None:
         check_security(security, "client")
+        self._middleware = check_clients(middleware, coroutines=self._runs_coroutines)
         self.timeout = check_seconds("timeout", timeout)
         self.wait = check_seconds("wait", wait)
         self.security = security
@@ -53,12 +61,39 @@ class BaseClient(ABC):
     def _is_open(self) -> bool:
         """True if the client has a connection."""
 
-    def _decode(self, reply: VerifiedPayload) -> Any:
+    @abstractmethod
+    def _send(
+        self,
+        data: Any,
+        seconds: float,
+        idempotent: bool,
+        metadata: Mapping[str, str] | None,
+        reply_metadata: dict[str, str] | None,
+    ) -> Any:
+        """Send a request and return the reply, within all middleware; on asyncio a coroutine function."""
+
+    def _call(
+        self,
+        data: Any,
+        wait: float | None,
+        idempotent: bool,
+        metadata: Mapping[str, str] | None,
+        reply_metadata: dict[str, str] | None,
+    ) -> Any:
+        """Pass a request through the middleware to ``_send``; return the reply, on asyncio an awaitable of it."""
+        seconds = self.wait if wait is None else check_seconds("wait", wait)
+        if not self._middleware:
+            return self._send(data, seconds, idempotent, metadata, reply_metadata)
+        context = CallContext(self._address, seconds, idempotent, metadata, reply_metadata)
+        chain = chained_on_loop if self._runs_coroutines else chained
+        return chain(self._middleware, partial(context.send, self._send))(context, data)
+
+    def _decode(self, reply: VerifiedPayload, address: str | None = None) -> Any:
         """Return the value of a reply. Raises DecodeError, which names the server."""
         try:
             return self.security.decode(reply)
         except DecodeError as error:
-            error.args = (f"{error.args[0]} (in a reply of {self._address})",)
+            error.args = (f"{error.args[0]} (in a reply of {address or self._address})",)
             raise
 
     def __repr__(self) -> str:
@@ -68,8 +103,17 @@ class BaseClient(ABC):
 class HostClient(BaseClient):
     """A client of a server at a host and a port."""
 
-    def __init__(self, host: str, port: int, timeout: float = 10.0, wait: float = 10.0, *, security: Security) -> None:
-        super().__init__(timeout, wait, security)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout: float = 10.0,
+        wait: float = 10.0,
+        *,
+        security: Security,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        super().__init__(timeout, wait, security, middleware)
         check_port(port)
         canonical_host(host)
         self.host = host
@@ -84,9 +128,15 @@ class PathClient(BaseClient):
     """A client of a server on this machine that listens on a Unix socket."""
 
     def __init__(
-        self, path: str | os.PathLike[str], timeout: float = 10.0, wait: float = 10.0, *, security: Security
+        self,
+        path: str | os.PathLike[str],
+        timeout: float = 10.0,
+        wait: float = 10.0,
+        *,
+        security: Security,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
-        super().__init__(timeout, wait, security)
+        super().__init__(timeout, wait, security, middleware)
         check_unix_socket(security)
         self.path = socket_path(path)
 
@@ -100,3 +150,8 @@ def check_seconds(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86_400:
         raise ConfigurationError(f"{name} must be a number of seconds above 0 and at most 86400")
     return float(value)
+
+
+def check_keepalive(value: float | None) -> float | None:
+    """Return the seconds after which a client sends a PING, or None. Raises ConfigurationError."""
+    return None if value is None else check_seconds("keepalive", value)

@@ -14,7 +14,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Codec:
-    """Payloads as pickles, only of the types on an allowlist and only within limits.
+    """Encodes and decodes payloads: pickles of the types on an allowlist, within limits.
 
     Immutable; may be shared by threads.
 
@@ -51,6 +51,9 @@ class Codec:
         Args:
             value: The value. A memoryview or pickle.PickleBuffer is encoded as the bytes in it.
 
+        Returns:
+            The pickle.
+
         Raises:
             EncodeError: :meth:`decode` would refuse the value. The message has the path to the offending part.
         """
@@ -66,6 +69,9 @@ class Codec:
 
         Args:
             data: The payload. A writable buffer of 64 KiB or more is not copied, and must not change meanwhile.
+
+        Returns:
+            The value.
 
         Raises:
             DecodeError: The payload is not the pickle of an acceptable value; the subclass gives the reason.

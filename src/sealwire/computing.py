@@ -1,76 +1,61 @@
-"""Shares the interpreter among the threads of a process: few long computations, and one thread of each peer at a time.
+"""Shares the interpreter among long computations: few at a time, and a part of the time for each peer.
 
 Messages of more than LONG bytes are decoded by few threads at a time. Threads that compute share the interpreter's
 lock, so more of them are not faster, but each has the memory of a message (Limits.max_memory), and each makes the small
 requests of others wait. Those that wait here are let in in turn, by peer. Processes that serve together, as the
 children of a forking server, share the bound on that memory.
 
-While several peers are active, the threads of one peer take turns at the server's own work: reading a request, and
-sealing its reply. So the connections of one peer are no more threads that compete for the interpreter than a single
-one, and a peer with one connection never waits here.
-
-Meanwhile the interpreter's switch interval is shorter: a thread that handles a small request asks for the lock several
-times, and each time waits for that interval, which is 5 ms by default.
+While several peers are active, the long computations of one peer have a fifth of the time. A decoder gives up the lock
+every tenth of a millisecond (:mod:`sealwire.pickling.message_file`), but the garbage collector, which runs after some
+thousand new objects, does not: it goes through all objects in one step of many milliseconds.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
-from collections import deque
 from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from random import uniform
-from time import sleep
+from time import monotonic, sleep, thread_time
 from typing import Final
 
+from sealwire.contention import activity, switches
 from sealwire.session.shared import Cells
-from sealwire.session.turns import CONTENDED, RoundRobin
+from sealwire.session.turns import RoundRobin
 
 LONG: Final = 2048
 """Bytes of a message above which decoding it is a long computation."""
 AT_ONCE: Final = 2
 """Long computations at a time."""
-_NEWCOMER: Final = 0.1
-"""Seconds for which several peers count as active after a connection was accepted, for its handshake."""
-_SHORT_INTERVAL: Final = 0.0001
-"""Seconds after which a computation gives the interpreter's lock to another thread."""
 _EXPANSION: Final = 512
 """Bytes of memory for a byte of a message, at most: an empty set, which is one byte."""
 _LOOK_AGAIN: Final = 0.005
 """Seconds until a process looks again if others have finished, at most; no event reports that."""
+_SPACING: Final = 5
+"""A peer's long computations have one part in so many of the time, while others are active."""
+_BURST: Final = 0.005
+"""Seconds of waiting that are not asked for, so that short messages are not held up one by one."""
+_LONGEST_PAUSE: Final = 1.0
+_FORGETTING: Final = 0.9
+"""The part of a peer's time for a byte that is kept if its next message took less."""
+_PACED: Final = 1024
+"""Peers from which on those that need not wait are forgotten."""
 
 
-class QuickSwitches:
-    """Shortens the interpreter's switch interval while a caller asks for it."""
+class _Pace:
+    """The pace of one peer's long computations.
+
+    Attributes:
+        next: The moment at which the next one may begin.
+        seconds_per_byte: The time for a byte of its messages, as far as it is known.
+    """
+
+    __slots__ = ("next", "seconds_per_byte")
 
     def __init__(self) -> None:
-        self._interval = sys.getswitchinterval()
-        self._askers = 0
-        self._lock = threading.Lock()
-
-    def reset(self) -> None:
-        """Begin without a caller that asks, as in a process that was just forked."""
-        self._lock = threading.Lock()
-        if self._askers:
-            self._askers = 0
-            sys.setswitchinterval(self._interval)
-
-    def begin(self) -> None:
-        """Ask for quick switches."""
-        with self._lock:
-            self._askers += 1
-            if self._askers == 1:
-                self._interval = sys.getswitchinterval()
-                sys.setswitchinterval(min(self._interval, _SHORT_INTERVAL))
-
-    def end(self) -> None:
-        """Need them no more. The interval of before comes back with the last call."""
-        with self._lock:
-            self._askers -= 1
-            if not self._askers:
-                sys.setswitchinterval(self._interval)
+        self.next = 0.0
+        self.seconds_per_byte = 0.0
 
 
 class Computations:
@@ -90,6 +75,7 @@ class Computations:
         self._waiting: RoundRobin[threading.Event] = RoundRobin()
         self._running = 0
         self._memory: Memory | None = None
+        self._paces: dict[Hashable, _Pace] = {}
 
     def share(self, memory: Memory) -> None:
         """Share the memory of what is decoded with other processes, from now on."""
@@ -99,6 +85,34 @@ class Computations:
     def waiting(self) -> int:
         """The number of threads that wait for their turn."""
         return len(self._waiting)
+
+    def pause(self, key: Hashable, size: int) -> float:
+        """Return the seconds to wait before :meth:`one`, so that the peer keeps to its part of the time.
+
+        Args:
+            key: The peer.
+            size: Bytes of the message that is decoded.
+        """
+        now = monotonic()
+        with self._lock:
+            if now >= activity.until:
+                self._paces.clear()
+                return 0.0
+            if len(self._paces) >= _PACED:
+                self._paces = {each: pace for each, pace in self._paces.items() if pace.next > now}
+            pace = self._paces.setdefault(key, _Pace())
+            begin = max(now, pace.next)
+            pace.next = begin + _SPACING * pace.seconds_per_byte * size
+        wait = begin - now
+        return min(wait, _LONGEST_PAUSE) if wait > _BURST else 0.0
+
+    def _note_time(self, key: Hashable, size: int, seconds: float) -> None:
+        """Correct the peer's pace by the processor time that a computation took."""
+        with self._lock:
+            pace = self._paces.get(key)
+            if pace is not None:
+                pace.next += _SPACING * (seconds - pace.seconds_per_byte * size)
+                pace.seconds_per_byte = max(seconds / size, pace.seconds_per_byte * _FORGETTING)
 
     @contextmanager
     def one(self, key: Hashable, size: int = 0) -> Iterator[None]:
@@ -118,11 +132,14 @@ class Computations:
         if turn is not None:
             turn.wait()
         switches.begin()
+        begun = thread_time()
         try:
             with nullcontext() if self._memory is None or not size else self._memory.room(size):
                 yield
         finally:
             switches.end()
+            if size:
+                self._note_time(key, size, thread_time() - begun)
             with self._lock:
                 if self._waiting:
                     self._waiting.pop().set()  # which goes on in the place of this one
@@ -191,102 +208,5 @@ class Memory:
             cells[self._index] += change
 
 
-class Activity:
-    """Notices if several peers are active, and asks for quick switches then.
-
-    Attributes:
-        until: The time until which several peers count as active.
-    """
-
-    def __init__(self) -> None:
-        self._last: Hashable = None
-        self._quick = False
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin without any peer, as in a process that was just forked."""
-        self._lock = threading.Lock()
-        self._last = None
-        self._quick = False
-        self.until = 0.0
-
-    def note(self, key: Hashable, now: float) -> bool:
-        """Note that a peer is active; return True if another one was a moment ago.
-
-        Threads call it without a lock: to be wrong now and then does no harm.
-        """
-        if key != self._last:
-            self.until = now + CONTENDED if self._last is not None else 0.0
-            self._last = key
-        several = now < self.until
-        if several is not self._quick:
-            self._switch(several)
-        return several
-
-    def newcomer(self, now: float) -> None:
-        """Note that a connection was accepted, whose handshake must not wait for many threads of another peer."""
-        self.until = max(self.until, now + _NEWCOMER)
-        if not self._quick:
-            self._switch(True)
-
-    def calm(self, now: float) -> None:
-        """Notice that the peers are silent. A server calls this now and then."""
-        if self._quick and now >= self.until:
-            self._switch(False)
-
-    def _switch(self, quick: bool) -> None:
-        with self._lock:
-            if self._quick is not quick:  # another thread may have done it
-                self._quick = quick
-                (switches.begin if quick else switches.end)()
-
-
-class PeerTurns:
-    """Lets one thread of each peer work at a time."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin without any thread at work, as in a process that was just forked."""
-        self._lock = threading.Lock()
-        self._waiting: dict[Hashable, deque[threading.Lock]] = {}
-        """For each peer with a thread at work, the threads that wait: each for its lock to be released."""
-
-    def take(self, key: Hashable) -> None:
-        """Wait until no other thread of the peer is at work."""
-        with self._lock:
-            waiting = self._waiting.get(key)
-            if waiting is None:
-                self._waiting[key] = deque()
-                return
-            turn = threading.Lock()
-            turn.acquire()
-            waiting.append(turn)
-        try:
-            turn.acquire()
-        except BaseException:  # of a signal handler
-            with self._lock:
-                is_here = turn in waiting
-                if is_here:
-                    waiting.remove(turn)
-            if not is_here:
-                self.give(key)
-            raise
-
-    def give(self, key: Hashable) -> None:
-        """End the work; the thread of the peer that has waited longest goes on."""
-        with self._lock:
-            waiting = self._waiting[key]
-            if waiting:
-                waiting.popleft().release()
-            else:
-                del self._waiting[key]
-
-
-switches: Final = QuickSwitches()
 computations: Final = Computations(AT_ONCE)
-activity: Final = Activity()
-peer_turns: Final = PeerTurns()
-for _each in (switches, computations, activity, peer_turns):
-    os.register_at_fork(after_in_child=_each.reset)
+os.register_at_fork(after_in_child=computations.reset)

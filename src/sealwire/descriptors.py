@@ -1,22 +1,20 @@
 """Keeps a server accepting when its process has no descriptors left.
 
 A server holds some descriptors in reserve. When accept(2) finds none, it gives the reserve back and ends connections
-that have proved nothing, the oldest first. So who waits in the queue is accepted at once, and strangers cannot keep the
-others out by holding every descriptor. Later the reserve is filled again. The log has one line with a count, at most
-once in LOG_INTERVAL, instead of a line for each connection.
+that have proved nothing, the oldest first. So a client that waits in the queue is accepted at once, and strangers
+cannot keep the others out by holding every descriptor. Later the reserve is filled again. The log has one line with a
+count, at most once in LOG_INTERVAL, instead of a line for each connection.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from time import monotonic
 from typing import Final
 
 from sealwire.admission import Admission
-
-logger = logging.getLogger("sealwire.server")
+from sealwire.events import emit
 
 RESERVED: Final = 8
 """Descriptors in reserve, and connections that are ended at a time."""
@@ -66,14 +64,15 @@ class Reserve:
                     slot.evict()
                     ended += 1
         self._ended += ended
+        self._admission.events.count("limit_hits", "descriptors")
         if now >= self._log_at:
             self._log_at = now + LOG_INTERVAL
-            logger.error(
-                "cannot accept: %s; ended %d connections that had proved nothing; raise the descriptor limit or lower "
-                "Limits",
-                error.strerror,
-                self._ended,
-            )
+            emit(
+                "server.short",
+                f"cannot accept: {error.strerror}; ended {self._ended} connections that had proved nothing; raise the "
+                "descriptor limit or lower Limits",
+                why=error.strerror, ended=self._ended,
+            )  # fmt: skip
             self._ended = 0
         return had_reserve
 

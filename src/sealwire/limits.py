@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Self
+from typing import Final, Self
 
 from sealwire import toml_options
 from sealwire.errors import ConfigurationError
@@ -25,7 +25,7 @@ MIN_MAX_FRAME = 1184
 
 
 UNBOUNDED = 2**31 - 1
-"""A count that is no bound."""
+"""A count that bounds nothing."""
 
 
 def _count(
@@ -100,6 +100,20 @@ class Limits:
         maximum=2**40,
         shown="an eighth of the memory, at least 64 MiB",
     )
+    max_streams: int = _count(
+        16,
+        "requests",
+        "requests and replies in parts of one connection at a time; further ones get FAULT 21",
+        maximum=1024,
+    )
+    max_parts: int = _count(10_000_000, "parts", "parts of one request or reply", maximum=2**40)
+    part_window: int = _count(
+        MIB, "bytes", "parts of one request or reply that are sent before the receiver has processed any",
+        minimum=KIB, maximum=2**31,
+    )  # fmt: skip
+    part_timeout: float = _seconds(
+        60.0, "between two parts of a request, and until a client makes room for the next part of a reply"
+    )
     handshake_timeout: float = _seconds(10.0, "TLS and HELLO to WELCOME together, however slowly bytes drip")
     idle_timeout: float = _seconds(300.0, "an authenticated connection without a request")
     frame_timeout: float = _seconds(60.0, "one frame from its first byte to its last, in or out")
@@ -114,6 +128,18 @@ class Limits:
         minimum=KIB, maximum=2**30,
     )  # fmt: skip
     drain_timeout: float = _seconds(10.0, "running requests when the server shuts down")
+    keepalive_idle: int = _count(
+        60, "seconds", "silence on TCP before the kernel asks if the peer is there (TCP_KEEPIDLE)", maximum=32_767
+    )
+    keepalive_interval: int = _count(
+        15, "seconds", "between two such probes without an answer (TCP_KEEPINTVL)", maximum=32_767
+    )
+    keepalive_count: int = _count(
+        4, "probes", "unanswered probes before the connection is over (TCP_KEEPCNT)", maximum=127
+    )
+    tcp_user_timeout: float = _seconds(
+        120.0, "bytes that the peer has not acknowledged, or makes no room for, on TCP (TCP_USER_TIMEOUT, RFC 5482)"
+    )
     max_depth: int = _count(100, "levels", "nesting; deep values overflow the C stack", maximum=500)
     max_nodes: int = _count(4_000_000, "opcodes", "time for one message; a number takes one, another value a few")
     max_expanded_nodes: int = _count(
@@ -173,6 +199,19 @@ class Limits:
     def max_threads(self) -> int:
         """Most threads of a threading server at once: one for each connection."""
         return self.max_connections + self.max_handshakes
+
+
+SERVER_WIDE: Final = (
+    "max_connections",
+    "max_handshakes",
+    "max_handshakes_per_source",
+    "max_identity_share",
+    "max_in_flight_total",
+    "max_requests_per_second",
+    "max_buffered",
+)
+"""The limits of a server as a whole: its tables have their size, and other processes may share them. A running server
+keeps those that it was started with."""
 
 
 def _shown(value: object) -> str:

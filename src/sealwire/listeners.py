@@ -22,7 +22,7 @@ from sealwire.address_owner import path_owner, port_owner
 from sealwire.errors import ConfigurationError, TransportError
 from sealwire.wire.frames import escaped
 
-BACKLOG: Final = 128
+BACKLOG: Final = 1024
 """Connections that the kernel queues until they are accepted."""
 OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Errors of accept(2) that say that descriptors or memory are used up."""
@@ -42,11 +42,11 @@ _PATH_REMEDIES: Final = _REMEDIES | {errno.EACCES: "this user needs permission t
 
 
 def address_text(address: object) -> str:
-    """Return ``host:port`` for a message, with brackets around an IPv6 address."""
+    """Return ``host:port`` for a message, with brackets around an IPv6 address; for a session on NATS, its inbox."""
     if isinstance(address, tuple) and len(address) >= 2:
         host, port = address[:2]
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    return "a local peer"
+    return address if isinstance(address, str) and address.startswith("nats:") else "a local peer"
 
 
 def family_of(address: tuple[str, int]) -> socket.AddressFamily:
@@ -55,7 +55,7 @@ def family_of(address: tuple[str, int]) -> socket.AddressFamily:
 
 
 def check_port(port: object, lowest: int = 1) -> None:
-    """Raise ConfigurationError if this is no port number from ``lowest`` on."""
+    """Raise ConfigurationError if this is not a port number from ``lowest`` on."""
     if type(port) is not int or not lowest <= port < 65536:
         raise ConfigurationError(f"port must be a whole number from {lowest} to 65535")
 
@@ -77,11 +77,11 @@ def check_address(address: object) -> Any:
             host.removesuffix(".").encode("idna")
             if not more or (":" in host and all(type(each) is int and 0 <= each < 1 << 32 for each in more)):
                 return (host, port, *more)
-    raise ConfigurationError(f"{host[:300]!a} is no host to listen on: neither a DNS name nor an IP address")
+    raise ConfigurationError(f"{host[:300]!a} is not a host to listen on: it is neither a DNS name nor an IP address")
 
 
 def check_listener(listener: Any) -> None:
-    """Raise ConfigurationError if this is no socket that listens."""
+    """Raise ConfigurationError if this is not a socket that listens."""
     with suppress(OSError, AttributeError):
         if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return
@@ -150,7 +150,7 @@ def socket_path(path: object) -> str:
     except UnicodeError:
         raise ConfigurationError(f"{name[:300]!a} cannot be the path of a file on this system") from None
     if not name or "\0" in name[1:]:
-        raise ConfigurationError(f"{name[:300]!a} is no path: give the socket a file name without NUL")
+        raise ConfigurationError(f"{name[:300]!a} is not a path: give the socket a file name without NUL")
     return name
 
 
@@ -265,7 +265,7 @@ class SocketFile:
         """Return None if the path is free, or a socket without a listening process; else the text of its owner."""
         try:
             if not stat.S_ISSOCK(os.lstat(self.path).st_mode):
-                return ": it is no socket"
+                return ": it is not a socket"
         except FileNotFoundError:
             return None
         with socket.socket(socket.AF_UNIX) as probe:
@@ -279,9 +279,13 @@ class SocketFile:
 def source_of(sock: socket.socket) -> str | None:
     """Return the address of a client, of IPv6 the part that identifies a network; None on a Unix socket."""
     try:
-        address = sock.getpeername()
+        return source_of_address(sock.getpeername())
     except OSError:  # it has gone already
         return None
+
+
+def source_of_address(address: object) -> str | None:
+    """Return the same for a client's address."""
     if not isinstance(address, tuple):
         return None
     host: str = address[0]

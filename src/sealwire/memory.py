@@ -39,5 +39,5 @@ def _of_cgroups() -> list[int]:
                 if each == root.parent:
                     break
                 with suppress(OSError, ValueError):
-                    limits.append(int((each / name).read_text()))  # "max" is no number
+                    limits.append(int((each / name).read_text()))  # "max" is not a number
     return limits

@@ -13,7 +13,14 @@ from time import monotonic
 from typing import Final
 
 from sealwire.backoff import Backoff
-from sealwire.errors import ConnectionClosed, HandshakeFailed, HandshakeRejected, TransportError
+from sealwire.errors import (
+    ConnectionClosed,
+    HandshakeFailed,
+    HandshakeRejected,
+    PeerNotAllowed,
+    SealwireError,
+    TransportError,
+)
 from sealwire.security import Security
 from sealwire.session import explain
 from sealwire.session.client import ConnectionLost
@@ -36,12 +43,12 @@ class ConnectRetry:
     """Decides if and when a client that could not connect tries again.
 
     While the server answers that it is overloaded or shutting down, or cuts connections without a reason, a client
-    tries again, with back-off. If one side refuses the other's key or certificate, the client looks at its files and,
-    if they have changed, or no longer have a key that it still uses, tries once more.
+    tries again, with back-off. If one side refuses the other's key, certificate or name, the client checks its files
+    and, if they have changed, or no longer have a key that it still uses, tries once more.
 
     Args:
         security: The client's Security.
-        deadline: Moment of ``time.monotonic()`` after which no attempt begins.
+        deadline: The time (``time.monotonic()``) after which no attempt begins.
 
     Attributes:
         refused: The last such answer. At the deadline it explains more than a timeout does.
@@ -52,12 +59,12 @@ class ConnectRetry:
         self._deadline = deadline
         # Between half and all of the pause, so that clients refused together do not come back together.
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter=lambda: _random.uniform(0.5, 1.0))
-        self._used = security.credentials.current, security.keys.current
-        self._looked_for: TransportError | None = None
+        self._used = security.pinned(), security.credentials.current, security.keys.current
+        self._looked_for: SealwireError | None = None
         self.refused: TransportError | None = None
 
-    def wants_look(self, failed: TransportError) -> bool:
-        """Return True if the client must look at its files (``Security.look``) before :meth:`delay`: once at most."""
+    def wants_look(self, failed: SealwireError) -> bool:
+        """Return True if the client must check its files (``Security.look``) before :meth:`delay`: once at most."""
         if self._looked_for is not None or not _concerns_credentials(failed):
             return False
         self._looked_for = failed
@@ -68,27 +75,30 @@ class ConnectRetry:
         remaining = self._deadline - monotonic()
         if remaining < _FIRST_PAUSE:
             raise failed
-        if _is_transient(failed):
+        if is_transient(failed):
             self.refused = failed
             return min(self._backoff.next(), remaining)
         if failed is self._looked_for and (self._security.keys.let_go() or not self._uses(*self._used)):
             return 0.0
         raise failed
 
-    def _uses(self, certificates: Certificates, keys: KeySnapshot) -> bool:
-        return self._security.credentials.current is certificates and self._security.keys.current is keys
+    def _uses(self, pinned: Security, certificates: Certificates, keys: KeySnapshot) -> bool:
+        security = self._security
+        unchanged = security.credentials.current is certificates and security.keys.current is keys
+        return unchanged and security.pinned() is pinned
 
 
-def _is_transient(failed: TransportError) -> bool:
+def is_transient(failed: SealwireError) -> bool:
+    """Return True if the same server may accept a connection a moment later: it is overloaded, or shuts down."""
     if isinstance(failed, HandshakeRejected):
         return failed.code in _RETRIED
     return isinstance(failed, HandshakeFailed) and failed.transient
 
 
-def _concerns_credentials(failed: TransportError) -> bool:
+def _concerns_credentials(failed: SealwireError) -> bool:
     if isinstance(failed, HandshakeRejected):
         return failed.code == RejectCode.NOT_AUTHORISED
-    return isinstance(failed, HandshakeFailed) and not failed.transient
+    return isinstance(failed, PeerNotAllowed) or (isinstance(failed, HandshakeFailed) and not failed.transient)
 
 
 class Resend:
@@ -98,21 +108,23 @@ class Resend:
     never after a protocol error, and only if no handler can have seen it or the caller declared it idempotent.
 
     Args:
-        deadline: The time of ``time.monotonic()`` at which the caller stops waiting.
-        idempotent: Whether the caller allows the server to act on the request twice.
+        deadline: The time (``time.monotonic()``) at which the caller stops waiting.
+        idempotent: True if the caller allows the server to act on the request twice.
+        times: The number of times that a request which no handler can have seen may be sent again: once for each server
+            that may go away. Default: 1.
     """
 
-    def __init__(self, deadline: float, *, idempotent: bool) -> None:
+    def __init__(self, deadline: float, *, idempotent: bool, times: int = 1) -> None:
         self.deadline = deadline
         self._idempotent = idempotent
-        self._used = False
+        self._left = times
 
     def wants_look(self, lost: ConnectionLost) -> bool:
-        """Return True if the client must look at its files (``Security.look``) before :meth:`after`.
+        """Return True if the client must check its files (``Security.look``) before :meth:`after`.
 
         After CLOSE 3 their content decides if the request may be sent again.
         """
-        return lost.code == CloseCode.CREDENTIAL and not self._used
+        return lost.code == CloseCode.CREDENTIAL and self._left > 0
 
     def after(self, lost: ConnectionLost) -> float:
         """Return the seconds that remain for connecting and sending again.
@@ -120,12 +132,13 @@ class Resend:
         Raises ConnectionClosed (outcome unknown) if the request is not sent again, and DeadlineExceeded if it is too
         late for that.
         """
-        if self._used or lost.code not in _RESENDABLE or not (self._idempotent or lost.unprocessed):
+        unprocessed = lost.unprocessed
+        if not self._left or lost.code not in _RESENDABLE or not (self._idempotent or unprocessed):
             raise outcome_unknown(lost) from None
         seconds = self.deadline - monotonic()
         if seconds <= 0:
-            raise explain.no_time_to_resend(sent=not lost.unprocessed) from None
-        self._used = True
+            raise explain.no_time_to_resend(sent=not unprocessed) from None
+        self._left = self._left - 1 if unprocessed else 0
         return seconds
 
 

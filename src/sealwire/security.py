@@ -2,20 +2,28 @@
 
 It bundles certificates, keys, the list of peers, the codec and the limits, and reloads files that have changed. It
 knows nothing of connections; :mod:`sealwire.session.terms` derives the parameters of a connection from it.
+
+A Security that a file configures (:class:`_Following`) has the attributes of the one that the file makes now, which is
+immutable and replaced as a whole. A connection takes that one (:meth:`Security.pinned`) when it begins and keeps it to
+its end, and asks the other one (:attr:`Security.latest`) whether it may go on.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sealwire import toml_options
+from sealwire import configuration_options, toml_options
+from sealwire.authorisation import Authorisation, Rule
 from sealwire.codec import Allowlist, Codec, RawCodec
-from sealwire.errors import ConfigurationError
+from sealwire.configuration import ConfigurationFile, ConfigurationStatus
+from sealwire.errors import ConfigurationError, RemoteError
+from sealwire.faults import FaultClasses
 from sealwire.limits import Limits
+from sealwire.proxies import Proxies
 from sealwire.trust.credentials import Credentials, CredentialsStatus
 from sealwire.trust.identity import canonical_host
 from sealwire.trust.keyring import Keyring, KeyringStatus
@@ -23,16 +31,20 @@ from sealwire.trust.peers import PeerPolicy
 from sealwire.trust.reloading import LOOK_PATIENCE
 from sealwire.wire.frames import VerifiedPayload
 
-ANY_SIGNED_BY_CA = "any-signed-by-ca"
 _FILES = ("cert", "key", "ca", "crl", "keyring")
-_OPTIONS = (*_FILES, "peers", "service", "names", "codec", "limits", "allowlist", "allow_readable_key")
+_OPTIONS = (
+    *_FILES, "peers", "service", "names", "codec", "limits", "allowlist", "faults", "authorise", "allow_readable_key",
+    "reload_config", "admin", "proxy_protocol", "keyring_group",
+)  # fmt: skip
+
+T = TypeVar("T")
 
 
 class Security:
     """The security configuration of a server or a client.
 
-    It is immutable and can be shared by any number of servers and clients. Most programs use :meth:`from_files` or
-    :meth:`from_toml`.
+    It can be shared by any number of servers and clients. It is immutable, but for one of :meth:`from_toml`, whose
+    attributes are those of the file that was read last. Most programs use :meth:`from_files` or :meth:`from_toml`.
 
     Args:
         credentials: Certificate, private key and trust anchors.
@@ -42,9 +54,16 @@ class Security:
             host that it connects to.
         service: Name of the service, at most 128 printable ASCII characters; the same at both ends. Give different
             names to services that share a certificate or a key. Default: no name.
-        names: Host names of this server beside those in its certificate.
+        names: Host names of this server in addition to those in its certificate.
         codec: Converts objects to payloads and back. Default: ``Codec()``, which accepts the standard value types.
         limits: Bounds on sizes, counts and times. Default: ``Limits()``. The limits of the codec are its own.
+        faults: The exceptions that a client raises for faults of the application: classes derived from Refuse or
+            RemoteError, each with its ``code``. Other faults are a RemoteError. A server does not need them.
+        authorise: Rules for the types of messages that each peer may send; a server refuses what none of them allows
+            (:func:`sealwire.middleware.authorise`). A client does not need them. Default: none, every peer may send
+            what the allowlist and the handler take.
+        proxy_protocol: The addresses and networks of proxies in front of a server on TCP, which begin each connection
+            with a PROXY header: ``["127.0.0.1", "10.0.0.0/8"]``. A client does not need them. Default: no proxies.
 
     Raises:
         ConfigurationError: An argument has the wrong type or form.
@@ -57,7 +76,15 @@ class Security:
         names: The host names in canonical form.
         codec: As given, or the default.
         limits: As given, or the default.
+        faults: Makes the exception of a fault.
+        authorisation: The rules, or None.
+        proxies: The proxies, or None.
+        admin: The address of the admin endpoint in the configuration file; None without one.
+        waiting: The settings that were changed in the configuration file and need a restart: their values there, and
+            in service.
     """
+
+    _latest: Security | None = None
 
     def __init__(
         self,
@@ -69,6 +96,9 @@ class Security:
         names: Iterable[str] = (),
         codec: Codec | RawCodec | None = None,
         limits: Limits | None = None,
+        faults: Iterable[type[RemoteError]] = (),
+        authorise: Iterable[Rule] | Authorisation | None = None,
+        proxy_protocol: Iterable[str] | None = None,
     ) -> None:
         for name, value, kinds, form in (
             ("credentials", credentials, Credentials, "Credentials, as Credentials.from_files makes them"),
@@ -96,8 +126,21 @@ class Security:
         self.names: Final = canonical
         self.limits: Final = limits if limits is not None else Limits()
         self.codec: Final = codec if codec is not None else Codec(limits=self.limits)
+        self.faults: Final = FaultClasses(faults)
+        self.authorisation: Final = (
+            authorise if isinstance(authorise, Authorisation | None) else Authorisation(authorise)
+        )
+        if self.authorisation is not None:
+            self.authorisation.check_types(self.codec)
+        self.proxies: Final = None if proxy_protocol is None else Proxies(proxy_protocol)
         self.decode: Final[Callable[[VerifiedPayload], Any]] = self.codec.decode
         """Decode a verified payload; unverified bytes do not type-check here. Raises DecodeError."""
+        self._made: Final[dict[Hashable, Any]] = {}
+        self._agreed: object = None
+        """The settings that both ends of a connection, and its messages, depend on."""
+        self._watched = False
+        self.admin: str | None = None
+        self.waiting: Mapping[str, tuple[object, object]] = {}
 
     @classmethod
     def from_files(
@@ -113,7 +156,11 @@ class Security:
         service: str = "",
         names: Iterable[str] = (),
         limits: Limits | None = None,
+        faults: Iterable[type[RemoteError]] = (),
+        authorise: Iterable[Rule] | None = None,
+        proxy_protocol: Iterable[str] | None = None,
         allow_readable_key: bool = False,
+        keyring_group: bool = False,
     ) -> Security:
         """Read PEM files and a keyring file.
 
@@ -129,7 +176,12 @@ class Security:
             service: As for Security.
             names: As for Security.
             limits: As for Security; they apply to the codec, too.
+            faults: As for Security.
+            authorise: As for Security.
+            proxy_protocol: As for Security.
             allow_readable_key: Accept a private key that other users can read. Default: it is refused.
+            keyring_group: Accept a private key and a keyring of root's that a group of this process may read, not write
+                (0640), also if the process is root's. Default: only if it is another user's.
 
         Returns:
             A Security that reloads the files when they change.
@@ -137,12 +189,8 @@ class Security:
         Raises:
             ConfigurationError: A file or an argument cannot be used. The message says which, and what to do.
         """
-        if not isinstance(allow, Allowlist | Iterable) or isinstance(allow, type):
-            raise ConfigurationError("allow must be a list of types: allow=[Order], or an Allowlist")
-        if not isinstance(limits, Limits | None):
-            raise ConfigurationError(f"limits must be Limits(…), not a value of type {type(limits).__name__}")
-        allowlist = allow if isinstance(allow, Allowlist) else Allowlist(*allow)
         limits = limits if limits is not None else Limits()
+        codec = _codec(allow, limits)
         return cls(
             credentials=Credentials.from_files(
                 cert=cert,
@@ -150,14 +198,18 @@ class Security:
                 ca=ca,
                 crl=crl,
                 allow_readable_key=allow_readable_key,
+                keyring_group=keyring_group,
                 max_crl=limits.max_crl,
             ),
-            keys=Keyring.from_file(keyring),
+            keys=Keyring.from_file(keyring, keyring_group=keyring_group),
             peers=peers,
             service=service,
             names=names,
-            codec=Codec(allowlist, limits=limits),
+            codec=codec,
             limits=limits,
+            faults=faults,
+            authorise=authorise,
+            proxy_protocol=proxy_protocol,
         )
 
     @classmethod
@@ -168,52 +220,88 @@ class Security:
             path: TOML file. Paths in it are relative to its directory.
 
         Returns:
-            A Security that reloads the files named in the configuration when they change, but not the configuration.
+            A Security that reloads the files named in the configuration when they change, and the configuration itself
+            at :meth:`reload`, or with ``reload_config = true`` when it changes.
 
         Raises:
             ConfigurationError: A key is unknown or a value is bad. The message has the file, the key and the expected
                 form.
         """
-        document = toml_options.read_toml(path)
-        try:
-            return cls._from_document(document, Path(path).parent)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{os.fspath(path)}: {error}") from None
+        return _Following(path)
 
     @classmethod
-    def _from_document(cls, document: Mapping[str, Any], directory: Path) -> Security:
-        """Return the Security of a parsed configuration with paths relative to ``directory``."""
+    def _from_document(cls, document: Mapping[str, Any], directory: Path, previous: Security | None) -> Security:
+        """Return the Security of a parsed configuration with paths relative to ``directory``.
+
+        ``previous`` is in service, None at first. Certificates and keys of the same files are the same objects.
+        """
         toml_options.reject_unknown(document, _OPTIONS, "")
         files = {option: directory / toml_options.path(document, option) for option in _FILES if option in document}
         for option in ("ca", "keyring"):
             if option not in files:
                 raise ConfigurationError(f"{option} is missing; expected a path as a string")
-        limits = Limits.from_table(document.get("limits", {}))
+        limits, waiting = configuration_options.limits(document, None if previous is None else previous.limits)
         allowlist = Allowlist.from_table(document.get("allowlist", {}))
         codec = toml_options.get_typed(document, "codec", str, f"{Codec.name!r} or {RawCodec.name!r}", Codec.name)
         readable = toml_options.get_typed(document, "allow_readable_key", bool, "true or false", False)
+        group = toml_options.get_typed(document, "keyring_group", bool, "true or false", False)
+        watched = toml_options.get_typed(document, "reload_config", bool, "true or false", False)
         if codec not in (Codec.name, RawCodec.name):
             raise ConfigurationError(f"codec: expected {Codec.name!r} or {RawCodec.name!r}")
         if codec == RawCodec.name and allowlist.adapters:
             raise ConfigurationError(
                 "allowlist: the codec 'raw' sends bytes and has no types; remove either the allowlist or codec = 'raw'"
             )
-        return cls(
-            credentials=Credentials.from_files(
-                cert=files.get("cert"),
-                key=files.get("key"),
-                ca=files["ca"],
-                crl=files.get("crl"),
-                allow_readable_key=readable,
-                max_crl=limits.max_crl,
-            ),
-            keys=Keyring.from_file(files["keyring"]),
-            peers=_peers(document),
+        credentials, keys = (None, None) if previous is None else (previous.credentials, previous.keys)
+        made = cls(
+            credentials=configuration_options.credentials(files, readable, group, limits, credentials),
+            keys=configuration_options.keyring(files["keyring"], group, keys),
+            peers=configuration_options.peers(document),
             service=toml_options.get_typed(document, "service", str, "a string", ""),
             names=toml_options.strings(document, "names") or (),
             codec=RawCodec() if codec == RawCodec.name else Codec(allowlist, limits=limits),
             limits=limits,
+            faults=configuration_options.faults(document),
+            authorise=Authorisation.from_tables(document["authorise"]) if "authorise" in document else None,
+            proxy_protocol=toml_options.strings(document, "proxy_protocol"),
         )
+        made._watched, made.waiting = watched, waiting
+        made.admin = configuration_options.admin(document)
+        if previous is not None and previous.admin != made.admin:
+            made.waiting = waiting | {"admin.listen": (made.admin, previous.admin)}
+            made.admin = previous.admin
+        made._agreed = (
+            made.service,
+            made.codec.name,
+            repr([document.get(name) for name in ("allowlist", "authorise")]),
+        )
+        return made
+
+    def pinned(self) -> Security:
+        """Return the immutable Security that new connections use now."""
+        return self
+
+    @property
+    def latest(self) -> Security:
+        """The Security that this one was pinned from; itself if it never changes."""
+        return self._latest or self
+
+    def ends(self) -> bool:
+        """Return True if a connection of this Security should end, as new connections follow other rules."""
+        return self.latest.pinned()._agreed != self._agreed
+
+    def require(self, check: Callable[[Security], object]) -> None:
+        """Call ``check`` with this Security now, and with each later one of a configuration file before it is used.
+
+        Args:
+            check: A method that raises ConfigurationError for a Security that its object cannot use.
+        """
+        check(self.pinned())
+
+    def once(self, name: Hashable, make: Callable[[Security], T]) -> T:
+        """Return the result of ``make`` from the first call with that name, for this pinned Security."""
+        found: T = self._made[name] if name in self._made else self._made.setdefault(name, make(self))
+        return found
 
     def __repr__(self) -> str:
         return f"<Security of {self.credentials.identity or 'anonymous'}, {self.keys!r}, peers {self.peers!r}>"
@@ -229,6 +317,8 @@ class Security:
 
     def refresh_due(self) -> bool:
         """Return True if :meth:`refresh` would check the files now. Does no I/O."""
+        if self._latest is not None:
+            return self._latest.refresh_due()
         return self.credentials.refresh_due() or self.keys.refresh_due()
 
     def refresh(self) -> None:
@@ -236,18 +326,24 @@ class Security:
 
         Servers and clients call this themselves.
         """
+        if self._latest is not None:
+            self._latest.refresh()
+            return
         self.credentials.refresh(self.limits.reload_interval)
         self.keys.refresh(self.limits.reload_interval)
 
     def look(self, deadline: float) -> None:
-        """Reload changed files now, however old the last check is: why one side refused the other may have changed.
+        """Reload changed files now, however recent the last check: the reason for a refusal may be gone.
 
         Servers and clients call this themselves.
 
         Args:
-            deadline: The time of ``time.monotonic()`` until which to wait for another thread's check, and for files
-                that are just being written; for a second at most.
+            deadline: The time (``time.monotonic()``) until which to wait for another thread's check, and for files that
+                are just being written; for a second at most.
         """
+        if self._latest is not None:
+            self._latest.look(deadline)
+            return
         seconds = min(LOOK_PATIENCE, max(0.0, deadline - monotonic()))
         self.credentials.look(self.limits.reload_interval, seconds)
         self.keys.look(self.limits.reload_interval, seconds)
@@ -255,10 +351,76 @@ class Security:
     def status(self) -> SecurityStatus:
         """Return the certificates and keys in use, and the reason if newer content of the files was rejected.
 
-        It looks at the files first if the last look is older than Limits.reload_interval.
+        The files are checked first if the last check is older than Limits.reload_interval.
         """
         self.refresh()
         return SecurityStatus(self.credentials.status(), self.keys.status())
+
+
+class _Following(Security):
+    """A Security that a configuration file makes. All that it does not have itself is the pinned one's."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file: ConfigurationFile[Security] = ConfigurationFile(path, self._make)
+
+    def _make(self, document: dict[str, Any], directory: Path, previous: Security | None) -> Security:
+        made = Security._from_document(document, directory, previous)
+        made._latest = self
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_file":  # its constructor has failed
+            raise AttributeError(name)
+        return getattr(self._file.current, name)
+
+    def pinned(self) -> Security:
+        """Return the Security that the file has made last."""
+        return self._file.current
+
+    def require(self, check: Callable[[Security], object]) -> None:
+        """Show each Security that the file makes to a method before it is used; see Security.require."""
+        super().require(check)
+        self._file.require(check)
+
+    def once(self, name: Hashable, make: Callable[[Security], T]) -> T:
+        """Return the result of ``make`` for the pinned Security; see Security.once."""
+        return self.pinned().once(name, make)
+
+    def reload(self) -> bool:
+        """Read the configuration and all files that it names now.
+
+        Returns:
+            True if all of it is in use now. If False, the previous configuration stays in use, or the previous content
+            of a file; the log and :meth:`status` say which, and why.
+        """
+        super().reload()
+        self._file.reload()
+        return not any(each.refusal for each in (self._file, self.credentials, self.keys))
+
+    def refresh_due(self) -> bool:
+        """Return True if :meth:`refresh` would check the files now. Does no I/O."""
+        watched = self.pinned()._watched and self._file.refresh_due()
+        return watched or self._file.announced or super().refresh_due()
+
+    def refresh(self) -> None:
+        """Reload changed files if the last check is older than Limits.reload_interval."""
+        if self._file.announced:
+            self._file.follow()
+        if self.pinned()._watched:
+            self._file.refresh(self.limits.reload_interval)
+        super().refresh()
+
+    def look(self, deadline: float) -> None:
+        """Reload changed files now; see Security.look."""
+        if self._file.announced:
+            self._file.follow()
+        if self.pinned()._watched:
+            self._file.look(self.limits.reload_interval, min(LOOK_PATIENCE, max(0.0, deadline - monotonic())))
+        super().look(deadline)
+
+    def status(self) -> SecurityStatus:
+        """Return what is in use, and the reason if newer content of a file was rejected; see Security.status."""
+        return super().status()._replace(configuration=self._file.status())
 
 
 class SecurityStatus(NamedTuple):
@@ -267,25 +429,23 @@ class SecurityStatus(NamedTuple):
     Attributes:
         credentials: Of certificate, private key, CA and CRL.
         keys: Of the keyring.
+        configuration: Of the configuration file; None without one.
     """
 
     credentials: CredentialsStatus
     keys: KeyringStatus
+    configuration: ConfigurationStatus | None = None
 
     @property
     def refusals(self) -> list[str]:
         """The reasons for which present content of the files was rejected; empty if all of it is in use."""
-        return [each.refusal.reason for each in self if each.refusal is not None]
+        return [each.refusal.reason for each in self if each is not None and each.refusal is not None]
 
 
-def _peers(document: Mapping[str, Any]) -> PeerPolicy | None:
-    """Return the list of peers in a configuration, None without one."""
-    if document.get("peers") == ANY_SIGNED_BY_CA:
-        return PeerPolicy.any_signed_by_ca()
-    if "peers" in document and type(document["peers"]) is not list:
-        raise ConfigurationError(f"peers: expected a list of strings, or {ANY_SIGNED_BY_CA!r}")
-    entries = toml_options.strings(document, "peers")
-    try:
-        return None if entries is None else PeerPolicy(entries)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"peers: {error}") from None
+def _codec(allow: Iterable[type] | Allowlist, limits: Limits) -> Codec:
+    """Return the codec for a list of types. Raises ConfigurationError."""
+    if not isinstance(allow, Allowlist | Iterable) or isinstance(allow, type):
+        raise ConfigurationError("allow must be a list of types: allow=[Order], or an Allowlist")
+    if not isinstance(limits, Limits):
+        raise ConfigurationError(f"limits must be Limits(…), not a value of type {type(limits).__name__}")
+    return Codec(allow if isinstance(allow, Allowlist) else Allowlist(*allow), limits=limits)

@@ -89,9 +89,12 @@ def recvall(sock: _Stream, length: int) -> bytes:
         sock: Any object with ``recv``, such as a plain socket.
         length: Number of bytes.
 
+    Returns:
+        The bytes.
+
     Raises:
         ConnectionClosed: The stream ended before the first byte.
-        TruncatedFrame: The stream ended among the bytes.
+        TruncatedFrame: The stream ended after some of the bytes.
     """
     data = bytearray()
     while len(data) < length:

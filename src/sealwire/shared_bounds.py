@@ -7,7 +7,8 @@ from typing import Final
 
 from sealwire.computing import DecodingCells
 from sealwire.limits import Limits
-from sealwire.session.rates import rates_for
+from sealwire.rates import rates_for
+from sealwire.server_events import SharedEvents
 from sealwire.session.shared import Cells
 
 _GENERATIONS: Final = 4
@@ -25,6 +26,7 @@ class SharedBounds:
         held: The bytes that the connections of each process hold.
         decoding: The bytes that each process needs for what it decodes.
         rates: The requests of each identity; None without a bound.
+        events: What they count and limit in the log. The last row is the parent's.
     """
 
     def __init__(self, limits: Limits, processes: int) -> None:
@@ -32,6 +34,8 @@ class SharedBounds:
         self.held = Cells(_GENERATIONS * processes)
         self.decoding = DecodingCells(_GENERATIONS * processes)
         self.rates = rates_for(limits)
+        self.events = SharedEvents(_GENERATIONS * processes + 1)
+        self.events.counters.used = _GENERATIONS * processes + 1
 
     def free_index(self, used: Collection[int]) -> int:
         """Return a number for a new process, given those of the present ones."""

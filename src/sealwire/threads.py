@@ -6,16 +6,14 @@ returns.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Hashable
 from queue import SimpleQueue
 from time import monotonic
 
 from sealwire.errors import ConfigurationError
+from sealwire.events import emit
 from sealwire.session.turns import RoundRobin
-
-logger = logging.getLogger("sealwire.server")
 
 _MAX_THREADS = 1024
 
@@ -54,7 +52,7 @@ class ThreadPool:
             try:
                 self.start()
             except RuntimeError:  # the existing threads do the work, or one that is started later
-                logger.error("cannot start another thread for handlers; lower `workers`")
+                emit("server.busy", "cannot start another thread for handlers; lower `workers`")
 
     def start(self) -> None:
         """Start one thread. :meth:`submit` does this if necessary; call it before to have a thread for certain."""
@@ -85,7 +83,7 @@ class ThreadPool:
             thread.join(max(0.0, deadline - monotonic()))
         busy = sum(thread.is_alive() for thread in self._threads)
         if busy:
-            logger.error("%d handlers have not returned; their threads are abandoned", busy)
+            emit("server.busy", f"{busy} handlers have not returned; their threads are abandoned", handlers=busy)
         self._threads.clear()
 
     def _work(self) -> None:

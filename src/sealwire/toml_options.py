@@ -23,17 +23,25 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigurationError(f"{name}: cannot be read ({error.strerror})") from None
     except ValueError:  # a NUL, or half of a surrogate pair
         raise ConfigurationError(f"{name!a} cannot be the path of a file") from None
+    try:
+        return parse_toml(content)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+
+
+def parse_toml(content: bytes) -> dict[str, Any]:
+    """Return the tables of a TOML document. Raises ConfigurationError with the reason."""
     problem = encoding_problem(content)
     if problem is not None:
-        raise ConfigurationError(f"{name}: not valid TOML: {problem}")
+        raise ConfigurationError(f"not valid TOML: {problem}")
     try:
         return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{name}: not valid TOML: {error}") from None
+        raise ConfigurationError(f"not valid TOML: {error}") from None
 
 
 def encoding_problem(content: bytes) -> str | None:
-    """Return the reason, and the remedy, if the content of a file is no text that TOML takes; None if it is."""
+    """Return the reason, and the remedy, if the content of a file is not text that TOML accepts; None if it is."""
     if content.startswith(codecs.BOM_UTF8):
         return "it begins with a byte order mark (BOM); save it as UTF-8 without one"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:

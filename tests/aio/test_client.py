@@ -119,7 +119,7 @@ def test_one_connection_however_many_begin(deployment: Deployment) -> None:
         assert len(server.connections) == 1
 
 
-def test_who_is_cancelled_leaves_the_others_alone(deployment: Deployment, port: int, handler: Handler) -> None:
+def test_one_that_is_cancelled_leaves_the_others_alone(deployment: Deployment, port: int, handler: Handler) -> None:
     async def main() -> None:
         async with client(deployment, port) as one:
             await one.send_request("first")
@@ -135,7 +135,7 @@ def test_who_is_cancelled_leaves_the_others_alone(deployment: Deployment, port: 
     run(main())
 
 
-def test_whose_time_is_over_leaves_the_others_alone(deployment: Deployment, port: int, handler: Handler) -> None:
+def test_one_that_is_out_of_time_leaves_the_others_alone(deployment: Deployment, port: int, handler: Handler) -> None:
     async def main() -> None:
         async with client(deployment, port) as one:
             held = asyncio.create_task(one.send_request("hold", wait=0.2))
@@ -151,7 +151,7 @@ def test_whose_time_is_over_leaves_the_others_alone(deployment: Deployment, port
 def test_each_has_its_own_time_in_whatever_order_they_begin(
     deployment: Deployment, port: int, handler: Handler
 ) -> None:
-    """One timer watches them all: it is set anew for one that ends before, and after each end for the next."""
+    """One timer watches them all: it is set again for one that ends before, and after each end for the next."""
 
     async def main() -> None:
         async with client(deployment, port, wait=60) as one:
@@ -250,7 +250,7 @@ class TestHandshake:
 
         run(main())
 
-    def test_nobody_there(self, deployment: Deployment, port: int) -> None:
+    def test_no_server_there(self, deployment: Deployment, port: int) -> None:
         self.failing(deployment, 1, TransportError, "cannot connect to localhost:1")
 
     def test_another_ca(self, deployment: Deployment, port: int, tmp_path: Any) -> None:
@@ -259,7 +259,7 @@ class TestHandshake:
         with Throwaway() as other:
             self.failing(deployment, port, HandshakeFailed, "certificate of localhost", ca=other.ca)
 
-    def test_who_is_not_listed(self, deployment: Deployment, port: int) -> None:
+    def test_a_peer_that_is_not_listed(self, deployment: Deployment, port: int) -> None:
         self.failing(deployment, port, HandshakeRejected, "not authorised", role="other client")
         self.failing(deployment, port, PeerNotAllowed, "not on this client's list", peers=["dns:x.example"])
 
@@ -370,14 +370,14 @@ def test_the_article_and_a_reply_that_breaks_off(deployment: Deployment) -> None
 
 
 class Interruption(KeyboardInterrupt):
-    """What a signal handler raises."""
+    """Raised by a signal handler."""
 
 
 @pytest.mark.parametrize("step", ["queued", "_incoming"])
 def test_an_exception_in_a_half_done_step_leaves_the_client_usable(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """When the number of a request is used up, or when a part of the input was taken."""
+    """By then the number of a request is used up, or a part of the input was taken."""
 
     class Interrupted:
         def __init__(self, whole: Any) -> None:

@@ -30,6 +30,7 @@ from sealwire import (
 )
 from sealwire.aio import connect
 from sealwire.codec import Allowlist
+from support.aio import eventually_on_loop
 from support.service import Deployment, descriptors, eventually, running
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -93,7 +94,7 @@ class TestTime:
         async def main() -> None:
             async with client(deployment, mute.getsockname()[1], timeout=2.0) as one:
                 first = asyncio.create_task(one.connect())
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(1.0)  # half of the first one's time
                 second = asyncio.create_task(one.connect())
                 done, _ = await asyncio.wait([first, second], return_when=asyncio.FIRST_COMPLETED)
                 assert done == {first}
@@ -205,8 +206,7 @@ class TestClosing:
         async def main() -> None:
             async with client(deployment, mute.getsockname()[1], timeout=LONG) as one:
                 waiting = [asyncio.create_task(one.send_request(number)) for number in range(3)]
-                while not (connections := accepted(mute)):
-                    await asyncio.sleep(0.001)
+                connections = await eventually_on_loop(lambda: accepted(mute))
             for each in waiting:
                 with pytest.raises(ConnectionClosed, match="by this side"):
                     await each
@@ -221,8 +221,7 @@ class TestClosing:
         async def main() -> None:
             one = client(deployment, mute.getsockname()[1], timeout=LONG)
             tasks = [asyncio.create_task(one.connect()) for _ in range(2)]
-            while not (connections := accepted(mute)):
-                await asyncio.sleep(0.001)
+            connections = await eventually_on_loop(lambda: accepted(mute))
             tasks[0].cancel()
             await asyncio.wait([tasks[0]])
             assert await asyncio.to_thread(connections[0].recv, 65536)
@@ -237,7 +236,7 @@ class TestClosing:
 
     @pytest.mark.parametrize("size", [1, 10_000_000])
     def test_takes_two_seconds_at_most(self, deployment: Deployment, size: int) -> None:
-        """Whatever the server does, and what waits is told at once."""
+        """It does so whatever the server does, and pending calls are told at once."""
         go_on = threading.Event()
 
         async def main(port: int) -> None:
@@ -245,7 +244,7 @@ class TestClosing:
             one = client(deployment, port, wait=LONG, raw=True, limits=limits)
             await one.connect()
             waiting = [asyncio.create_task(one.send_request(bytes(size))) for _ in range(300)]
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # so that they are in all stages: encoded, sent, in a queue
             start = monotonic()
             await one.close()
             assert monotonic() - start < LONG / 4
@@ -268,8 +267,7 @@ class TestClosing:
             assert sockets() > before
             with pytest.warns(ResourceWarning, match="AsyncTCPClient localhost.*was not closed"):
                 del one
-            while sockets() > before or len(asyncio.all_tasks()) > 1:
-                await asyncio.sleep(0.001)
+            await eventually_on_loop(lambda: not sockets() > before and len(asyncio.all_tasks()) == 1)
 
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(main())
@@ -311,8 +309,7 @@ class TestLoops:
             loop.run_until_complete(interrupt())
         assert loop.run_until_complete(one.send_request("same loop")) == "same loop"
         loop.run_until_complete(one.close())
-        while asyncio.all_tasks(loop):
-            loop.run_until_complete(asyncio.sleep(0.001))
+        loop.run_until_complete(eventually_on_loop(lambda: len(asyncio.all_tasks()) == 1))
         loop.close()
         with asyncio.Runner(loop_factory=new_loop) as runner, pytest.raises(KeyboardInterrupt):
             runner.run(interrupt())
@@ -385,8 +382,7 @@ class TestForking:
             before = sockets()
             async with client(deployment, port) as one:
                 pending = asyncio.create_task(one.send_request("slow"))
-                while "slow" not in seen:
-                    await asyncio.sleep(0.001)
+                await eventually_on_loop(lambda: "slow" in seen)
                 assert len(mine := sockets() - before) == 2  # the server's end as well
 
                 def in_child() -> None:
@@ -412,8 +408,7 @@ class TestForking:
             start = runner.get_loop().create_task
             pending = [start(one.send_request("slow"))]
             pending += [start(one.send_request(number, idempotent=True)) for number in range(256)]
-            while "slow" not in seen:
-                runner.run(asyncio.sleep(0.001))
+            runner.run(eventually_on_loop(lambda: "slow" in seen))
 
             async def in_child() -> None:
                 for each in pending:

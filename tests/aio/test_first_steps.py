@@ -10,14 +10,25 @@ from typing import Any
 import pytest
 
 from sealwire.aio.first_steps import FirstSteps
+from support.aio import TASK_FACTORIES, eventually_on_loop
 
 pytestmark = pytest.mark.usefixtures("clean")
+
+_chosen: list[Any] = [None]
+
+
+@pytest.fixture(autouse=True, params=TASK_FACTORIES)
+def factory(request: pytest.FixtureRequest) -> None:
+    """Makes the loop's tasks."""
+    _chosen[0] = request.param
+
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="outside")
 
 
 def run(test: Callable[[FirstSteps], Awaitable[None]]) -> None:
     async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(_chosen[0])
         async with asyncio.TaskGroup() as group:
             steps = FirstSteps(group, contextvars.copy_context())
             try:
@@ -106,8 +117,7 @@ def test_a_timeout_that_begins_in_the_first_step() -> None:
 
     async def test(steps: FirstSteps) -> None:
         steps.run(limited(), asyncio.current_task())
-        while len(seen) < 2:
-            await asyncio.sleep(0.001)
+        await eventually_on_loop(lambda: len(seen) == 2)
         assert seen == ["timed out", "went on"]
 
     run(test)
@@ -115,7 +125,7 @@ def test_a_timeout_that_begins_in_the_first_step() -> None:
 
 @pytest.mark.parametrize("parked", [False, True])
 def test_one_that_cancels_itself_in_the_first_step(parked: bool) -> None:
-    """What it waits for next is cancelled, whether the task in reserve has begun to wait or not."""
+    """Its next wait is cancelled, whether the task in reserve has begun to wait or not."""
     seen: list[str] = []
 
     async def nothing() -> None:
@@ -144,7 +154,7 @@ def test_one_that_cancels_itself_in_the_first_step(parked: bool) -> None:
     run(test)
 
 
-def test_who_keeps_the_task_of_one_cannot_cancel_another_with_it() -> None:
+def test_the_kept_task_of_one_cannot_cancel_another() -> None:
     """In asyncio, to cancel a task that is done has no effect."""
     kept: list[Any] = []
     seen: list[str] = []
@@ -152,16 +162,17 @@ def test_who_keeps_the_task_of_one_cannot_cancel_another_with_it() -> None:
     async def leaves_its_task() -> None:
         kept.append(asyncio.current_task())
 
-    async def waits() -> None:
-        await asyncio.sleep(0.001)
+    async def waits(go_on: asyncio.Event) -> None:
+        await go_on.wait()
         seen.append("complete")
 
     async def test(steps: FirstSteps) -> None:
         steps.run(leaves_its_task(), asyncio.current_task())
-        steps.run(waits(), asyncio.current_task())
+        go_on = asyncio.Event()
+        steps.run(waits(go_on), asyncio.current_task())
         kept[0].cancel()
-        while not seen:
-            await asyncio.sleep(0.001)
+        go_on.set()
+        await eventually_on_loop(lambda: seen)
 
     run(test)
 
@@ -203,7 +214,7 @@ def test_an_error_in_the_first_step_is_the_callers_and_a_later_one_the_groups() 
         with pytest.raises(ValueError, match="on purpose"):
             steps.run(fails(waits=False), asyncio.current_task())
         steps.run(fails(waits=True), asyncio.current_task())
-        await asyncio.sleep(10)
+        await asyncio.sleep(10)  # until the group cancels it
 
     with pytest.raises(ExceptionGroup) as group:
         run(test)
@@ -215,7 +226,7 @@ def test_the_group_cancels_what_waits() -> None:
 
     async def waits() -> None:
         try:
-            await asyncio.sleep(10)
+            await asyncio.sleep(10)  # until the group cancels it
         finally:
             seen.append("ended")
 

@@ -1,4 +1,4 @@
-"""How bytes and their moments pass through the pump of asyncio."""
+"""Bytes and their arrival times pass through the pump of asyncio."""
 
 from __future__ import annotations
 

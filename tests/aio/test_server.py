@@ -41,7 +41,7 @@ from sealwire import (
     send_msg,
 )
 from sealwire.aio import connect
-from support.aio import serving
+from support.aio import TASK_FACTORIES, serving
 from support.service import KEY_ID, Deployment, eventually, sockets
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -132,7 +132,7 @@ def test_a_thousand_at_once(deployment: Deployment, handler: Any, loop: Any) -> 
         runner.run(main(one.port))
 
 
-def test_who_asks(deployment: Deployment) -> None:
+def test_the_client_is_identified(deployment: Deployment) -> None:
     class Who(RequestHandler):
         async def respond(self, message: Any) -> Any:
             assert self.peer is not None
@@ -294,7 +294,7 @@ def test_a_client_that_takes_nothing_from_a_handler_of_its_connection(deployment
     with served(deployment, Large, raw=True) as one, deployment.ref_client(one.port) as client:
         client.send_raw(b"".join(p.frame(p.MESSAGE, b"x", n, 0, client.key_out) for n in range(1, 200)))
         eventually(lambda: asked)
-        one.call(asyncio.sleep(0.1))
+        one.call(asyncio.sleep(0.1))  # in which it could ask for all of them
         assert len(asked) < 30
         client.link.abort(reset=True)
 
@@ -341,7 +341,7 @@ FLOODS = {
 def test_floods_whose_answers_are_not_taken(
     deployment: Deployment, tmp_path: Path, caplog: pytest.LogCaptureFixture, new_loop: Any, handler: Any, flood: str
 ) -> None:
-    """The server reads no more when it has too much to say, and lets go of who does not listen.
+    """The server stops reading when it has too much to say, and drops a client that does not listen.
 
     On a Unix socket: TCP drops what comes while the client's buffer is full of small segments, and acknowledgements.
     """
@@ -582,7 +582,7 @@ def test_a_connection_is_not_idle_while_its_handlers_tasks_are_at_work(deploymen
                 task.cancel()
 
         async def answer(self, message: bytes) -> None:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # longer than `idle_timeout`
             send_msg(self.request, message)
 
     limits = {"idle_timeout": 0.1}
@@ -704,8 +704,9 @@ def test_wrong_arguments(deployment: Deployment) -> None:
         AsyncUnixServer("socket", echo, security)
 
 
+@pytest.mark.parametrize("factory", TASK_FACTORIES)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_unix(deployment: Deployment, tmp_path: Path, loop: Any) -> None:
+def test_unix(deployment: Deployment, tmp_path: Path, loop: Any, factory: Any) -> None:
     class Who(RequestHandler):
         async def respond(self, message: Any) -> Any:
             assert self.peer is not None
@@ -716,6 +717,7 @@ def test_unix(deployment: Deployment, tmp_path: Path, loop: Any) -> None:
     mine = deployment.security("client", peers=[f"uid:{os.getuid()}"], service="orders")
 
     async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
         async with AsyncUnixClient(path, security=mine) as client:
             assert await client.send_request(1) == (os.getuid(), os.getpid())
             assert repr(client) == f"<AsyncUnixClient {path}, open>"

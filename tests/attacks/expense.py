@@ -1,30 +1,33 @@
-"""Run as a program: what one pickle costs a process, with a limit or without it.
+"""Run as a program: what each pickle costs a process of its own, with a limit or without it.
 
-    python expense.py LIMITS < pickle      LIMITS: JSON of Limits, or "plain" for pickle.loads
+    python expense.py < a line of LIMITS and the size of the pickle, and the pickle, again and again
 
-Answers with JSON: verdict ("accepted" or the name of a limit), memory (bytes of the peak beyond what there was before),
-seconds (of CPU). After six seconds of CPU, or two without any limits, the process is killed.
+LIMITS is JSON of Limits, or "plain" for pickle.loads. Answers each with a line of JSON: verdict ("accepted" or the name
+of a limit), memory (bytes of the peak beyond what there was before), seconds (of CPU); or null if the process was
+killed, after six seconds of CPU, or one without any limits.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import resource
 import sys
+from pathlib import Path
 from time import process_time
 from typing import Any
 
 from sealwire import Codec, LimitExceeded, Limits
 
 
-def main(limits: str, data: bytes) -> None:
+def expense(limits: str, data: bytes) -> dict[str, Any]:
     codec = None if limits == "plain" else Codec(limits=Limits(**json.loads(limits)))
     sys.set_int_max_str_digits(0)  # as programs do that print large integers
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = 2 if codec is None else 6
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    before = peak()
     start = process_time()
+    seconds = 1 if codec is None else 6
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     value: Any = None
     try:
         value = pickle.loads(data) if codec is None else codec.decode(data)
@@ -33,9 +36,29 @@ def main(limits: str, data: bytes) -> None:
             str(value)
     except LimitExceeded as error:
         verdict = str(error).partition(":")[0]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"verdict": verdict, "memory": (peak - before) * 1024, "seconds": process_time() - start}))
+    return {"verdict": verdict, "memory": peak() - before, "seconds": process_time() - start}
+
+
+def peak() -> int:
+    """Return the most memory that this process has had, in bytes. What getrusage tells begins with its parent's."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def main() -> None:
+    while line := sys.stdin.buffer.readline():
+        limits, _, size = line.decode().rpartition(" ")
+        data = sys.stdin.buffer.read(int(size))
+        if child := os.fork():
+            status = os.waitpid(child, 0)[1]
+            if os.WIFSIGNALED(status):
+                print("null", flush=True)
+            elif status:
+                sys.exit("the child failed")
+            continue
+        print(json.dumps(expense(limits, data)), flush=True)
+        os._exit(0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.stdin.buffer.read())
+    main()

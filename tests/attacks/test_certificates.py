@@ -16,6 +16,7 @@ from sealwire.dtls import AsyncUDPClient, SynchronousUDPClient, ThreadingUDPServ
 from sealwire.wire.keys import Key
 from support.aio import KINDS, served_by
 from support.certificates import Files, Made, make, make_ca, raw_names
+from support.events import logged
 from support.udp import ADDRESS, echo, running
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -86,7 +87,7 @@ def test_from_a_client(place: Place, caplog: pytest.LogCaptureFixture, kind: str
         with pytest.raises(HandshakeFailed):
             ask(client_class, port, place.security(place.below, *place.chain[:-1]))
         ask(client_class, port, place.security())
-    (line,) = (record.getMessage() for record in caplog.records if "refused" in record.getMessage())
+    (line,) = (record.getMessage() for record in logged(caplog) if "refused" in record.getMessage())
     assert "chain too long" in line
     assert len(line) < 300
 

@@ -17,7 +17,7 @@ from support.service import Deployment, eventually
 
 pytestmark = pytest.mark.usefixtures("clean")
 
-EACH = 200
+EACH = 100
 
 
 def median(deployment: Deployment, port: int) -> float:
@@ -55,7 +55,7 @@ def dripping(sockets: list[socket.socket]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_six_hundred_idlers(deployment: Deployment, kind: str) -> None:
+def test_three_hundred_idlers(deployment: Deployment, kind: str) -> None:
     limits = {"max_handshakes": 700, "handshake_timeout": 30.0, "drain_timeout": 0.1}
     security = deployment.server_security(raw=True, limits=limits)
     with served_by(kind, lambda message: message, security) as port, ExitStack() as stack:

@@ -94,7 +94,7 @@ def test_all_that_a_client_said_again(deployment: Deployment, network: Network) 
     client = network.client(deployment.security("client", raw=True), established=False)
     said: list[bytes] = []
     deliver = network.server.datagram_received
-    network.server.datagram_received = lambda data, *rest: (said.append(data), deliver(data, *rest))  # type: ignore[method-assign]
+    network.server.datagram_received = lambda data, *rest: (said.append(data), deliver(data, *rest))  # type: ignore[method-assign]  # to record them
     network.carry()
     client.ask(b"once")
     network.answer()
@@ -109,7 +109,7 @@ def test_all_that_a_client_said_again(deployment: Deployment, network: Network) 
 
 
 class TestHandshake:
-    """Before DTLS has keys, anybody who can write a client's address can break its handshake, and nothing more."""
+    """Before DTLS has keys, a party that can forge a client's address can break its handshake, and nothing more."""
 
     def begun(self, deployment: Deployment, network: Network, port: int = 1) -> Client:
         """A client that has answered the cookie, and whose server waits for its certificate."""
@@ -182,7 +182,7 @@ class TestWithKeys:
         return made
 
     def asks(self, network: Network, hostile: HostileClient, **options: Any) -> bool:
-        """Whether its next request is handed over."""
+        """Return True if its next request is handed over."""
         hostile.send(hostile.sealed(self.requests.pop(0), **options))
         taken = bool(network.in_hand)
         if taken:

@@ -1,4 +1,4 @@
-"""What can be done to frames on their way to a client: it never takes a reply that the server did not give to it."""
+"""Attacks on frames on their way to a client: it never takes a reply that the server did not give to it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ pytestmark = pytest.mark.usefixtures("clean")
 
 LOOP.start()
 REPLY = b"forged?"
-STEP = 5
-"""Of the bits every fifth, and with each test's own offset: all of them are in tests/wire, without sockets."""
+STEP = 9
+"""Of the bits every ninth, and with each test's own offset: all of them are in tests/wire, without sockets."""
 
 
 class OnAsyncio:
@@ -178,7 +178,7 @@ def test_forbidden_to_a_server(deployment: Deployment, action: object, error: ty
         assert client.send_request(b"next") == b"next"
 
 
-def test_protocol_errors_are_told_to_the_server(deployment: Deployment) -> None:
+def test_protocol_errors_are_reported_to_the_server(deployment: Deployment) -> None:
     with deployment.ref_server({1: answer(reply_to=9)}) as server, deployment.client(server.port, raw=True) as client:
         with pytest.raises(BadSequence):
             client.send_request(b"ask")
@@ -272,14 +272,14 @@ def test_wrong_welcome(deployment: Deployment, fields: dict[str, object], cause:
     ],
 )
 def test_server_goes_during_the_handshake(deployment: Deployment, point: str, how: str) -> None:
-    """The client connects again, as to a server that has too much to do."""
+    """The client connects again, as to an overloaded server."""
     with deployment.ref_server({point: drop(how)}) as server, deployment.client(server.port, raw=True) as client:
         assert client.send_request(b"ask") == b"ask"
         assert len(server.connections) == 2
 
 
 def test_application_data_before_hello(deployment: Deployment) -> None:
-    """Somebody else's protocol, whose server speaks first."""
+    """Another protocol, whose server speaks first."""
     script = {"tls": raw(b"220 mail.example ESMTP ready, and here is much more text than one would expect\r\n")}
     with deployment.ref_server(script) as server, deployment.client(server.port, raw=True) as client:
         with pytest.raises(HandshakeFailed) as caught:

@@ -131,8 +131,8 @@ def drained(client: RefClient) -> bool:
     return False
 
 
-def test_requests_in_hand(deployment: Deployment) -> None:
-    """On asyncio a connection may have many requests in hand: it is not read while it holds most."""
+def test_requests_in_progress(deployment: Deployment) -> None:
+    """On asyncio a connection may have many requests in progress: it is not read while it holds most."""
     go, inside = threading.Event(), threading.Semaphore(0)
 
     def held(message: bytes) -> bytes:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import sealwire.computing
+import sealwire.contention
 from reference import protocol as p
-from sealwire.computing import activity, peer_turns
+from sealwire.contention import activity, peer_turns
 from support.aio import LOOPS, served_by
 from support.service import Deployment, eventually
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("clean")
 @pytest.fixture
 def contended(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Peers count as active for long, however slow this machine is."""
-    monkeypatch.setattr(sealwire.computing, "CONTENDED", 1000.0)
+    monkeypatch.setattr(sealwire.contention, "CONTENDED", 1000.0)
     yield
     activity.calm(float("inf"))
     activity.reset()
@@ -59,7 +59,7 @@ def test_threads_of_one_peer_work_one_after_the_other(deployment: Deployment, wa
 
 @pytest.mark.usefixtures("contended")
 def test_a_peer_that_takes_no_replies_does_not_keep_its_turn(deployment: Deployment) -> None:
-    """Nor does one at whose handler it is: nothing is held while anything is awaited."""
+    """A peer with a handler at work does not, either: nothing is held while anything is awaited."""
     security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
     go = threading.Event()
 
@@ -82,8 +82,8 @@ def test_a_peer_that_takes_no_replies_does_not_keep_its_turn(deployment: Deploym
 
 
 def test_the_handshake_of_a_newcomer_counts(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anybody knows who it is, the threads of a peer with many connections begin to take turns."""
-    monkeypatch.setattr(sealwire.computing, "_NEWCOMER", 1000.0)
+    """Before a peer is identified, the threads of its many connections begin to take turns."""
+    monkeypatch.setattr(sealwire.contention, "_NEWCOMER", 1000.0)
     activity.reset()
     security = deployment.server_security(raw=True, limits={"drain_timeout": 0.2})
     try:

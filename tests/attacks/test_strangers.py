@@ -1,4 +1,4 @@
-"""Whoever comes without TLS or without the right certificate ends its own connection, with one line in the log."""
+"""A client without TLS or without the right certificate ends its own connection, with one line in the log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from reference.peer import Ended, RefClient
+from sealwire.server_events import LINES
 from support.aio import KINDS, served_by
+from support.events import logged
 from support.service import Deployment, eventually
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -23,25 +25,27 @@ MARK = b"Marked4TheLog"
 
 
 class ReloadableFiles:
-    """A server whose log is counted, and whose handler should see nobody but us."""
+    """A server whose log is counted, and whose handler should see no client but ours."""
 
     def __init__(self, deployment: Deployment, port: int, log: pytest.LogCaptureFixture, seen: list[bytes]) -> None:
         self.deployment, self.port, self.log, self.seen = deployment, port, log, seen
 
     def lines(self) -> list[logging.LogRecord]:
-        return [record for record in self.log.records if record.name.startswith("sealwire")]
+        opened = "connection.opened"
+        return [record for record in logged(self.log) if record.__dict__["audit"]["event"] != opened]
 
-    def one_line(self) -> str:
+    def one_line(self, level: int = logging.WARNING) -> str:
         """The only line that the stranger's connection left."""
-        eventually(self.lines)
+        first = eventually(self.lines)[0]
         with self.deployment.client(self.port, raw=True) as client:
             assert client.send_request(b"honest") == b"honest"
         assert self.seen == [b"honest"]
-        records = self.lines()
-        assert len(records) == 1
-        assert MARK.decode() not in repr(records[0].__dict__)
-        assert records[0].levelno == logging.WARNING
-        return records[0].getMessage()
+        # On a machine that is busy, an honest client may leave a line as well, and connect again.
+        address = first.getMessage().partition(": ")[0]
+        assert [record for record in self.lines() if record.getMessage().startswith(address)] == [first]
+        assert MARK.decode() not in repr(first.__dict__)
+        assert first.levelno == level
+        return first.getMessage()
 
 
 @pytest.fixture(params=KINDS)
@@ -54,7 +58,7 @@ def watched(
         seen.append(message)
         return message
 
-    caplog.set_level(logging.INFO, "sealwire")
+    caplog.set_level(logging.DEBUG, "sealwire")
     security = deployment.server_security(raw=True, limits={"handshake_timeout": 0.5})
     with served_by(request.param, respond, security) as port:
         yield ReloadableFiles(deployment, port, caplog, seen)
@@ -96,14 +100,15 @@ def test_plain_tcp(watched: ReloadableFiles, data: bytes, end: bool) -> None:
     # At most an alert: nothing of ours is ever sent before TLS.
     assert len(came) <= 7
     assert b"HTTP" not in came
-    assert watched.one_line().startswith("127.0.0.1:")
+    # One that ends before its first byte is a load balancer's probe.
+    assert watched.one_line(logging.WARNING if data or not end else logging.DEBUG).startswith("127.0.0.1:")
 
 
 def test_reset_at_once(watched: ReloadableFiles) -> None:
     sock = socket.create_connection(("127.0.0.1", watched.port), 5)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     sock.close()
-    watched.one_line()
+    assert "before its first byte" in watched.one_line(logging.DEBUG)
 
 
 def test_http_inside_tls(watched: ReloadableFiles) -> None:
@@ -166,21 +171,24 @@ def test_refused(watched: ReloadableFiles, tmp_path: Path, options: dict[str, ob
 
 
 def test_many_at_once(watched: ReloadableFiles) -> None:
-    """Fifty strangers, fifty lines."""
+    """Fifty strangers, and a few lines."""
     threads = [
-        threading.Thread(target=exchange, args=(watched.port, MARK * number), kwargs={"end": True})
+        threading.Thread(target=exchange, args=(watched.port, MARK * (number + 1)), kwargs={"end": True})
         for number in range(50)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    eventually(lambda: len(watched.lines()) == 50)
+    eventually(lambda: len(watched.lines()) == LINES)
+    with watched.deployment.client(watched.port, raw=True) as client:
+        assert client.send_request(b"honest") == b"honest"
+    assert len(watched.lines()) == LINES
     assert MARK.decode() not in watched.log.text
 
 
 def test_reference_client_is_no_stranger(watched: ReloadableFiles) -> None:
-    """That the refusals above are not of everybody."""
+    """The refusals above do not hit every client."""
     client: RefClient
     with watched.deployment.ref_client(watched.port) as client:
         client.send_close()

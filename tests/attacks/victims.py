@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 RAN: list[str] = []
-"""What has run that should not have: a message that is refused must leave it empty."""
+"""Code that has run and should not have: a message that is refused must leave this empty."""
 
 
 @dataclass

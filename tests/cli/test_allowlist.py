@@ -20,7 +20,7 @@ from pickling import shop
 from pickling.assembler import call, instance, message, name
 from sealwire import Allowlist, Codec
 from sealwire.pickling import opcodes as op
-from support.commands import Run
+from support.commands import Run, sealwire
 
 CAFE = """
 import dataclasses, enum, typing
@@ -62,6 +62,14 @@ class Empty(Exception):
 
 def dump(beans):
     return (beans.grams,)
+
+
+def fill(message: Cup) -> Tray | Beans | None:
+    pass
+
+
+def spill(message: Tray) -> "Saucer":
+    pass
 """
 LIST = """
 [allowlist]
@@ -137,7 +145,7 @@ REFUSED = {
     "a program": (call("os", "system"), "os.system: runs programs"),
     "eval": (call("builtins", "eval"), "builtins.eval: runs Python code"),
     "getattr": (call("builtins", "getattr", name("os", "x")) + b")R", "builtins.getattr: the sample calls its result"),
-    "a builtin": (call("builtins", "len"), "builtins.len: a builtin that is no type of values"),
+    "a builtin": (call("builtins", "len"), "builtins.len: a builtin that is not a type of values"),
     "a base exception": (call("builtins", "SystemExit"), "builtins.SystemExit: a builtin"),
     "a script": (instance("__main__", "Order"), "__main__.Order: its program was started as a script"),
     "a local class": (instance("a", "f.<locals>.B"), "a.f.<locals>.B: defined in a function"),
@@ -162,14 +170,10 @@ def test_what_is_never_suggested(run: Run, part: bytes, line: str, imports: list
     assert all(each.isprintable() for each in result.stdout.splitlines())
 
 
-def test_hostile_samples_are_not_run(python: list[str], tmp_path: Path) -> None:
+def test_hostile_samples_are_not_run(tmp_path: Path) -> None:
     (tmp_path / "a.pickle").write_bytes(message(call("os", "system", b"\x8c\x0btouch owned")))
     for imports in ([], ["--import"]):
-        done = subprocess.run(
-            [*python, "allowlist", "suggest", "a.pickle", *imports],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        done = sealwire(tmp_path, "allowlist", "suggest", "a.pickle", *imports)
         assert tomllib.loads(done.stdout) == {"allowlist": {"types": []}}
     assert [path.name for path in tmp_path.iterdir()] == ["a.pickle"]
 
@@ -210,6 +214,28 @@ def test_lists_every_type(run: Run, cafe: Any) -> None:
         "standard  datetime, numbers, ipaddress, collections",
         "without  uuid, paths",
     ]
+
+
+def test_types_of_handlers_and_where_they_were_found(run: Run, cafe: Any) -> None:
+    text = LIST.replace('types = ["cafe:Size", "cafe:Cup"]', 'types = ["cafe:Size"]\nhandlers = ["cafe:fill"]')
+    lines = [re.sub(" {2,}", "  ", line).strip() for line in check(run, text).stdout.splitlines()]
+    assert [line.split("  ")[:3] for line in lines[:-2]] == [
+        ["type", "found in", "kind"],
+        ["cafe.Size", "the configuration", "enum"],
+        ["cafe.Tray", "the configuration", "dataclass"],
+        ["cafe.Beans", "the configuration", "adapter"],
+        ["cafe.Cup", "parameter message of cafe.fill", "dataclass"],
+    ]
+    text = '[allowlist]\nhandlers = ["cafe:fill", "cafe:spill", "cafe:nosuch"]\n'
+    result = check(run, text, status=1)
+    refused = [line.strip() for line in result.stdout.splitlines() if "REFUSED" in line]
+    assert len(refused) == 3
+    for part in (
+        "allowlist.handlers: the reply of cafe.fill: cafe.Beans cannot be allowed by itself",
+        "allowlist.handlers: the reply of cafe.spill: the annotation 'Saucer' cannot be resolved",
+        "allowlist.handlers: cafe:nosuch: cafe has no nosuch",
+    ):
+        assert any(part in line for line in refused), part
 
 
 def test_what_each_kind_runs(run: Run) -> None:

@@ -13,7 +13,7 @@ from sealwire.errors import ConfigurationError, DeadlineExceeded, TransportError
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> click.testing.Result:
-    """What comes of a command that raises ``error``."""
+    """Return the result of a command that raises ``error``."""
 
     @click.command()
     def fail() -> None:
@@ -48,7 +48,7 @@ def test_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(failing(monkeypatch, ZeroDivisionError()).exception, ZeroDivisionError)
 
 
-def test_a_closed_pipe_is_no_error_to_speak_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_is_not_reported_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     result = failing(monkeypatch, BrokenPipeError(32, "Broken pipe"))
     assert (result.exit_code, result.stderr) == (1, "")
 

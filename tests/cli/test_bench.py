@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from sealwire import ConnectionClosed, HandshakeRejected, RemoteError
 from sealwire.cli.app import app
 from sealwire.cli.bench.results import Results, milliseconds
-from support.commands import Served, furnish, write_config
+from support.commands import Command, Served, furnish, sealwire, write_config
 from support.service import Deployment
 
 HANDLER = """\
@@ -38,10 +38,10 @@ async def respond(message):
     if message == "fail":
         raise ValueError("words of the message")
     if message == "slow":
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # what is measured
     if message == "hold":
         print("in hand", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.sleep(60)  # until the test ends the client or the server
     if message == "together":
         in_hand += 1
         if in_hand == 12:
@@ -60,132 +60,123 @@ def place(tmp_path: Path, deployment: Deployment) -> Path:
 
 
 @pytest.fixture
-def served(place: Path, python: list[str]) -> Iterator[Served]:
+def served(place: Path) -> Iterator[Served]:
     (place / "measured.py").write_text(HANDLER)
-    with Served(python, place, "--loop", "asyncio", handler="measured:respond") as served:
+    with Served(place, "--loop", "asyncio", handler="measured:respond") as served:
         yield served
 
 
+def start(place: Path, port: int, *arguments: str) -> Command:
+    return Command(place, "bench", f"localhost:{port}", "--config", "client.toml", *arguments)
+
+
 def bench(
-    python: list[str], served: Served, *arguments: str, status: int = 0, stderr: str | None = ""
+    served: Served, *arguments: str, status: int = 0, stderr: str | None = ""
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*python, "bench", f"localhost:{served.port}", "--config", "client.toml", *arguments],
-        cwd=served.directory,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    with start(served.directory, served.port, *arguments) as command:
+        done = command.finish()
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert stderr is None or done.stderr == stderr
     return done
 
 
-def measured(python: list[str], served: Served, *arguments: str, status: int = 0) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(bench(python, served, "--json", *arguments, status=status, stderr=None).stdout)
+def measured(served: Served, *arguments: str, status: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(bench(served, "--json", *arguments, status=status, stderr=None).stdout)
     return found
 
 
-def test_sends_as_many_requests_of_the_size_as_told(python: list[str], served: Served) -> None:
-    found = measured(python, served, "--requests", "50", "--size", "1000", "--clients", "3", "--window", "4")
+def test_sends_as_many_requests_of_the_size_as_told(served: Served) -> None:
+    found = measured(served, "--requests", "50", "--size", "1000", "--clients", "3", "--window", "4")
     assert (found["answered"], found["connections"], found["errors"], found["missed"]) == (50, 3, [], 0)
     assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p90"] <= found["latency_ms"]["p99"]
     assert found["latency_ms"]["p99"] <= found["latency_ms"]["max"] <= found["seconds"] * 1000
     assert found["requests_per_second"] == pytest.approx(50 / found["seconds"])
-    seen = subprocess.run(
-        [*python, "call", f"localhost:{served.port}", '"seen"', "--config", "client.toml"],
-        cwd=served.directory, capture_output=True, check=True,
-    )  # fmt: skip
+    seen = sealwire(served.directory, "call", f"localhost:{served.port}", '"seen"', "--config", "client.toml")
     assert json.loads(seen.stdout) == [[[1000, "bytes"]], 50]
 
 
-def test_has_as_many_requests_in_flight_as_told(python: list[str], served: Served) -> None:
+def test_has_as_many_requests_in_flight_as_told(served: Served) -> None:
     """The handler answers none until it has twelve."""
     found = measured(
-        python, served, "--message", '"together"', "--requests", "12", "--clients", "3", "--window", "4", "--wait", "50"
+        served, "--message", '"together"', "--requests", "12", "--clients", "3", "--window", "4", "--wait", "50"
     )
     assert (found["answered"], found["errors"]) == (12, [])
 
 
-def test_stops_after_the_duration(python: list[str], served: Served) -> None:
-    found = measured(python, served, "--duration", "0.3", "--message", '"slow"')
+def test_stops_after_the_duration(served: Served) -> None:
+    found = measured(served, "--duration", "0.3", "--message", '"slow"')
     assert found["seconds"] >= 0.3
     assert 1 <= found["answered"] <= 0.3 / 0.02 + 1
 
 
-def test_latency_counts_from_the_time_a_request_was_due(python: list[str], served: Served) -> None:
+def test_latency_counts_from_the_time_a_request_was_due(served: Served) -> None:
     """One place, 20 ms an answer, and a request due each millisecond: the 40th waits for 39 others."""
     slow = ["--message", '"slow"', "--requests", "40"]
-    found = measured(python, served, *slow, "--rate", "1000")
+    found = measured(served, *slow, "--rate", "1000")
     assert found["latency_ms"]["max"] >= 40 * 20 - 39
     assert found["latency_ms"]["p50"] >= 20 * 20 - 19
     assert found["answered"] == 40
 
 
-def test_a_request_is_not_sent_before_it_is_due(python: list[str], served: Served) -> None:
-    found = measured(python, served, "--rate", "100", "--requests", "21", "--clients", "2")
+def test_a_request_is_not_sent_before_it_is_due(served: Served) -> None:
+    found = measured(served, "--rate", "100", "--requests", "21", "--clients", "2")
     assert found["answered"] == 21
     assert found["seconds"] >= 0.2
 
 
-def test_requests_that_were_due_and_never_sent_are_told(python: list[str], served: Served) -> None:
+def test_requests_that_were_due_and_never_sent_are_reported(served: Served) -> None:
     load = ["--rate", "10000", "--duration", "0.3", "--message", '"slow"']
-    found = measured(python, served, *load)
+    found = measured(served, *load)
     assert found["missed"] == pytest.approx(3000 - found["answered"], abs=1)
-    assert "were due and never sent" in bench(python, served, *load, stderr=None).stderr
+    assert "were due and never sent" in bench(served, *load, stderr=None).stderr
 
 
-def test_failures_by_kind(python: list[str], served: Served) -> None:
-    found = measured(python, served, "--message", '"fail"', "--requests", "7", status=1)
+def test_failures_by_kind(served: Served) -> None:
+    found = measured(served, "--message", '"fail"', "--requests", "7", status=1)
     assert (found["answered"], found["latency_ms"]) == (0, None)
     (error,) = found["errors"]
     assert (error["kind"], error["count"]) == ("RemoteError 19", 7)
     assert error["first"].startswith("the server answered fault 19: the handler failed (id ")
-    text = bench(python, served, "--message", '"fail"', "--requests", "7", status=1).stdout
+    text = bench(served, "--message", '"fail"', "--requests", "7", status=1).stdout
     assert " 7 RemoteError 19: the server answered fault 19: " in text
 
 
-def test_connections_that_the_server_refuses_are_failures(python: list[str], served: Served) -> None:
+def test_connections_that_the_server_refuses_are_failures(served: Served) -> None:
     config = served.directory / "server.toml"
     config.write_text(config.read_text() + "[limits]\nmax_connections = 2\n")
-    with Served(python, served.directory) as small:
-        found = measured(python, small, "--clients", "4", "--requests", "20", "--timeout", "1", status=1)
+    with Served(served.directory) as small:
+        found = measured(small, "--clients", "4", "--requests", "20", "--timeout", "1", status=1)
     (error,) = found["errors"]
     assert error["kind"] == "HandshakeRejected 4"
     assert error["count"] >= 2
     assert found["answered"] + error["count"] == 20
 
 
-def test_a_server_that_is_gone_is_not_asked_without_a_pause(python: list[str], place: Path) -> None:
-    with Served(python, place) as served:
-        command = [*python, "bench", f"localhost:{served.port}", "--config", "client.toml", "--json"]
-        with subprocess.Popen(
-            [*command, "--message", '"hold"', "--duration", "1.5"], cwd=place, stdout=subprocess.PIPE
-        ) as process:
-            assert served.printed() == "in hand"
-            served.process.kill()
-            found = json.loads(process.communicate(timeout=30)[0])
-    assert process.returncode == 1
+def test_a_server_that_is_gone_is_not_asked_without_a_pause(place: Path) -> None:
+    with (
+        Served(place) as served,
+        start(place, served.port, "--json", "--message", '"hold"', "--duration", "1.5") as command,
+    ):
+        assert served.printed() == "in hand"
+        served.process.kill()
+        done = command.finish()
+    found = json.loads(done.stdout)
+    assert done.returncode == 1
     assert found["answered"] == 0
     assert 1 <= sum(error["count"] for error in found["errors"]) <= 1.5 / 0.05 + 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_prints_what_was_measured(
-    python: list[str], served: Served, number: signal.Signals
-) -> None:
-    command = [*python, "bench", f"localhost:{served.port}", "--config", "client.toml", "--json"]
-    with subprocess.Popen(
-        [*command, "--message", '"hold"', "--duration", "600"], cwd=served.directory, stdout=subprocess.PIPE
-    ) as process:
+def test_a_signal_ends_it_and_prints_what_was_measured(served: Served, number: signal.Signals) -> None:
+    with start(served.directory, served.port, "--json", "--message", '"hold"', "--duration", "600") as command:
         assert served.printed() == "in hand"
-        process.send_signal(number)
-        found = json.loads(process.communicate(timeout=30)[0])
+        command.send_signal(number)
+        done = command.finish()
+    found = json.loads(done.stdout)
     assert found["interrupted"] is True
     assert found["connections"] == 1
-    assert process.returncode == 1, "no request was answered"
+    assert done.returncode == 1, "no request was answered"
 
 
 def test_a_progress_bar_is_for_terminals(python: list[str], served: Served) -> None:
@@ -202,9 +193,9 @@ def test_a_progress_bar_is_for_terminals(python: list[str], served: Served) -> N
     assert done.stdout.startswith(b"1 connection, 1 in flight on each, 115 bytes\n")
 
 
-def test_a_plot(python: list[str], served: Served) -> None:
+def test_a_plot(served: Served) -> None:
     pytest.importorskip("matplotlib")
-    bench(python, served, "--requests", "300", "--plot", "latency.svg")
+    bench(served, "--requests", "300", "--plot", "latency.svg")
     root = ElementTree.parse(served.directory / "latency.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
 
@@ -236,7 +227,7 @@ def test_wrong_usage(place: Path, arguments: list[str], says: str) -> None:
     assert says in failing(place, *arguments, status=2)
 
 
-def test_nobody_there(place: Path) -> None:
+def test_no_server_there(place: Path) -> None:
     says = "Error: cannot connect to localhost:1: Connection refused; check that the server runs and listens there\n"
     assert failing(place, status=1) == says
 
@@ -248,7 +239,9 @@ def test_a_message_over_a_limit_is_not_sent_at_all(place: Path) -> None:
 def test_a_plot_needs_its_library(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a.png: a plot is an SVG file" in failing(place, "--plot", "a.png", status=1)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "run `pip install 'sealwire[plot]'`" in failing(place, "--plot", "a.svg", status=1)
+    assert "--plot needs the extra [plot], of which is missing: matplotlib" in failing(
+        place, "--plot", "a.svg", status=1
+    )
 
 
 def test_a_raw_codec_takes_sizes_only(place: Path, deployment: Deployment) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
-import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from click.testing import CliRunner
 
 from sealwire.cli.app import app
 from sealwire.cli.call import as_json
-from support.commands import Served, furnish, write_config
+from support.commands import Served, furnish, sealwire, write_config
 from support.service import Deployment
 
 VALUES = """\
@@ -65,51 +63,39 @@ def place(tmp_path_factory: pytest.TempPathFactory, deployment: Deployment) -> P
 
 @pytest.fixture(scope="module")
 def served(place: Path) -> Iterator[Served]:
-    python = [sys.executable, "-W", "error", "-m", "sealwire"]
-    with Served(python, place, "--server", "forking", handler="values:respond") as served:
+    with Served(place, "--server", "forking", handler="values:respond") as served:
         yield served
 
 
-def sealwire(
-    python: list[str], served: Served, command: str, *arguments: str, status: int = 0, stdin: bytes = b""
-) -> subprocess.CompletedProcess[bytes]:
-    done = subprocess.run(
-        [*python, command, f"localhost:{served.port}", *arguments, "--config", "client.toml"],
-        cwd=served.directory,
-        input=stdin,
-        capture_output=True,
-        timeout=20,
-        check=False,
-    )
-    assert done.returncode == status, done.stderr
-    assert b"Traceback" not in done.stderr
-    assert (done.stderr == b"") is (status == 0)
-    return done
-
-
-def error(done: subprocess.CompletedProcess[bytes]) -> str:
-    assert done.stdout == b""
-    assert done.stderr.startswith(b"Error: ")
-    assert done.stderr.count(b"\n") == 1
-    return done.stderr.decode()
+def call(served: Served, command: str, *arguments: str, status: int = 0, stdin: str = "") -> str:
+    """Run a command and return its output, which is an error if that is its status."""
+    place = f"localhost:{served.port}"
+    done = sealwire(served.directory, command, place, *arguments, "--config", "client.toml", status=status, stdin=stdin)
+    if status == 0:
+        assert done.stderr == ""
+        return done.stdout
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
 
 
 @pytest.mark.parametrize(
     "value", [{"item": "tea", "count": [1, -2.5e3, None, True]}, 0, "ä\u2028", {}, [], False, None]
 )
-def test_prints_the_reply_as_json(python: list[str], served: Served, value: Any) -> None:
-    done = sealwire(python, served, "call", json.dumps(value))
-    assert json.loads(done.stdout) == value
-    assert done.stdout.isascii()
+def test_prints_the_reply_as_json(served: Served, value: Any) -> None:
+    output = call(served, "call", json.dumps(value))
+    assert json.loads(output) == value
+    assert output.isascii()
 
 
-def test_reads_standard_input(python: list[str], served: Served) -> None:
-    done = sealwire(python, served, "call", "-", stdin=' {"é": "\n"}'.replace("\n", "\\n").encode())
-    assert json.loads(done.stdout) == {"é": "\n"}
+def test_reads_standard_input(served: Served) -> None:
+    output = call(served, "call", "-", stdin=' {"é": "\n"}'.replace("\n", "\\n"))
+    assert json.loads(output) == {"é": "\n"}
 
 
-def test_prints_what_json_lacks(python: list[str], served: Served) -> None:
-    assert json.loads(sealwire(python, served, "call", '"values"').stdout, parse_int=str) == {
+def test_prints_what_json_lacks(served: Served) -> None:
+    assert json.loads(call(served, "call", '"values"'), parse_int=str) == {
         "when": "2026-11-24T08:00:00+00:00",
         "price": "12.50",
         "raw": "AP8=",
@@ -127,42 +113,36 @@ def _digits(number: int) -> str:
     return f"{high}{low:04000d}"
 
 
-def test_the_servers_fault(python: list[str], served: Served) -> None:
-    line = error(sealwire(python, served, "call", '"fail"', status=1))
+def test_the_servers_fault(served: Served) -> None:
+    line = call(served, "call", '"fail"', status=1)
     assert line.startswith("Error: the server answered fault 19: the handler failed (id ")
 
 
-def test_waits_no_longer_than_told(python: list[str], served: Served) -> None:
-    line = error(sealwire(python, served, "call", '"hold"', "--wait", "1", status=1))
+def test_waits_no_longer_than_told(served: Served) -> None:
+    line = call(served, "call", '"hold"', "--wait", "1", status=1)
     assert "in time" in line
     (served.directory / "go").write_text("")
 
 
-def test_sends_again_only_what_is_idempotent(python: list[str], served: Served) -> None:
+def test_sends_again_only_what_is_idempotent(served: Served) -> None:
     died = served.directory / "died"
-    line = error(sealwire(python, served, "call", '"die once"', status=1))
+    line = call(served, "call", '"die once"', status=1)
     assert "the server may or may not have acted on it" in line
     died.unlink()
-    assert json.loads(sealwire(python, served, "call", '"die once"', "--idempotent").stdout) == "die once"
+    assert json.loads(call(served, "call", '"die once"', "--idempotent")) == "die once"
     assert died.exists()
 
 
-def test_connects_no_longer_than_told(python: list[str], served: Served) -> None:
+def test_connects_no_longer_than_told(served: Served) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        done = subprocess.run(
-            [*python, "ping", f"127.0.0.1:{silent.getsockname()[1]}", "--config", "client.toml", "--timeout", "0.3"],
-            cwd=served.directory,
-            capture_output=True,
-            timeout=20,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert "did not complete TLS in time" in error(done)
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        done = sealwire(served.directory, "ping", place, "--config", "client.toml", "--timeout", "0.3", status=1)
+    assert "did not complete TLS in time" in done.stderr
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_ping_prints_milliseconds(python: list[str], served: Served, count: int) -> None:
-    lines = sealwire(python, served, "ping", "--count", str(count)).stdout.decode().splitlines()
+def test_ping_prints_milliseconds(served: Served, count: int) -> None:
+    lines = call(served, "ping", "--count", str(count)).splitlines()
     assert len(lines) == count
     for line in lines:
         match = re.fullmatch(r"(\d+\.\d{3}) ms", line)
@@ -170,13 +150,13 @@ def test_ping_prints_milliseconds(python: list[str], served: Served, count: int)
         assert 0 < float(match[1]) < 10_000
 
 
-def test_ipv6(python: list[str], tmp_path: Path, deployment: Deployment) -> None:
+def test_ipv6(tmp_path: Path, deployment: Deployment) -> None:
     furnish(tmp_path, deployment)
     cert, key = deployment.place.leaf("ipv6", "::1")
     write_config(tmp_path / "server.toml", deployment, cert=str(cert), key=str(key), peers=["dns:client.example"])
-    with Served(python, tmp_path, "--host", "::1") as served:
+    with Served(tmp_path, "--host", "::1") as served:
         for command in (["call", f"[::1]:{served.port}", "1"], ["ping", f"[::1]:{served.port}"]):
-            subprocess.run([*python, *command, "--config", "client.toml"], cwd=tmp_path, check=True, timeout=20)
+            sealwire(tmp_path, *command, "--config", "client.toml")
 
 
 # In this process: what goes wrong before anything is sent
@@ -258,7 +238,7 @@ def test_what_cannot_work_is_one_line(place: Path, arguments: list[str], says: s
     assert says in line
 
 
-def test_nobody_there(place: Path) -> None:
+def test_no_server_there(place: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     line = failing(place, "ping", f"127.0.0.1:{port}", status=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pickling.assembler import call, message, name, text
 from sealwire.cli.app import app
 from sealwire.cli.inspect import MAX_FILE, MAX_SHOWN
 from sealwire.pickling import opcodes as op
-from support.commands import Run
+from support.commands import Run, sealwire
 
 
 class Hostile:
@@ -42,22 +41,20 @@ def test_plain_data_is_accepted(run: Run) -> None:
     ]
 
 
-def test_a_hostile_pickle_is_explained_and_not_run(python: list[str], tmp_path: Path) -> None:
+def test_a_hostile_pickle_is_explained_and_not_run(tmp_path: Path) -> None:
     (tmp_path / "hostile.pickle").write_bytes(pickle.dumps(Hostile()))
-    done = subprocess.run(
-        [*python, "inspect", "hostile.pickle"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (1, "")
+    done = sealwire(tmp_path, "inspect", "hostile.pickle", status=1)
+    assert done.stderr == ""
     assert f"{os.system.__module__}.system  called  NO, DANGEROUS: runs programs" in done.stdout
     assert "refused: TypeNotAllowed: the message names a type that is not on the allowlist" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["hostile.pickle"]
 
 
-def test_nothing_that_a_pickle_names_is_imported(python: list[str], tmp_path: Path) -> None:
+def test_nothing_that_a_pickle_names_is_imported(tmp_path: Path) -> None:
     (tmp_path / "trap.py").write_text("open('owned', 'w')\nclass Trap: pass\n")
     (tmp_path / "a.pickle").write_bytes(message(call("trap", "Trap")))
-    for command in (["inspect", "a.pickle"], ["allowlist", "suggest", "a.pickle"]):
-        subprocess.run([*python, *command], cwd=tmp_path, capture_output=True, check=False)
+    for command, status in ((["inspect", "a.pickle"], 1), (["allowlist", "suggest", "a.pickle"], 0)):
+        sealwire(tmp_path, *command, status=status)
         assert not (tmp_path / "owned").exists()
 
 

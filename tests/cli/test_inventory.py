@@ -55,7 +55,7 @@ def test_every_certificate_of_a_bundle(directory: Path, ca: Issuer) -> None:
     (directory / "ca.pem").write_bytes(ca.cert_pem + other.cert_pem)
     put(directory, "a", other.issue("a.example"))
     found = [(row.file, row.names, row.key) for row in inventory(directory)]
-    assert found[:2] == [("ca.pem", ("CN=Test CA",), "ok"), ("ca.pem", ("CN=Other CA",), "of another certificate")]
+    assert found[:2] == [("ca.pem", ("CN=Test CA",), "ok"), ("ca.pem", ("CN=Other CA",), "")]
     assert row(directory, "a.pem").state == "ok"
 
 
@@ -76,7 +76,7 @@ def test_not_from_this_ca(directory: Path, ca: Issuer, anchor: str) -> None:
         (directory / "ca.pem").write_bytes(create_ca("Test CA").cert_pem)
     elif anchor == "broken":
         (directory / "ca.pem").write_bytes(b"garbage")
-    assert row(directory, "a.pem").state == "not from the CA in ca.pem"
+    assert row(directory, "a.pem").state == "not from a CA that is here"
 
 
 def test_keys(directory: Path, ca: Issuer) -> None:
@@ -106,7 +106,7 @@ def test_keys(directory: Path, ca: Issuer) -> None:
     }
 
 
-def test_what_is_no_certificate(directory: Path) -> None:
+def test_what_is_not_a_certificate(directory: Path) -> None:
     (directory / "garbage.pem").write_bytes(b"garbage")
     (directory / "empty.crt").write_bytes(b"")
     (directory / "bent.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
@@ -134,7 +134,7 @@ def test_revocation_lists(directory: Path, ca: Issuer) -> None:
     found = [row for row in inventory(directory) if row.file == "crl.pem"]
     assert [(row.kind, row.names, row.serial, row.days_left, row.key, row.state) for row in found] == [
         ("revocation list", ("CN=Test CA",), "1", 2, "", "ok"),
-        ("revocation list", ("CN=Other CA",), "1", 6, "", "not from the CA in ca.pem"),
+        ("revocation list", ("CN=Other CA",), "1", 6, "", "not from a CA that is here"),
     ]
     assert [row.lifetime.name for row in rows_of(directory / "crl.pem")] == [
         "revocation list CN=Test CA",

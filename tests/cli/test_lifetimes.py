@@ -4,9 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sealwire.cli.lifetimes import Lifetime, days_left, iso, key_state, moment_text, signing_next, signing_now
+from sealwire.cli.lifetimes import (
+    Lifetime,
+    days_left,
+    iso,
+    key_state,
+    missing_keys,
+    moment_text,
+    signing_next,
+    signing_now,
+)
 from sealwire.cli.report import Severity
-from sealwire.trust.keyring import Keyring
+from sealwire.trust.key_snapshot import KeySnapshot
+from sealwire.trust.keyring import Keyring, KeyringStatus
 from sealwire.wire.keys import Key
 
 HOUR = timedelta(hours=1)
@@ -24,22 +34,61 @@ HOUR = timedelta(hours=1)
 )
 def test_severity(left: timedelta | None, severity: Severity | None) -> None:
     end = None if left is None else datetime.now(UTC) + left
-    lifetime = Lifetime("a.pem", "certificate", end, "renew it")
-    assert lifetime.severity(14) == severity
+    lifetime = Lifetime("a.pem", "certificate", None, end, "renew it")
+    assert lifetime.severity(14) == lifetime.severity(None) == severity
     assert [finding.severity for finding in lifetime.finding(14)] == ([] if severity is None else [severity])
+
+
+@pytest.mark.parametrize(
+    ("life", "left"),
+    [(timedelta(days=90), 14 * 24 * HOUR), (timedelta(days=7), 42 * HOUR), (24 * HOUR, 6 * HOUR), (HOUR, HOUR / 4)],
+)
+def test_what_lives_shortly_is_soon_later(life: timedelta, left: timedelta) -> None:
+    for more, severity in ((timedelta(minutes=1), None), (-timedelta(minutes=1), Severity.WARNING)):
+        end = datetime.now(UTC) + left + more
+        assert Lifetime("a.pem", "certificate", end - life, end).severity(None) == severity
+        assert Lifetime("a.pem", "certificate", end - life, end).severity(90) == Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    ("lives", "severity"),
+    [
+        ([(-90, 15)], None),
+        ([(-90, 13)], Severity.WARNING),
+        ([(-90, 5), (4, 50)], None),
+        ([(-90, 5), (6, 50)], Severity.WARNING),
+        ([(6, 50)], Severity.CRITICAL),
+        ([(-9, None), (-90, 5)], None),
+        ([(-90, 5), (-9, 5)], Severity.WARNING),
+    ],
+    ids=str,
+)
+def test_keys_that_follow_each_other(lives: list[tuple[int, int | None]], severity: Severity | None) -> None:
+    now = datetime.now(UTC)
+    keys = KeySnapshot(
+        Key(
+            str(number),
+            bytes(32),
+            not_before=now + timedelta(days=start),
+            not_after=None if end is None else now + timedelta(days=end),
+        )
+        for number, (start, end) in enumerate(lives)
+    )
+    found = [finding.severity for finding in missing_keys(KeyringStatus(files={}, file=None, keys=keys), None)]
+    assert found == ([] if severity is None else [severity])
 
 
 def test_findings_say_when() -> None:
     now = datetime.now(UTC)
-    (past,) = Lifetime("a.pem", "certificate", now - 25 * HOUR, "renew it").finding(14)
+    (past,) = Lifetime("a.pem", "certificate", None, now - 25 * HOUR, "renew it").finding(14)
     assert past.problem == f"the certificate has expired, at {moment_text(now - 25 * HOUR)}"
-    (soon,) = Lifetime("a.pem", "certificate", now + 25 * HOUR, "renew it").finding(14)
+    (soon,) = Lifetime("a.pem", "certificate", None, now + 25 * HOUR, "renew it").finding(14)
     assert soon.problem == f"the certificate expires at {moment_text(now + 25 * HOUR)}, in 1 day"
     assert (soon.location, soon.remedy) == ("a.pem", "renew it")
 
 
 def test_an_unreadable_file_is_critical() -> None:
-    assert Lifetime("a.pem", "broken", None, readable=False).severity(14) is Severity.CRITICAL
+    assert Lifetime("a.pem", "broken", None, None, readable=False).severity(14) is Severity.CRITICAL
 
 
 def test_no_end() -> None:

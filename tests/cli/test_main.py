@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from sealwire.trust.credentials import Credentials
 
@@ -58,23 +55,3 @@ def test_a_table_fits_its_terminal(tmp_path: Path, python: list[str]) -> None:
     assert done.returncode == 0
     assert len(lines) > 3, "folded"
     assert max(map(len, lines)) <= 100
-
-
-@pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_the_extra(tmp_path: Path, missing: str) -> None:
-    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('no {missing}', name={missing!r})\n")
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-m", "sealwire", "certs", "init"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "sealwire[cli]" in done.stderr
-    assert "pip install 'click>=8.2' 'rich>=13.7'" in done.stderr
-    assert not (tmp_path / "certs").exists()

@@ -31,7 +31,7 @@ def test_addresses(text: str, address: Any) -> None:
 @pytest.mark.parametrize(
     "text", ["localhost", ":1", "localhost:0", "localhost:65536", "::1:80", "[]:1", "a:b:1", "a:\u0663"]
 )
-def test_what_is_no_address(text: str) -> None:
+def test_what_is_not_an_address(text: str) -> None:
     result = CliRunner().invoke(connect, [text])
     assert result.exit_code == 2
     assert "expected HOST:PORT like server.example:7443 or [::1]:7443" in result.stderr

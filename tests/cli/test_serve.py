@@ -12,13 +12,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from sealwire import ConnectionClosed, RemoteError, Security, SynchronousTCPClient
 from sealwire.cli.app import app
+from sealwire.pki.files import PRIVATE, NewFile, write_files
+from support.certificates import CLIENT, make, make_ca, make_crl
 from support.commands import Served
 from support.service import Deployment, children, eventually
 
@@ -47,7 +51,7 @@ def client(served: Served, host: str = "127.0.0.1") -> SynchronousTCPClient:
 
 @pytest.fixture
 def refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refused]:
-    """What it says on standard error where it cannot serve; in this process, which forgets it all afterwards."""
+    """Return the standard error of a `serve` that fails; it runs in this process, which forgets it afterwards."""
     logger = logging.getLogger("sealwire.server")
     level = logger.level
     monkeypatch.chdir(directory)
@@ -71,8 +75,8 @@ def refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Refuse
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_serves_a_function_and_says_where(python: list[str], directory: Path, kind: str) -> None:
-    with Served(python, directory, *kind.split()) as served:
+def test_serves_a_function_and_says_where(directory: Path, kind: str) -> None:
+    with Served(directory, *kind.split()) as served:
         assert served.line == f"serving orders:respond on 127.0.0.1:{served.port}"
         with client(served) as caller:
             assert caller.send_request([1, "two"]) == {"got": [1, "two"]}
@@ -81,35 +85,35 @@ def test_serves_a_function_and_says_where(python: list[str], directory: Path, ki
         assert served.printed() == "", "one line and no more"
 
 
-def test_serves_a_handler_class(python: list[str], directory: Path) -> None:
-    with Served(python, directory, handler="orders:Orders") as served, client(served) as caller:
+def test_serves_a_handler_class(directory: Path) -> None:
+    with Served(directory, handler="orders:Orders") as served, client(served) as caller:
         assert caller.send_request(1) == ["client.example", 1]
 
 
-def test_serves_a_module_of_a_package(python: list[str], directory: Path) -> None:
+def test_serves_a_module_of_a_package(directory: Path) -> None:
     (directory / "shop").mkdir()
     (directory / "orders.py").rename(directory / "shop" / "orders.py")
-    with Served(python, directory, handler="shop.orders:respond") as served, client(served) as caller:
+    with Served(directory, handler="shop.orders:respond") as served, client(served) as caller:
         assert caller.send_request(0) == {"got": 0}
 
 
-def test_serves_on_ipv6(python: list[str], directory: Path) -> None:
-    with Served(python, directory, "--host", "::1") as served:
+def test_serves_on_ipv6(directory: Path) -> None:
+    with Served(directory, "--host", "::1") as served:
         assert served.line == f"serving orders:respond on [::1]:{served.port}"
         socket.create_connection(("::1", served.port), 5).close()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_request_in_hand_is_finished(
-    python: list[str], directory: Path, background: ThreadPoolExecutor, kind: str, number: signal.Signals
+def test_a_request_in_progress_is_finished(
+    directory: Path, background: ThreadPoolExecutor, kind: str, number: signal.Signals
 ) -> None:
-    with Served(python, directory, *kind.split()) as served:
+    with Served(directory, *kind.split()) as served:
         with client(served) as caller:
             reply = background.submit(caller.send_request, "hold")
             assert served.printed() == "in hand"
             served.signal(number)
-            assert number.name in served.logged("finishing the requests in hand")
+            assert number.name in served.logged("finishing the requests in progress")
             served.release()
             assert reply.result(20) == {"got": "hold"}
         assert served.status() == 0
@@ -117,40 +121,38 @@ def test_a_request_in_hand_is_finished(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_second_signal_ends_it_at_once(
-    python: list[str], directory: Path, background: ThreadPoolExecutor, kind: str
-) -> None:
-    with Served(python, directory, *kind.split()) as served, client(served) as caller:
+def test_a_second_signal_ends_it_at_once(directory: Path, background: ThreadPoolExecutor, kind: str) -> None:
+    with Served(directory, *kind.split()) as served, client(served) as caller:
         reply = background.submit(caller.send_request, "hold")
         assert served.printed() == "in hand"
         served.signal(signal.SIGTERM)
         served.logged("a second signal ends it at once")
         served.signal(signal.SIGINT)
         assert served.status() == -signal.SIGINT
-        # Nobody has opened the FIFO: whoever had the request in hand is gone as well.
+        # The FIFO was not opened: the process with the request in progress is gone as well.
         assert isinstance(reply.exception(20), ConnectionClosed)
 
 
-def test_a_connection_at_rest_keeps_nobody(python: list[str], directory: Path) -> None:
-    with Served(python, directory, "--server", "single") as served, client(served) as caller:
+def test_a_connection_at_rest_keeps_nobody(directory: Path) -> None:
+    with Served(directory, "--server", "single") as served, client(served) as caller:
         assert caller.send_request(1) == {"got": 1}
         served.signal(signal.SIGTERM)
         assert served.status() == 0
 
 
-def test_the_log_has_times_and_no_words_of_messages(python: list[str], directory: Path) -> None:
-    with Served(python, directory) as served:
+def test_the_log_has_times_and_no_words_of_messages(directory: Path) -> None:
+    with Served(directory) as served:
         with client(served) as caller, pytest.raises(RemoteError):
             caller.send_request("fail")
         served.signal(signal.SIGTERM)
         line = served.logged("handler failed")
-        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} ERROR sealwire\.server: 127\.0\.0\.1:\d+: ", line)
+        assert re.match(r"[-\dT:]{19}[+-]\d{4} ERROR sealwire\.server: 127\.0\.0\.1:\d+ \(dns:client", line)
         assert "ValueError at orders.py:11 in respond" in line
         assert "words of the message" not in line + served.rest()
 
 
-def test_verbose_logs_tracebacks(python: list[str], directory: Path) -> None:
-    with Served(python, directory, "--verbose") as served:
+def test_verbose_logs_tracebacks(directory: Path) -> None:
+    with Served(directory, "--verbose") as served:
         with client(served) as caller, pytest.raises(RemoteError):
             caller.send_request("fail")
         served.logged("ValueError: words of the message")
@@ -210,7 +212,7 @@ def test_says_what_is_wrong_with_the_address(refused: Refused) -> None:
         assert f"cannot listen on 127.0.0.1:{port}: Address already in use by this process" in line
     line = refused("orders:respond", "--host", "192.0.2.1")
     assert "the host must be an address of this machine" in line
-    assert "'a..b' is no host to listen on" in refused("orders:respond", "--host", "a..b")
+    assert "'a..b' is not a host to listen on" in refused("orders:respond", "--host", "a..b")
 
 
 def test_says_what_is_wrong_with_the_configuration(refused: Refused, directory: Path) -> None:
@@ -224,10 +226,10 @@ def test_says_what_is_wrong_with_the_configuration(refused: Refused, directory: 
     assert "server.toml: cannot be read" in refused("orders:respond")
 
 
-def test_logging_of_the_users_module_is_left_alone(python: list[str], directory: Path) -> None:
+def test_logging_of_the_users_module_is_left_alone(directory: Path) -> None:
     with (directory / "orders.py").open("a") as file:
         file.write("\nimport logging\nlogging.basicConfig(format='mine %(message)s', level=logging.INFO)\n")
-    with Served(python, directory) as served:
+    with Served(directory) as served:
         served.signal(signal.SIGTERM)
         assert served.status() == 0
         assert served.rest().endswith("mine stopped\n")
@@ -248,11 +250,11 @@ def test_runs_from_anywhere_as_the_installed_script(python: list[str], directory
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sighup_looks_at_the_files(python: list[str], directory: Path, deployment: Deployment, kind: str) -> None:
+def test_sighup_looks_at_the_files(directory: Path, deployment: Deployment, kind: str) -> None:
     """At once, though the interval is an hour; and what is bad leaves it running."""
     config = directory / "server.toml"
     config.write_text(config.read_text() + "[limits]\nreload_interval = 3600\n")
-    with Served(python, directory, *kind.split()) as served:
+    with Served(directory, *kind.split()) as served:
 
         def shown() -> str:
             with client(served) as one:
@@ -279,11 +281,9 @@ def test_sighup_looks_at_the_files(python: list[str], directory: Path, deploymen
 
 
 @pytest.mark.parametrize("loop", ["threads", "asyncio"])
-def test_sighup_while_a_worker_drains(
-    python: list[str], directory: Path, background: ThreadPoolExecutor, loop: str
-) -> None:
-    """Which listens no more, and is not waited for."""
-    with Served(python, directory, "--workers", "1", "--loop", loop) as served, client(served) as caller:
+def test_sighup_while_a_worker_drains(directory: Path, background: ThreadPoolExecutor, loop: str) -> None:
+    """That worker no longer listens, and is not waited for."""
+    with Served(directory, "--workers", "1", "--loop", loop) as served, client(served) as caller:
         reply = background.submit(caller.send_request, "hold")
         assert served.printed() == "in hand"
         worker = children(served.process.pid)[0]
@@ -301,16 +301,14 @@ def test_sighup_while_a_worker_drains(
 
 
 @pytest.mark.parametrize("loop", ["threads", "asyncio"])
-def test_all_processes_are_told_to_end(
-    python: list[str], directory: Path, background: ThreadPoolExecutor, loop: str
-) -> None:
+def test_all_processes_are_told_to_end(directory: Path, background: ThreadPoolExecutor, loop: str) -> None:
     """As systemd does it with KillMode=control-group."""
-    with Served(python, directory, "--workers", "2", "--loop", loop) as served, client(served) as caller:
+    with Served(directory, "--workers", "2", "--loop", loop) as served, client(served) as caller:
         reply = background.submit(caller.send_request, "hold")
         assert served.printed() == "in hand"
         for pid in [*children(served.process.pid), served.process.pid]:
             os.kill(pid, signal.SIGTERM)
-        served.logged("finishing the requests in hand")
+        served.logged("finishing the requests in progress")
         served.release()
         assert reply.result(20) == {"got": "hold"}
         assert served.status() == 0
@@ -326,16 +324,70 @@ def test_options_that_do_not_go_together(refused: Refused) -> None:
         assert text in refused("orders:respond", *arguments, status=2)
 
 
-def test_a_coroutine_needs_asyncio(python: list[str], directory: Path, refused: Refused) -> None:
+def test_a_coroutine_needs_asyncio(directory: Path, refused: Refused) -> None:
     (directory / "orders.py").write_text("async def respond(message):\n    return {'got': message}\n")
     assert "runs no coroutines" in refused("orders:respond")
-    with Served(python, directory, "--loop", "asyncio") as served, client(served) as caller:
+    with Served(directory, "--loop", "asyncio") as served, client(served) as caller:
         assert caller.send_request(1) == {"got": 1}
 
 
-def test_workers_are_recycled(python: list[str], directory: Path) -> None:
-    with Served(python, directory, "--workers", "1", "--max-requests", "3", "--max-memory", "4000") as served:
+def test_workers_are_recycled(directory: Path) -> None:
+    with Served(directory, "--workers", "1", "--max-requests", "3", "--max-memory", "4000") as served:
         with client(served) as caller:
             for number in range(10):
                 assert caller.send_request(number) == {"got": number}
         assert served.logged("asked to be replaced")
+
+
+class TestCertificatesThatClientsMustRefuse:
+    """`serve` does not start with them, and `doctor` says so, too."""
+
+    @pytest.fixture
+    def told(self, directory: Path, refused: Refused) -> Callable[..., str]:
+        def told(cert: bytes, key: bytes, ca: bytes, **files: bytes) -> str:
+            lines = (directory / "server.toml").read_text().splitlines()
+            kept = [line for line in lines if line.startswith(("keyring", "peers"))]
+            for name, content in {"cert": cert, "key": key, "ca": ca, **files}.items():
+                write_files([NewFile(directory / f"{name}.pem", content, PRIVATE)], replace=True)
+                kept.insert(0, f'{name} = "{name}.pem"')
+            (directory / "server.toml").write_text("\n".join(kept))
+            said = refused("orders:respond")
+            found = CliRunner().invoke(app, ["doctor", "--config", "server.toml", "--json"])
+            assert found.exit_code == 2
+            assert "critical" in found.stdout
+            return said
+
+        return told
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (
+                {"uses": [CLIENT]},
+                "is not for TLS servers, so clients would refuse it; issue one with the profile server",
+            ),
+            (
+                {"names": [], "common_name": "localhost"},
+                "has no DNS name, IP address or URI, so clients would refuse it",
+            ),
+            ({"end": timedelta(0)}, "so every peer would refuse it; renew it"),
+        ],
+        ids=["purpose", "name", "expiry"],
+    )
+    def test_leaf(self, told: Callable[..., str], options: dict[str, Any], says: str) -> None:
+        ca = make_ca()
+        made = make(*options.pop("names", ["localhost"]), issuer=ca, **options)
+        assert says in told(made.pem, made.key_pem, ca.pem)
+
+    def test_intermediate(self, told: Callable[..., str]) -> None:
+        ca = make_ca()
+        between = make_ca("between", issuer=ca, end=timedelta(0))
+        made = make("localhost", issuer=between)
+        said = told(made.pem + between.pem, made.key_pem, ca.pem)
+        assert "the intermediate certificate CN=between expired at" in said
+
+    def test_revoked(self, told: Callable[..., str]) -> None:
+        ca = make_ca()
+        made = make("localhost", issuer=ca)
+        said = told(made.pem, made.key_pem, ca.pem, crl=make_crl(ca, made))
+        assert "is on a revocation list in crl.pem, so clients would refuse it" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ import pytest
 
 from sealwire import Security, SynchronousTCPClient, SynchronousUnixClient
 from sealwire.cli import systemd
+from sealwire.cli.certs.renew import renew
 from sealwire.cli.serve import serve
 from sealwire.errors import ConfigurationError
 from support.commands import Served
@@ -78,7 +80,7 @@ def test_tcp_socket_of_systemd(directory: Path, how: str) -> None:
 @pytest.mark.skipif(ACTIVATE is None, reason="systemd-socket-activate is not installed")
 @pytest.mark.parametrize("how", HOW)
 def test_unix_socket_of_systemd(directory: Path, how: str) -> None:
-    """Which needs no certificates."""
+    """It needs no certificates."""
     for role in ("server", "client"):
         config = directory / f"{role}.toml"
         kept = [line for line in config.read_text().splitlines() if line.startswith(("ca =", "keyring ="))]
@@ -96,12 +98,10 @@ def test_unix_socket_of_systemd(directory: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["", "--workers 2", "--loop asyncio"])
 @pytest.mark.parametrize("abstract", [False, True])
-def test_says_what_it_does(
-    python: list[str], directory: Path, monkeypatch: pytest.MonkeyPatch, how: str, abstract: bool
-) -> None:
+def test_says_what_it_does(directory: Path, monkeypatch: pytest.MonkeyPatch, how: str, abstract: bool) -> None:
     name = f"sealwire-test-{os.getpid()}" if abstract else str(directory / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}" if abstract else name)
-    with notified(f"\0{name}" if abstract else name) as said, Served(python, directory, *how.split()) as served:
+    with notified(f"\0{name}" if abstract else name) as said, Served(directory, *how.split()) as served:
         ready = said.recv(1000).split(b"\n")
         assert ready == [b"READY=1", f"STATUS=serving on 127.0.0.1:{served.port}".encode()]
         served.signal(signal.SIGHUP)
@@ -128,12 +128,12 @@ def test_says_what_it_does(
             said.recv(1000)
 
 
-def test_reload_while_there_is_no_worker(python: list[str], directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has to be waited for, and systemd hears of it."""
+def test_reload_while_there_is_no_worker(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no worker to wait for, and systemd hears of it."""
     monkeypatch.setenv("NOTIFY_SOCKET", str(directory / "notify"))
     with (
         notified(str(directory / "notify")) as said,
-        Served(python, directory, "--workers", "1") as served,
+        Served(directory, "--workers", "1") as served,
     ):
         assert said.recv(1000).startswith(b"READY=1")
         for _ in range(4):
@@ -150,7 +150,7 @@ def test_reload_while_there_is_no_worker(python: list[str], directory: Path, mon
 
 
 def test_nobody_reads_what_it_says(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That does not stop it."""
+    """It goes on all the same."""
     path = str(directory / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", path)
     with notified(path), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
@@ -184,7 +184,7 @@ def test_sockets_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["datagram", "not listening", "file"])
-def test_what_is_no_listening_socket(directory: Path, kind: str) -> None:
+def test_what_is_not_a_listening_socket(directory: Path, kind: str) -> None:
     """In a process of its own, whose descriptor 3 is ours to give."""
     made = {
         "datagram": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()",
@@ -202,30 +202,52 @@ def test_what_is_no_listening_socket(directory: Path, kind: str) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
-    assert ("is no socket" if kind == "file" else "does not listen") in done.stderr
+    assert ("is not a socket" if kind == "file" else "does not listen") in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 UNITS = ROOT / "docs/how-to/run-under-systemd.md"
 
 
-def test_units_of_the_guide(tmp_path: Path) -> None:
-    units = {options["unit"]: text for language, options, text in blocks(UNITS) if language == "ini"}
-    assert list(units) == ["orders.socket", "orders.service"]
-    start = re.search("^ExecStart=(.*)$", units["orders.service"], re.MULTILINE)
-    assert start is not None
-    program, command, *arguments = start[1].split()
-    assert (Path(program).name, command) == ("sealwire", "serve")
-    # click knows every option, and takes its value.
-    with serve.make_context("serve", arguments) as context:
-        assert (context.params["workers"], context.params["name"]) == (4, "orders:respond")
+def verify(place: Path, units: dict[str, str], program: str) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")
     for name, text in units.items():
-        (tmp_path / name).write_text(text.replace(program, sys.executable))
+        (place / name).write_text(text.replace(program, sys.executable))
     done = subprocess.run(
-        [analyze, "verify", *(tmp_path / name for name in units)],
+        [analyze, "verify", *(place / name for name in units)],
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def started(unit: str) -> tuple[str, list[str]]:
+    """The program that a unit starts, and its arguments."""
+    start = re.search("^ExecStart=(.*)$", unit, re.MULTILINE)
+    assert start is not None
+    program, *arguments = shlex.split(start[1])
+    assert Path(program).name == "sealwire"
+    return program, arguments
+
+
+def test_units_of_the_guide(tmp_path: Path) -> None:
+    units = {options["unit"]: text for language, options, text in blocks(UNITS) if language == "ini"}
+    assert list(units) == ["orders.socket", "orders.service"]
+    program, (command, *arguments) = started(units["orders.service"])
+    assert command == "serve"
+    # click knows every option, and takes its value.
+    with serve.make_context("serve", arguments) as context:
+        assert (context.params["workers"], context.params["name"]) == (4, "orders:respond")
+    verify(tmp_path, units, program)
+
+
+def test_units_for_renewal(tmp_path: Path) -> None:
+    names = ("sealwire-renew.service", "sealwire-renew.timer")
+    units = {name: (ROOT / "deploy/systemd" / name).read_text() for name in names}
+    program, (*command, once, at, part, _, directory, _, reload) = started(units[names[0]])
+    assert (command, once, at, directory) == (["certs", "renew"], "--once", "--at", "/etc/orders/certs")
+    assert reload == "systemctl try-restart orders.service"
+    with renew.make_context("renew", [once, at, part]) as context:
+        assert context.params["part"] == pytest.approx(0.66)
+    verify(tmp_path, units, program)

@@ -58,7 +58,7 @@ def test_types_between_processes(directory: Path, sealwire: list[str], monkeypat
     for role in ("server", "client"):
         with (directory / f"{role}.toml").open("a") as file:
             file.write(ALLOWED)
-    with Served(sealwire, directory, handler="shop:respond") as served:
+    with Served(directory, handler="shop:respond", script=sealwire) as served:
         done = subprocess.run(
             [*sealwire, "call", f"127.0.0.1:{served.port}", "1", "--config", "client.toml"],
             cwd=directory, capture_output=True, text=True, check=False,

@@ -26,7 +26,7 @@ def test_existing_ones_stay_as_they_are(tmp_path: Path) -> None:
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
-def test_a_file_is_no_directory(tmp_path: Path) -> None:
+def test_a_file_is_not_a_directory(tmp_path: Path) -> None:
     (tmp_path / "certs").write_text("")
     with pytest.raises(FileExistsError):
         prepare(tmp_path / "certs")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sealwire
-from conformance.given import Given
+from conformance.given import Given, endpoint, logged
 from conformance.handlers import HANDLERS
 
 
@@ -41,7 +41,13 @@ def main(settings: dict[str, Any]) -> None:
             runner.run(serve_on_loop(name, given))
         return
     package = importlib.import_module("sealwire.dtls") if name.endswith("UDPServer") else sealwire
-    with getattr(package, name)(given.address, HANDLERS[given.handler], given.security(), **options) as server:
+    with (
+        logged(given),
+        getattr(package, name)(
+            given.address, HANDLERS[given.handler], given.security(), **given.around, **options
+        ) as server,
+        endpoint(given, server),
+    ):
         print(json.dumps(server.server_address), flush=True)
 
         def stop_at_the_end() -> None:
@@ -54,7 +60,9 @@ def main(settings: dict[str, Any]) -> None:
 
 
 async def serve_on_loop(name: str, given: Given) -> None:
-    async with getattr(sealwire, name)(given.address, HANDLERS[given.handler], given.security()) as server:
+    async with getattr(sealwire, name)(
+        given.address, HANDLERS[given.handler], given.security(), **given.around
+    ) as server:
         print(json.dumps(server.server_address), flush=True)
         serving = asyncio.create_task(server.serve_forever())
         await asyncio.to_thread(sys.stdin.read)

@@ -13,33 +13,42 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import pytest
 import uvloop
 
 import sealwire
-from conformance.given import Address, Given
+from conformance.given import Address, Given, endpoint, logged
 from conformance.handlers import HANDLERS
-from sealwire import AsyncTCPServer, AsyncUnixServer, Security, dtls
+from sealwire import AsyncTCPServer, AsyncUnixServer, Security, dtls, nats
 from support.aio import serving
 from support.starter import Process
 
 
 @dataclass(frozen=True)
 class Transport:
-    """name. local: whether there are no certificates, and the kernel says who is there. stream: whether a connection is
-    one, so that frames may be as large as the limits say, and a side always learns of its end."""
+    """A carrier.
+
+    Attributes:
+        name: Its name.
+        local: True without certificates: the kernel identifies the peer.
+        stream: True if frames may be as large as the limits say, and a side always learns of the end.
+        host: True if the server is at a host, whose name is verified.
+    """
 
     name: str
     local: bool = False
     stream: bool = True
+    host: bool = True
 
 
 TCP: Final = Transport("tcp")
 UNIX: Final = Transport("unix", local=True)
 UDP: Final = Transport("udp", stream=False)
+NATS: Final = Transport("nats", host=False)
 
 
 class Running(Protocol):
-    """A server that serves. ``address``: where."""
+    """A running server, at its ``address``."""
 
     address: Address
 
@@ -52,8 +61,15 @@ Start = Callable[[Given], AbstractContextManager[Running]]
 
 @dataclass(frozen=True)
 class Server:
-    """start: serves in the background until the end of its block. one_at_a_time: connections. several: whether it is
-    several processes, each with bounds of its own."""
+    """A kind of server.
+
+    Attributes:
+        name: Its name.
+        transport: Its carrier.
+        start: Serves in the background until the end of its block.
+        one_at_a_time: True if it serves one connection at a time.
+        several: True if it has several processes, each with bounds of its own.
+    """
 
     name: str
     transport: Transport
@@ -62,8 +78,12 @@ class Server:
     several: bool = False
 
     @property
+    def runs_coroutines(self) -> bool:
+        return "async" in self.name.lower()
+
+    @property
     def in_this_process(self) -> bool:
-        """Whether its log is in the test's."""
+        """True if its log is part of the test's."""
         return not self.name.startswith(("Forking", "Prefork"))
 
     def __str__(self) -> str:
@@ -90,7 +110,11 @@ def in_thread(name: str, package: Any = sealwire) -> Start:
 
     @contextmanager
     def start(given: Given) -> Iterator[Running]:
-        with getattr(package, name)(given.address, HANDLERS[given.handler], given.security()) as server:
+        with (
+            logged(given),
+            getattr(package, name)(given.address, HANDLERS[given.handler], given.security(), **given.around) as server,
+            endpoint(given, server),
+        ):
             running = _Threaded(server)
             running.start()
             try:
@@ -118,10 +142,31 @@ def on_loop(name: str, new_loop: Any = asyncio.new_event_loop) -> Start:
     @contextmanager
     def start(given: Given) -> Iterator[Running]:
         security = given.security()
-        with serving(lambda: server_class(given.address, HANDLERS[given.handler], security), new_loop) as one:
+        with (
+            logged(given),
+            serving(
+                lambda: server_class(given.address, HANDLERS[given.handler], security, **given.around), new_loop
+            ) as one,
+            endpoint(given, one.server),
+        ):
             yield _Looped(one)
 
     return start
+
+
+@contextmanager
+def on_nats(given: Given) -> Iterator[Running]:
+    """A worker on an event loop in a thread of this process."""
+    url, _, subject = given.address.rpartition("/")
+    security = given.security()
+    with (
+        logged(given),
+        serving(
+            lambda: nats.NATSServer(url, HANDLERS[given.handler], security, subject=subject, **given.around)
+        ) as one,
+        endpoint(given, one.server),
+    ):
+        yield _Looped(one)
 
 
 class ServerProcess:
@@ -176,6 +221,7 @@ SERVERS: Final = [
     Server("AsyncUnixServer", UNIX, on_loop("AsyncUnixServer")),
     Server("UDPServer", UDP, in_thread("UDPServer", dtls)),
     Server("ThreadingUDPServer", UDP, in_thread("ThreadingUDPServer", dtls)),
+    Server("NATSServer-async", NATS, on_nats),
 ]
 
 
@@ -191,8 +237,14 @@ class Caller(Protocol):
     def echoes(self, requests: list[Any]) -> list[Any]:
         """Replies to their replies, each asked for while the others are under way."""
 
+    def stream(self, request: Any, **options: Any) -> Any:
+        """Its stream, as a synchronous client has it."""
+
+    def send_parts(self, parts: Any, **options: Any) -> Any:
+        """Its send_parts."""
+
     def peer(self) -> Any:
-        """Who the server is."""
+        """The server's identity."""
 
     def close(self) -> None:
         """Its close."""
@@ -200,8 +252,14 @@ class Caller(Protocol):
 
 @dataclass(frozen=True)
 class Client:
-    """make: address, Security and options (timeout, wait) to a client. several: whether it has several requests under
-    way at a time, so that one that gives up leaves the connection to the others."""
+    """A kind of client.
+
+    Attributes:
+        name: Its name.
+        transport: Its carrier.
+        make: Makes a client from address, Security and options (timeout, wait).
+        several: True if several requests are in flight, so that one that gives up leaves the connection to the others.
+    """
 
     name: str
     transport: Transport
@@ -210,6 +268,13 @@ class Client:
 
     def __str__(self) -> str:
         return self.name
+
+
+def in_parts(client: Any, name: str) -> Any:
+    """A method of a client that not every kind of client has."""
+    if not hasattr(client, name):
+        pytest.skip(f"a {type(client).__name__} has no {name}")
+    return getattr(client, name)
 
 
 class _Synchronous:
@@ -229,16 +294,58 @@ class _Synchronous:
             return self.many(self.many(requests))
         return [self._client.send_request(reply) for reply in self._client.send_requests(requests)]
 
+    def stream(self, request: Any, **options: Any) -> Any:
+        return in_parts(self._client, "stream")(request, **options)
+
+    def send_parts(self, parts: Any, **options: Any) -> Any:
+        return in_parts(self._client, "send_parts")(parts, **options)
+
     def peer(self) -> Any:
-        return self._client.peer
+        return _peer_of(self._client)
 
     def close(self) -> None:
         self._client.close()
 
 
+@contextmanager
+def _error_of_the_server() -> Iterator[None]:
+    """If localhost has an IPv6 address as well, no server is there."""
+    try:
+        yield
+    except sealwire.NoServerAvailable as failed:
+        raise next(error for address, error in failed.failures.items() if "127.0.0.1" in address) from None
+
+
+def _peer_of(client: Any) -> Any:
+    if hasattr(client, "peer"):
+        return client.peer
+    return next(server.peer for server in client.status() if server.peer is not None)
+
+
+def _pooled(address: Address) -> list[Any]:
+    return [("localhost", address[1]) if isinstance(address, tuple) else f"unix:{address}"]
+
+
+class _Pooled(_Synchronous):
+    def request(self, data: Any, **options: Any) -> Any:
+        with _error_of_the_server():
+            return super().request(data, **options)
+
+
+def pool(address: Address, security: Security, **options: Any) -> Caller:
+    return _Pooled(sealwire.ClientPool(_pooled(address), size=1, security=security, **options))
+
+
+def _on_subject(address: str) -> tuple[str, str]:
+    url, _, subject = address.rpartition("/")
+    return url, subject
+
+
 def synchronous(name: str, package: Any = sealwire) -> Callable[..., Caller]:
     def make(address: Address, security: Security, **options: Any) -> Caller:
         where = ("localhost", address[1]) if isinstance(address, tuple) else (address,)
+        if package is nats:
+            where, options = _on_subject(address), {"sessions": 1} | options
         return _Synchronous(getattr(package, name)(*where, **options, security=security))
 
     return make
@@ -268,6 +375,34 @@ class _Loop:
 LOOP: Final = _Loop()
 
 
+class _AsyncStream:
+    """A stream of an asynchronous client, used synchronously."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return LOOP.run(anext(self._stream))
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        LOOP.run(self._stream.aclose())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class _Asynchronous:
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -292,8 +427,17 @@ class _Asynchronous:
         found: list[Any] = LOOP.run(gathered())
         return found
 
+    def stream(self, request: Any, **options: Any) -> Any:
+        async def begun() -> Any:
+            return in_parts(self._client, "stream")(request, **options)
+
+        return _AsyncStream(LOOP.run(begun()))
+
+    def send_parts(self, parts: Any, **options: Any) -> Any:
+        return LOOP.run(in_parts(self._client, "send_parts")(parts, **options))
+
     def peer(self) -> Any:
-        return self._client.peer
+        return _peer_of(self._client)
 
     def close(self) -> None:
         LOOP.run(self._client.close())
@@ -304,6 +448,8 @@ def asynchronous(name: str, package: Any = sealwire) -> Callable[..., Caller]:
 
     def make(address: Address, security: Security, **options: Any) -> Caller:
         where = ("localhost", address[1]) if isinstance(address, tuple) else (address,)
+        if package is nats:
+            where, options = _on_subject(address), {"sessions": 1} | options
 
         async def made() -> Any:
             return client_class(*where, **options, security=security)
@@ -313,11 +459,30 @@ def asynchronous(name: str, package: Any = sealwire) -> Callable[..., Caller]:
     return make
 
 
+class _AsyncPooled(_Asynchronous):
+    def request(self, data: Any, **options: Any) -> Any:
+        with _error_of_the_server():
+            return super().request(data, **options)
+
+
+def async_pool(address: Address, security: Security, **options: Any) -> Caller:
+    async def made() -> Any:
+        return sealwire.AsyncClientPool(_pooled(address), size=1, security=security, **options)
+
+    return _AsyncPooled(LOOP.run(made()))
+
+
 CLIENTS: Final = [
     Client("SynchronousTCPClient", TCP, synchronous("SynchronousTCPClient")),
     Client("AsyncTCPClient", TCP, asynchronous("AsyncTCPClient"), several=True),
+    Client("ClientPool", TCP, pool),
+    Client("AsyncClientPool", TCP, async_pool, several=True),
     Client("SynchronousUnixClient", UNIX, synchronous("SynchronousUnixClient")),
     Client("AsyncUnixClient", UNIX, asynchronous("AsyncUnixClient"), several=True),
+    Client("ClientPool-unix", UNIX, pool),
+    Client("AsyncClientPool-unix", UNIX, async_pool, several=True),
     Client("SynchronousUDPClient", UDP, synchronous("SynchronousUDPClient", dtls)),
     Client("AsyncUDPClient", UDP, asynchronous("AsyncUDPClient", dtls), several=True),
+    Client("SynchronousNATSClient", NATS, synchronous("SynchronousNATSClient", nats)),
+    Client("AsyncNATSClient", NATS, asynchronous("AsyncNATSClient", nats), several=True),
 ]

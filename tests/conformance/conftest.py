@@ -5,35 +5,58 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conformance.combinations import CLIENTS, LOOP, SERVERS, Caller, Client, Running, Server
+from conformance.combinations import (
+    CLIENTS,
+    LOOP,
+    NATS,
+    SERVERS,
+    TCP,
+    UDP,
+    UNIX,
+    Caller,
+    Client,
+    Running,
+    Server,
+    Transport,
+)
 from conformance.given import SERVICE, Given
 from conformance.handlers import Order, Secret
 from sealwire.pki.authority import create_ca
+from support.nats import shared_nats
 from support.service import nothing_left
 from support.sides import Side
 
-COMBINATIONS = [
-    pytest.param(server, client, id=f"{server}-{client}")
-    for server in SERVERS
-    for client in CLIENTS
-    if server.transport is client.transport
-]
+PAIRS = [(server, client) for server in SERVERS for client in CLIENTS if server.transport is client.transport]
+
+
+def in_turn(transport: Transport) -> Iterator[tuple[Server, Client]]:
+    """Return pairs with each server and each client of a transport."""
+    servers = [each for each in SERVERS if each.transport is transport]
+    clients = [each for each in CLIENTS if each.transport is transport]
+    for number in range(max(len(servers), len(clients))):
+        yield servers[number % len(servers)], clients[number % len(clients)]
+
+
+IN_TURN = [*in_turn(TCP), *in_turn(UNIX), *in_turn(UDP), *in_turn(NATS)]
+"""Each server and the clients of its transport in turn: what one end does is seen at every server and with every
+client. That each pair understands each other is seen in test_requests."""
 
 
 class Ends:
     """A CA, and a directory of files for the server and for the client."""
 
-    def __init__(self, directory: Path, *, local: bool) -> None:
+    def __init__(self, directory: Path, transport: Transport) -> None:
         self.ca = create_ca("first")
         self.directory = directory
-        self.local = local
+        self.transport = transport
+        self.local = transport.local
         self.server = Side(directory / "server", "localhost", "127.0.0.1")
         self.client = Side(directory / "client", "client.example")
         for side in (self.server, self.client):
@@ -43,12 +66,14 @@ class Ends:
 
     @property
     def address(self) -> Any:
-        """Where a server is to listen."""
+        """The address that a server is to listen on."""
+        if self.transport is NATS:
+            return f"{shared_nats().url}/{self.directory.name}"
         return str(self.directory / "socket") if self.local else ("127.0.0.1", 0)
 
     def security(self, side: Side | None = None, **options: Any) -> Any:
         """The client's, or that of somebody else's files."""
-        peers = [f"uid:{os.getuid()}"] if self.local else None
+        peers = [f"uid:{os.getuid()}"] if self.local else None if self.transport.host else ["dns:localhost"]
         return (side or self.client).security(
             **({"peers": peers, "service": SERVICE, "allow": [Order, Secret]} | options)
         )
@@ -80,11 +105,18 @@ class Case:
         return self._stack.pop_all()
 
     def client(
-        self, running: Running, *, timeout: float = 10, wait: float = 10, side: Side | None = None, **options: Any
+        self,
+        running: Running,
+        *,
+        timeout: float = 10,
+        wait: float = 10,
+        side: Side | None = None,
+        middleware: Sequence[Any] = (),
+        **options: Any,
     ) -> Caller:
         """A client, which is closed at the end of the test. options: of Security."""
         security = self.ends.security(side, **options)
-        caller = self.client_kind.make(running.address, security, timeout=timeout, wait=wait)
+        caller = self.client_kind.make(running.address, security, timeout=timeout, wait=wait, middleware=middleware)
         self._stack.callback(caller.close)
         return caller
 
@@ -110,7 +142,7 @@ def new_ends() -> Iterator[Callable[[Server], Ends]]:
         def new(server: Server) -> Ends:
             directory = tempfile.mkdtemp(prefix="sealwire-")
             stack.callback(shutil.rmtree, directory)
-            return Ends(Path(directory), local=server.transport.local)
+            return Ends(Path(directory), server.transport)
 
         yield new
 
@@ -118,6 +150,8 @@ def new_ends() -> Iterator[Callable[[Server], Ends]]:
 @pytest.fixture
 def case(server: Server, client: Client, new_ends: Callable[[Server], Ends]) -> Iterator[Case]:
     """For a test that starts servers of its own, and leaves nothing behind."""
+    if server.transport is NATS:
+        shared_nats()
     with nothing_left(), ExitStack() as stack:
         yield Case(server, client, new_ends(server), stack)
 
@@ -148,8 +182,23 @@ def shared(
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test of the suite is run with all combinations; one about certificates where there are any."""
-    if {"case", "shared"} & set(metafunc.fixturenames):
-        certificates = metafunc.definition.get_closest_marker("certificates") is not None
-        chosen = [each for each in COMBINATIONS if not (certificates and each.values[0].transport.local)]
+    """Each test is run once with each server, or with the pairs that its mark chooses; one about certificates where
+    there are any, and one about parts with each ``way`` that a server's handlers can give and take them."""
+    if not {"case", "shared"} & set(metafunc.fixturenames):
+        return
+    pairs = IN_TURN
+    if (mark := metafunc.definition.get_closest_marker("pairs")) is not None:
+        pairs = [pair for pair in PAIRS if mark.args[0](*pair)]
+    if metafunc.definition.get_closest_marker("certificates") is not None:
+        pairs = [(server, client) for server, client in pairs if not server.transport.local]
+    if "way" not in metafunc.fixturenames:
+        chosen = [pytest.param(*pair, id="-".join(map(str, pair))) for pair in pairs]
         metafunc.parametrize(("server", "client"), chosen)
+        return
+    ways = {False: ["in parts"], True: ["in parts", "in parts on the loop"]}
+    chosen = [
+        pytest.param(*pair, way, id="-".join(map(str, (*pair, way))))
+        for pair in pairs
+        for way in ways[pair[0].runs_coroutines]
+    ]
+    metafunc.parametrize(("server", "client", "way"), chosen)

@@ -1,15 +1,22 @@
-"""What a server of the suite is started with, for this process and for those that it starts."""
+"""The arguments of a server of the suite, for this process and for those that it starts."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import sealwire
-from conformance.handlers import Order
+from conformance.around import MIDDLEWARE
+from conformance.handlers import Cancel, Order
 from sealwire import Limits, Security
+from sealwire.admin import AdminEndpoint
+from sealwire.log_format import JSONFormatter
+from sealwire.middleware import Rule
 from support.constants import QUICK
 
 Address = Any
@@ -18,7 +25,16 @@ SERVICE: Final = "orders"
 
 @dataclass(frozen=True)
 class Given:
-    """What a server is started with. directory: its Side's. limits: beside the quick ones."""
+    """The arguments of a server.
+
+    Attributes:
+        directory: The directory of its Side.
+        limits: Limits in addition to the quick ones.
+        middleware: The names of its middleware.
+        authorise: The types and peers of each rule.
+        observed: True to write the log to log.jsonl, and to serve the admin endpoint at the socket admin.
+        configured: True if all but the middleware is in the Side's sealwire.toml.
+    """
 
     directory: Path
     address: Address
@@ -26,8 +42,19 @@ class Given:
     limits: dict[str, Any] | None = None
     crl: bool = False
     raw: bool = False
+    middleware: tuple[str, ...] = ()
+    authorise: list[Any] | None = None
+    configured: bool = False
+    proxies: list[str] | None = None
+    observed: bool = False
+
+    @property
+    def around(self) -> dict[str, Any]:
+        return {"middleware": [MIDDLEWARE[name] for name in self.middleware]} if self.middleware else {}
 
     def security(self) -> Security:
+        if self.configured:
+            return Security.from_toml(self.directory / "sealwire.toml")
         path = self.directory.joinpath
         limits = Limits(**(QUICK | {"reload_interval": 0.05} | (self.limits or {})))
         return Security(
@@ -37,6 +64,47 @@ class Given:
             keys=sealwire.Keyring.from_file(path("keyring")),
             peers=["dns:client.example", f"uid:{os.getuid()}"],
             service=SERVICE,
-            codec=sealwire.codec.RawCodec() if self.raw else sealwire.Codec(sealwire.Allowlist(Order), limits=limits),
+            codec=sealwire.codec.RawCodec()
+            if self.raw
+            else sealwire.Codec(sealwire.Allowlist(Order, Cancel), limits=limits),
             limits=limits,
+            proxy_protocol=self.proxies,
+            authorise=None if self.authorise is None else [Rule(*each) for each in self.authorise],
         )
+
+
+class _Raising(logging.Handler):
+    """A handler that is no good, as a program may have one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError("this handler is no good")
+
+
+@contextmanager
+def logged(given: Given) -> Iterator[None]:
+    """Write the log, if the server is to be observed."""
+    if not given.observed:
+        yield
+        return
+    written = logging.FileHandler(given.directory / "log.jsonl")
+    written.setFormatter(JSONFormatter())
+    raising = _Raising()
+    loggers = [logging.getLogger(f"sealwire.{name}") for name in ("server", "audit", "rotation")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.DEBUG)
+            logger.addHandler(written)
+            logger.addHandler(raising)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+            logger.removeHandler(raising)
+            logger.removeHandler(written)
+        written.close()
+
+
+def endpoint(given: Given, server: Any) -> AbstractContextManager[Any]:
+    """Serve the admin endpoint, if the server is to be observed."""
+    return AdminEndpoint(server, f"unix:{given.directory / 'admin'}") if given.observed else nullcontext()

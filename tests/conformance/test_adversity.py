@@ -1,4 +1,4 @@
-"""What happens to a machine: its clock is set, its disk is full, a process is stopped for a while."""
+"""Mishaps of a machine: its clock is set, its disk is full, a process is stopped for a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request whose client gave up while it was queued is not run, whichever server queues it and wherever it lies."""
+"""A request whose client gave up while it was queued is not run, on any server and wherever it was queued."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sealwire import DeadlineExceeded, RemoteError
 from support.service import eventually
 
 OVERLOADED = 21
+QUEUES = pytest.mark.pairs(lambda server, client: client.several and server.transport.stream)
 
 
+@pytest.mark.pairs(lambda server, client: client.several)  # the others end the connection when they give up
 def test_a_request_whose_client_gave_up_is_not_run(case: Case) -> None:
-    if not case.client_kind.several:
-        pytest.skip("this client has one request under way at a time, and ends the connection when it gives up")
     log, fifo = case.ends.directory / "log", case.ends.directory / "fifo"
     os.mkfifo(fifo)
     with case.start(limits={"max_in_flight": 1}) as running, ThreadPoolExecutor() as executor:
@@ -37,9 +37,8 @@ def test_a_request_whose_client_gave_up_is_not_run(case: Case) -> None:
         assert log.read_text() == "held\nin time\n"
 
 
-def test_nor_is_one_that_came_behind_another_that_waits(case: Case) -> None:
-    if not case.client_kind.several or not case.server.transport.stream:
-        pytest.skip("this client, or this transport, queues nothing")
+@QUEUES
+def test_one_that_came_behind_another_that_waits_is_not_either(case: Case) -> None:
     log, fifo = case.ends.directory / "log", case.ends.directory / "fifo"
     os.mkfifo(fifo)
     with case.start(limits={"max_in_flight": 1}) as running, ThreadPoolExecutor() as executor:
@@ -57,10 +56,9 @@ def test_nor_is_one_that_came_behind_another_that_waits(case: Case) -> None:
         assert log.read_text() == "held\nqueued\nin time\n"
 
 
+@QUEUES
 def test_a_request_that_can_still_be_answered_is_run(case: Case) -> None:
     """It lay behind another one for longer than a tick, but its client waits."""
-    if not case.client_kind.several or not case.server.transport.stream:
-        pytest.skip("this client, or this transport, queues nothing")
     log, fifo = case.ends.directory / "log", case.ends.directory / "fifo"
     os.mkfifo(fifo)
     with case.start(limits={"max_in_flight": 1}) as running, ThreadPoolExecutor() as executor:

@@ -29,8 +29,8 @@ def test_another_server_takes_its_place(case: Case) -> None:
         keep.close()
 
 
-def test_request_in_hand(case: Case) -> None:
-    """It is answered; who comes meanwhile is told to come again, or waits."""
+def test_request_in_progress(case: Case) -> None:
+    """It is answered; a client that comes meanwhile is told to come again, or waits."""
     log, fifo = case.ends.directory / "log", case.ends.directory / "fifo"
     os.mkfifo(fifo)
     with case.start() as running, ThreadPoolExecutor() as executor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -36,7 +38,7 @@ def test_leaves_and_authorities(case: Case) -> None:
             try:
                 assert fresh.request(2) == 2
                 return bool(fresh.peer().fingerprint == fingerprint)
-            except HandshakeFailed:  # the server has not seen yet whom it may trust
+            except HandshakeFailed:  # the server has not read the new anchor yet
                 return False
             finally:
                 fresh.close()
@@ -46,9 +48,8 @@ def test_leaves_and_authorities(case: Case) -> None:
         assert client.request(3) == 3
 
 
-def test_somebody_looks_while_nobody_is_connected(case: Case, caplog: pytest.LogCaptureFixture) -> None:
-    if not case.server.in_this_process:
-        pytest.skip("its log is elsewhere")
+@pytest.mark.pairs(lambda server, client: server.in_this_process and not client.several)  # whose log is the test's
+def test_files_are_checked_while_no_client_is_connected(case: Case, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "sealwire.rotation")
     with case.start():
         case.ends.server.keys("k1", "k2")
@@ -57,7 +58,7 @@ def test_somebody_looks_while_nobody_is_connected(case: Case, caplog: pytest.Log
 
 @pytest.mark.certificates
 def test_revoked(case: Case) -> None:
-    """Of the lists in the file the one with the highest number decides, for admission and for who is connected."""
+    """Of the lists in the file the one with the highest number decides, for admission and for connected clients."""
     ends = case.ends
     ends.server.revoke(ends.ca)
     with case.start(crl=True) as running:
@@ -157,10 +158,9 @@ def test_keys(case: Case) -> None:
         assert client.request(3) == 3
 
 
+@pytest.mark.pairs(lambda server, client: server.name.startswith("Threading"))  # it is the clients' rule
 def test_a_key_that_the_file_lacks_is_not_insisted_on(case: Case) -> None:
     """The server has taken the newer key back, and the client, which has not asked for anything since, as well."""
-    if not case.server.name.startswith("Threading"):
-        pytest.skip("it is the clients' rule")
     ends = case.ends
     newer = {"k2": (-HOUR, 24 * HOUR)}
     ends.client.keys("k1", "k2", **newer)
@@ -217,9 +217,27 @@ def test_the_server_looks_for_a_key_that_it_does_not_know(case: Case) -> None:
         assert case.client(running).request(["who"])[1] == "k2"
 
 
+def test_several_clients_have_a_key_that_the_server_does_not_know(case: Case) -> None:
+    """They come at once, while the server's file has just been written: all wait for the one check that it makes."""
+    ends = case.ends
+
+    def key_of(client: Any) -> str:
+        try:
+            return str(client.request(["who"])[1])
+        finally:
+            client.close()  # some servers have one connection at a time
+
+    with case.start(limits=SELDOM) as running, ThreadPoolExecutor() as pool:
+        ends.client.keys("k2")
+        clients = [case.client(running) for _ in range(4)]
+        ends.server.keys("k1", "k2")
+        ends.server.path("keyring").touch()
+        assert list(pool.map(key_of, clients)) == ["k2"] * 4
+
+
 @pytest.mark.certificates
 def test_torn_files(case: Case) -> None:
-    """What does not go together is not taken, and what was in service goes on."""
+    """Files that do not match are rejected, and the previous ones stay in service."""
     ends = case.ends
     with case.start() as running:
         client = case.client(running)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conformance.combinations import CLIENTS, UDP, UNIX, Client
+from conformance.combinations import CLIENTS, NATS, UDP, UNIX, Client
 from sealwire import DeadlineExceeded
 from support.service import Deployment
 
@@ -24,7 +24,8 @@ def mute(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Clien
         server.bind(str(tmp_path / "mute") if client.transport is UNIX else ("127.0.0.1", 0))
         if client.transport is not UDP:
             server.listen()
-        yield client, server.getsockname()
+        address = server.getsockname()
+        yield client, f"nats://127.0.0.1:{address[1]}/orders" if client.transport is NATS else address
 
 
 def test_a_server_that_says_nothing(mute: tuple[Client, Any], deployment: Deployment) -> None:

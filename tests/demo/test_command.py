@@ -45,7 +45,7 @@ WEAK_CONFIG = {"peers": ["dns:*.example", "anonymous"], "ca": "both.pem"}
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary directories are made, and nothing may stay."""
+    """The place of temporary directories, where nothing may stay."""
     directory = tmp_path / "a directory for temporary files"
     directory.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(directory))
@@ -54,7 +54,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shown(**options: Any) -> tuple[list[str], str]:
-    """What failed, and the output."""
+    """Return the failures and the output."""
     output = io.StringIO()
     console = Console(file=output, highlight=False, soft_wrap=True)
     with Throwaway() as place:
@@ -98,7 +98,7 @@ def test_without_defences_every_attack_is_seen_to_succeed(temporary: Path) -> No
     assert len(failed) == len(ATTACKS)
     for name, attack in ATTACKS.items():
         (line,) = (line for line in output.splitlines() if attack.title in line and not line.startswith("  FAILED"))
-        # The attacker with another key gets a WELCOME that it cannot verify; who announced a long frame is waited for.
+        # The attacker with another key gets a WELCOME that it cannot verify; the one with a long frame is waited for.
         verdict = "UNEXPECTED" if name in ("wrong-key", "over-cap") else "GOT THROUGH"
         assert line.startswith(f"  {verdict}  {attack.title}")
     assert "its command was run" in output
@@ -162,7 +162,9 @@ def test_a_server_that_leaves_badly_is_a_failure() -> None:
     assert "exited with status 3" in output
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 1), (signal.SIGTERM, 128 + signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
 def test_interrupted_it_cleans_up(python: list[str], temporary: Path, number: signal.Signals, status: int) -> None:
     # A client that was being started just then is nobody's any more, as subprocess says, and ends by itself.
     command = [python[0], "-W", "error", "-W", "ignore::ResourceWarning", *python[3:], "demo"]

@@ -44,7 +44,7 @@ def test_many_at_once_on_a_bad_link(deployment: Deployment) -> None:
     assert set(handler.seen) == set(range(200))
 
 
-def test_who_is_cancelled_leaves_the_others_alone(deployment: Deployment) -> None:
+def test_one_that_is_cancelled_leaves_the_others_alone(deployment: Deployment) -> None:
     go = threading.Event()
 
     def held(message: Any) -> Any:
@@ -109,7 +109,7 @@ def test_one_that_takes_too_long_leaves_the_others_alone(deployment: Deployment)
 
 
 def test_an_association_that_is_old_is_left_and_not_cut_off(deployment: Deployment) -> None:
-    """Whoever still waits for a reply when the client takes another association gets it."""
+    """A task that waits for a reply when the client takes another association still gets it."""
     held = Held()
 
     async def main(port: int) -> None:

@@ -154,7 +154,7 @@ class TestEnd:
         assert client.association.timeout == math.inf
 
     def test_hello_is_sent_again_five_times(self, deployment: Deployment, network: Network) -> None:
-        """Then the client gives up, and begins anew with another association."""
+        """Then the client gives up, and begins again with another association."""
         client = network.client(deployment.security("client", raw=True), established=False)
         while not client.association.secured:
             for datagram in client.association.datagrams_to_send():

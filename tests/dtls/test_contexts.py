@@ -1,4 +1,4 @@
-"""What DTLS must agree to, against clients and servers that want something else; in memory."""
+"""The terms that DTLS must agree to, against clients and servers that want other ones; in memory."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from sealwire.dtls.records import MTU, client_random
 from sealwire.dtls.records import datagrams as in_datagrams
 from sealwire.dtls.server_association import ServerAssociation
 from sealwire.pki.authority import Issuer, create_ca
+from sealwire.server_events import ServerEvents
 from sealwire.session.buffers import Buffers
 from sealwire.session.terms import check_server
 from sealwire.trust.contexts import client_context, server_context
@@ -101,6 +102,7 @@ def converse(
                     busy=lambda _: None,
                     establish=lambda _: True,
                     holding=HELD,
+                    events=ServerEvents(),
                 )
                 theirs.begin()
         if theirs is not None:
@@ -176,7 +178,7 @@ def test_both_know_each_other(client: Security, server: Security) -> None:
 OURS = b"sealwire/1"
 
 
-def test_a_stranger_who_offers_what_is_asked(client: Security, server: Security) -> None:
+def test_a_stranger_that_offers_what_is_asked(client: Security, server: Security) -> None:
     """So that what the next test leaves out is what it is refused for."""
     theirs = converse(stranger(client, alpn=OURS), server)
     assert theirs.peer is not None
@@ -250,7 +252,7 @@ def test_ed25519(tmp_path: Path, ca: Issuer, client: Security, caplog: pytest.Lo
 
 
 def test_no_trust_anchor_is_sent(tmp_path: Path) -> None:
-    """A peer that needs one to be sent would trust whoever sends one."""
+    """A peer that needs one to be sent would trust any peer that sends one."""
     root = make_ca("root")
     issuing = make_ca("issuing", issuer=root)
     files = Files(tmp_path)
@@ -277,7 +279,7 @@ def test_a_large_certificate(tmp_path: Path, ca: Issuer, client: Security, uris:
 
 
 def test_a_wrong_welcome(client: Security, server: Security) -> None:
-    """It fails as on TCP: who sends it has the certificate, and not the key."""
+    """It fails as on TCP: its sender has the certificate, and not the key."""
     ours = ClientAssociation(client, client.credentials.current, host="server.example", address="there")
     theirs = converse(ours, server, until=lambda end: end.open)
     (welcome,) = theirs.protocol.frames_to_send()
@@ -442,7 +444,14 @@ def test_the_generation_in_service(tmp_path: Path, ca: Issuer, client: Security)
     taken = listener.listen(hello, HOME)
     assert isinstance(taken, tuple)
     theirs = ServerAssociation(
-        server, *taken, address=HOME, hello=hello, busy=lambda _: None, establish=lambda _: True, holding=HELD
+        server,
+        *taken,
+        address=HOME,
+        hello=hello,
+        busy=lambda _: None,
+        establish=lambda _: True,
+        holding=HELD,
+        events=ServerEvents(),
     )
     theirs.begin()
     for _ in range(3):

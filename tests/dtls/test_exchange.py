@@ -113,7 +113,7 @@ class TestResult:
         assert (exchange.result.code, exchange.result.text) == (19, "no such order")
 
     def test_overloaded(self, client: Client) -> None:
-        """That is an answer, unless the request may be sent again: then it is the error if no better one comes."""
+        """FAULT 21 is an answer, unless the request may be sent again: then it is the error if no better one comes."""
         once, again = client.ask(), client.ask(idempotent=True)
         for number in client.exchanges.in_flight:
             client.exchanges.receive(overloaded(number))

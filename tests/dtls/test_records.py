@@ -1,4 +1,4 @@
-"""What can be read of a datagram without keys."""
+"""The parts of a datagram that can be read without keys."""
 
 from __future__ import annotations
 

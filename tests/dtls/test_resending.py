@@ -1,4 +1,4 @@
-"""When a request that was lost with its association is sent again: as on a stream, and by the same rule."""
+"""A request that was lost with its association is sent again by the same rule as on a stream."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_requests(deployment: Deployment, server_class: type[UDPServer]) -> None
 
 
 def test_a_peer_that_changes_its_address(deployment: Deployment) -> None:
-    """It is a stranger there, and shakes hands anew."""
+    """It is a stranger there, and begins another handshake."""
     server = UDPServer(ADDRESS, echo, deployment.server_security(limits={"idle_timeout": 2.0}))
     with (
         running(server) as port,
@@ -106,12 +106,41 @@ def test_strangers_without_a_cookie(deployment: Deployment) -> None:
 
 
 def test_bounds(deployment: Deployment) -> None:
+    go, entered = threading.Event(), threading.Semaphore(0)
+
+    def held(message: Any) -> Any:
+        entered.release()
+        go.wait(20)
+        return message
+
     security = deployment.server_security(limits={"max_connections": 2, "max_in_flight": 1})
-    with running(UDPServer(ADDRESS, echo, security)) as port, ExitStack() as stack:
-        for number in range(2):
-            assert stack.enter_context(client(deployment, port)).send_request(number) == number
+    with running(ThreadingUDPServer(ADDRESS, held, security)) as port, ExitStack() as stack:
+        asking = [
+            threading.Thread(target=stack.enter_context(client(deployment, port)).send_request, args=(number,))
+            for number in range(2)
+        ]
+        for each in asking:
+            each.start()
+        for _ in asking:
+            assert entered.acquire(timeout=20)
         with client(deployment, port, timeout=1.5) as third, pytest.raises(HandshakeRejected, match="overloaded"):
             third.connect()
+        go.set()
+        for each in asking:
+            each.join(20)
+
+
+def test_clients_that_were_interrupted_leave_room_for_others(deployment: Deployment) -> None:
+    """One that is interrupted cannot say that its association is over, and begins another at its next request."""
+    security = deployment.server_security(limits={"max_connections": 2, "idle_timeout": 600.0})
+    server = UDPServer(ADDRESS, echo, security)
+    with running(server) as port, ExitStack() as stack:
+        for number in range(6):
+            one = client(deployment, port, timeout=5)
+            stack.callback(one.close)
+            assert one.send_request(number) == number
+            one._channel.abandon()  # what an interrupt does, without its luck
+        assert server.demultiplexer.peers == 2
 
 
 def test_idle_peers_expire(deployment: Deployment) -> None:
@@ -335,7 +364,7 @@ def test_a_client_that_asks_nothing_at_first(deployment: Deployment) -> None:
         assert one.send_request(1, wait=2) == 1
 
 
-def test_who_has_seen_a_cookie_ends_nobodys_association(deployment: Deployment) -> None:
+def test_a_cookie_that_was_seen_ends_no_association(deployment: Deployment) -> None:
     """A ClientHello with another's address and cookie makes nothing of what has proved itself before it has done so."""
     server = UDPServer(ADDRESS, echo, deployment.server_security(limits={"handshake_timeout": 1.0}))
     with (
@@ -355,7 +384,7 @@ def test_who_has_seen_a_cookie_ends_nobodys_association(deployment: Deployment) 
 
 
 def test_what_has_lapsed_takes_no_more_requests(deployment: Deployment) -> None:
-    """However busy it is: one with a request in hand at every moment ends all the same."""
+    """However busy it is: one with a request in progress at every moment ends all the same."""
     addresses = set()
 
     class Slow(RequestHandler):

@@ -56,7 +56,7 @@ def one(data: bytes) -> None:
 
 
 def write_corpus(directory: Path) -> None:
-    """What the fuzzer starts from."""
+    """Write the inputs that the fuzzer starts from."""
     directory.mkdir(parents=True, exist_ok=True)
     seeds = PICKLES + [pickle.dumps(value, protocol) for value in SEEDS for protocol in range(2, 6)]
     for number, data in enumerate(seeds):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -46,7 +44,7 @@ def test_what_is_in_service(side: Side) -> None:
     second = timedelta(seconds=1)
     security.reload()
     assert scraped(registry)['sealwire_refused{files="keyring"}'] == 1
-    assert scraped(registry)['sealwire_refusals_total{files="keyring"}'] == 1
+    assert scraped(registry)['sealwire_reloads_total{files="keyring",result="refused"}'] == 1
     side.keys("k1", k1=(-second, 60 * second))
     security.reload()
     found = scraped(registry)
@@ -64,9 +62,3 @@ def test_what_an_old_look_saw_is_not_shown(side: Side) -> None:
     assert eventually(lambda: scraped(registry)['sealwire_generation{files="keyring"}'] == 2)
     side.write(cert=b"garbage")
     eventually(lambda: security.status().credentials.refusal)
-
-
-def test_without_the_extra() -> None:
-    code = "import sys; sys.modules['prometheus_client.core'] = None; import sealwire.integrations.prometheus"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "pip install 'sealwire[prometheus]'" in done.stderr

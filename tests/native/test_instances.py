@@ -66,7 +66,7 @@ NATIVELY, REFERENCE = codec(native=True), codec(native=False)
 
 
 def outcome(reader: Codec, data: bytes) -> Any:
-    """What the value is, with everything that is shared in it; or the error."""
+    """Return the value, with the identity of everything that is shared in it; or the error."""
     try:
         return test_differential.described(reader.decode(data))
     except DecodeError as error:

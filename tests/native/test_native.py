@@ -1,4 +1,4 @@
-"""Whether the native core is used: as it is installed, and as SEALWIRE_NATIVE says."""
+"""The native core is used as it is installed, and as SEALWIRE_NATIVE says."""
 
 from __future__ import annotations
 

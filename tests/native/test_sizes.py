@@ -1,4 +1,4 @@
-"""What the native core measures is what the reference measures, apart from what is about as large as the bound."""
+"""The native core measures like the reference, except for values that are about as large as the bound."""
 
 from __future__ import annotations
 

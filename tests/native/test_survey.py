@@ -1,4 +1,4 @@
-"""What the survey is sure of, the decoder accepts; and it is in doubt only near a limit."""
+"""The decoder accepts all that the survey is sure of; and the survey is in doubt only near a limit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SURE = {
     "wide keys": {(1 << 120) + n: n for n in range(9)},
     "a large set": {SOURCE.getrandbits(30) for _ in range(3000)},
     "many dicts": [{"id": n, "name": f"item{n}", "price": n * 1.5} for n in range(5000)],
-    "many ints": list(range(500_000)),
+    "many ints": list(range(50_000)),
     "wide ints": [1 << 63, -(1 << 63), 1 << 14_000, -(1 << 14_000)],
     "floats": [float("nan"), float("inf"), -0.0],
     "bytes": [b"x" * 5000, bytes(70_000), bytearray(70_000), bytes([0xED, 0xA0, 0x80])],
@@ -62,7 +62,7 @@ def test_plain_data_is_sure(value: object) -> None:
 
 
 class Hostile:
-    """Whatever is asked of it, it does something else."""
+    """Misbehaves whatever it is asked for."""
 
     asked: ClassVar[list[str]] = []
 
@@ -169,7 +169,7 @@ def test_limits(name: str, enough: int, value: object) -> None:
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_memory(value: object) -> None:
-    """Whatever the limit, what is surely accepted is accepted; and four times what is needed is surely enough."""
+    """A value that is surely accepted is accepted, at any limit; and four times what it needs is surely enough."""
     data = pickle.dumps(value, 5)
     low, high = 1, 1 << 30
     while low < high:
@@ -206,7 +206,7 @@ small = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @example({-1: 0, -2: 0})
 @example([2**101])
 @given(small)
@@ -219,7 +219,7 @@ def test_what_is_surely_accepted_is_accepted(value: object) -> None:
             assert same(codec.decode(data), value)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(any_values)
 def test_both_ways_write_the_same_bytes_and_the_same_errors(value: object) -> None:
     def outcome(codec: Codec) -> Any:

@@ -7,6 +7,7 @@ import copyreg
 import enum
 import pickle
 import random
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -223,6 +224,11 @@ def without_state(value: Any, *names: str) -> Any:
     return value
 
 
+def with_attributes(value: Any, attributes: dict[str, Any]) -> Any:
+    value.__dict__ = attributes
+    return value
+
+
 DOUBT = {
     "another type": shop.Frozen("a", "b"),  # type: ignore[arg-type]  # the mistake
     "another type in a list": shop.Slotted(1, ["a", 2]),  # type: ignore[list-item]  # the mistake
@@ -238,6 +244,7 @@ DOUBT = {
     "a type that is not listed": shop.Box(Named.A),
     "an instance as a key": {shop.Frozen("a", 1): 1},
     "another enum's value": shop.Box(object.__new__(shop.Size)) if False else shop.Box(shop.Color.RED),
+    "attributes in a dict of another type": with_attributes(shop.Box(1), OrderedDict(content=1, more=[])),
     "a cycle": (lambda box: with_state(box, content=box))(shop.Box(1)),
     "a cycle of state": (lambda box: with_state(box, content=vars(box)))(shop.Box(1)),
 }
@@ -245,7 +252,7 @@ DOUBT = {
 
 @pytest.mark.parametrize("value", DOUBT.values(), ids=DOUBT)
 def test_in_doubt(value: object) -> None:
-    """And then both forms write or say the same."""
+    """Both forms then write or say the same."""
     codec = Codec(ALLOWED | Allowlist(Plain))
     assert surely(value, codec) is None
     assert surely([[value]], codec) is None
@@ -280,7 +287,7 @@ def test_checks_of_a_value_are_bounded(nodes: int, *, sure: bool) -> None:
 @pytest.mark.parametrize("value", SURE[:-1], ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("name", ["max_memory", "max_depth", "max_nodes", "max_expanded_nodes"])
 def test_limits(name: str, value: object) -> None:
-    """What is surely accepted is accepted, and no more than six times what is needed is surely enough."""
+    """A value that is surely accepted is accepted, and six times what it needs is surely enough."""
     value = [value, [value], {"a": value}]
     data = pickle.dumps(value, 5)
     # Of no more classes than it takes, as most of the time is taken by making codecs.
@@ -334,7 +341,7 @@ def test_what_only_looks_like_a_member_is_in_doubt() -> None:
 
 
 def test_values_at_random() -> None:
-    """What is surely accepted is what the other way writes, under limits that many values exceed."""
+    """The survey surely accepts only what the other form writes, under limits that many values exceed."""
     source = random.Random(20)
     sure = 0
     for limits in (test_differential.LIMITS, Limits(max_depth=4, max_nodes=60, max_memory=9000, max_expanded_nodes=40)):

@@ -21,7 +21,7 @@ from pickling.assembler import dict_, integer, list_, message, text, tuple_
 from pickling.test_fuzz import PICKLES, mutant
 from sealwire import Allowlist, Limits
 from sealwire.native import NATIVE
-from sealwire.pickling import Decoder, calls, dict_keys, leaves, nodes
+from sealwire.pickling import Decoder, calls, dict_keys, leaves, message_file, nodes
 from sealwire.pickling import globals as names
 from sealwire.pickling import opcodes as op
 from support.twins import compare
@@ -82,14 +82,14 @@ def compare_all(data: bytes) -> None:
         compare(decoder, data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(VALUES, st.integers(2, 5))
 def test_values(value: Any, protocol: int) -> None:
     data = pickle.dumps(value, protocol)
     compare_all(data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(VALUES, st.integers(2, 5), st.integers(0, 2**32))
 def test_mutants_of_values(value: Any, protocol: int, seed: int) -> None:
     source = random.Random(seed)
@@ -107,11 +107,11 @@ def test_mutants_of_values(value: Any, protocol: int, seed: int) -> None:
 def test_mutants_of_all_types() -> None:
     source = random.Random(2026)
     accepted = 0
-    for _ in range(20_000):
+    for _ in range(6000):
         data = mutant(source)
         accepted += compare(DECODER, data) >= 0
         compare(source.choice(TIGHT), data)
-    assert accepted > 1000
+    assert accepted > 300
 
 
 PIECES = [
@@ -125,10 +125,10 @@ PIECES = [
 def test_programs_of_random_opcodes() -> None:
     source = random.Random(2027)
     accepted = 0
-    for _ in range(60_000):
+    for _ in range(20_000):
         program = b"".join(source.choices(PIECES, k=source.randint(1, 14))) + b"."
         accepted += compare(DECODER, b"\x80\4" + program) >= 0
-    assert accepted > 100
+    assert accepted > 30
 
 
 def test_programs_that_are_mostly_right() -> None:
@@ -151,12 +151,12 @@ def test_programs_that_are_mostly_right() -> None:
         return b"(" + b"".join(inner) + b"\x91"
 
     accepted = 0
-    for _ in range(6000):
+    for _ in range(2000):
         data = message(b"]\x94(", *[part(0) for _ in range(source.randint(1, 6))], b"e")
         accepted += compare(DECODER, data) >= 0
         for decoder in source.sample(TIGHT, 4):
             compare(decoder, data)
-    assert accepted > 1000
+    assert accepted > 300
 
 
 BATCHES = {
@@ -170,7 +170,7 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_keys_in_several_batches(seed: int) -> None:
     """Of one kind or of several, in dicts and sets, some of them twice."""
     source = random.Random(seed)
@@ -192,10 +192,10 @@ def test_keys_in_several_batches(seed: int) -> None:
 def test_each_text_is_told_from_each_other() -> None:
     """Of all lengths, of few letters and in one dict; and one of them twice is found."""
     source = random.Random(5)
-    texts = {"".join(source.choices("ab", k=source.randrange(256))) for _ in range(5000)}
+    texts = {"".join(source.choices("ab", k=source.randrange(256))) for _ in range(2000)}
     good = pickle.dumps(dict.fromkeys(texts), 5)
     assert compare(DECODER, good) == 0
-    for one in source.sample(sorted(each for each in texts if len(each) > 3), 40):
+    for one in source.sample(sorted(each for each in texts if len(each) > 3), 20):
         twice = dict_(*[(text(each), b"N") for each in [*texts, one]])
         assert compare(DECODER, message(twice)) == -1
 
@@ -227,7 +227,7 @@ def test_constants_are_the_same() -> None:
     for name, value in found:
         values = {
             getattr(module, spelling)
-            for module in (op, names, nodes, calls, dict_keys, leaves)
+            for module in (op, names, nodes, calls, dict_keys, leaves, message_file)
             for spelling in (name, f"_{name}")
             if hasattr(module, spelling)
         }

@@ -14,7 +14,7 @@ def text(value: str) -> bytes:
 
 
 def name(module: str, qualname: str) -> bytes:
-    """What a name yields, by STACK_GLOBAL."""
+    """Return the opcodes of a name, with STACK_GLOBAL."""
     return text(module) + text(qualname) + bytes([op.STACK_GLOBAL])
 
 

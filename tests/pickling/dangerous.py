@@ -132,7 +132,7 @@ SHARED = {
         "LimitExceeded max_expanded_nodes: hashing and comparing",
     ),
 }
-"""What is shared costs a byte or two in the message each time, and was made, hashed or compared each time."""
+"""A shared part costs a byte or two in the message each time, and was made, hashed or compared each time."""
 
 DANGEROUS: dict[str, tuple[Callable[[], bytes], str]] = {
     **SHARED,
@@ -176,43 +176,43 @@ DANGEROUS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a long integer": (lambda: message(integer(1 << 40_000_000)), "LimitExceeded max_integer_bits"),
     "multiples of 2**61 - 1": (lambda: collide(n * PRIME for n in range(50_000)), "LimitExceeded max_probes"),
     "the same in a set": (
-        lambda: message(op.EMPTY_SET, op.MARK, *[integer(n * PRIME) for n in range(50_000)], op.ADDITEMS),
+        lambda: message(op.EMPTY_SET, op.MARK, *[integer(n * PRIME) for n in range(20_000)], op.ADDITEMS),
         "LimitExceeded max_probes",
     ),
     "the same in a frozenset": (
-        lambda: message(op.MARK, *[integer(n * PRIME) for n in range(50_000)], op.FROZENSET),
+        lambda: message(op.MARK, *[integer(n * PRIME) for n in range(20_000)], op.FROZENSET),
         "LimitExceeded max_probes",
     ),
     "the same in the list of a set": (
-        lambda: message(call("builtins", "set", list_(*[integer(n * PRIME) for n in range(50_000)]))),
+        lambda: message(call("builtins", "set", list_(*[integer(n * PRIME) for n in range(20_000)]))),
         "LimitExceeded max_probes",
     ),
     "the same in an OrderedDict": (
         lambda: message(
             call("collections", "OrderedDict"),
             op.MARK,
-            *[integer(n * PRIME) + NONE for n in range(50_000)],
+            *[integer(n * PRIME) + NONE for n in range(20_000)],
             op.SETITEMS,
         ),
         "LimitExceeded max_probes",
     ),
     "the same one by one": (
-        lambda: message(op.EMPTY_DICT, *[integer(n * PRIME) + NONE + bytes([op.SETITEM]) for n in range(50_000)]),
+        lambda: message(op.EMPTY_DICT, *[integer(n * PRIME) + NONE + bytes([op.SETITEM]) for n in range(20_000)]),
         "LimitExceeded max_probes",
     ),
     "the same in a Counter": (
-        lambda: message(call("collections", "Counter", dict_(*[(integer(n * PRIME), NONE) for n in range(50_000)]))),
+        lambda: message(call("collections", "Counter", dict_(*[(integer(n * PRIME), NONE) for n in range(20_000)]))),
         "LimitExceeded max_probes",
     ),
     "the same in tuples": (
-        lambda: message(dict_(*[(tuple_(integer(n * PRIME)), NONE) for n in range(50_000)])),
+        lambda: message(dict_(*[(tuple_(integer(n * PRIME)), NONE) for n in range(20_000)])),
         "LimitExceeded max_probes",
     ),
     "floats of one slot": (
         lambda: message(
             dict_(
                 *[(b"G" + (n << 52 | 5).to_bytes(8, "big"), NONE) for n in range(1, 2000)],
-                *[(integer(n * PRIME), NONE) for n in range(1, 50_000)],
+                *[(integer(n * PRIME), NONE) for n in range(1, 20_000)],
             )
         ),
         "LimitExceeded max_probes",
@@ -262,4 +262,4 @@ DANGEROUS: dict[str, tuple[Callable[[], bytes], str]] = {
         "InvalidValue pathlib",
     ),
 }
-"""What makes each message, some of which take a while; and the beginning of what it is refused with."""
+"""The function that makes each message, some of which take a while; and the beginning of its refusal."""

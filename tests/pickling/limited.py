@@ -33,7 +33,7 @@ while size := sys.stdin.buffer.readline():
 
 
 class Outcome(NamedTuple):
-    """kind: the error's name, "accepted", or "killed". why: its text. seconds: of CPU."""
+    """The outcome of decoding: the error's name, "accepted" or "killed"; the error's text; and seconds of CPU."""
 
     kind: str
     why: str

@@ -1,4 +1,4 @@
-"""What an allowlist may have, and why other types are refused."""
+"""The types that an allowlist may have, and the refusals of others."""
 
 from __future__ import annotations
 
@@ -115,9 +115,10 @@ class NoHash(metaclass=Comparing):
     pass
 
 
-class KeywordError(Exception):
-    def __init__(self, *, name: str) -> None:
-        super().__init__(name)
+class ForgetfulError(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no {name}")
+        self.length = len(name)
 
 
 def function() -> None: ...
@@ -156,7 +157,7 @@ REFUSED = {
     "an enum with __reduce_ex__": (OwnReduce, "__reduce_ex__ of its own"),
     "SystemExit": (SystemExit, "only subclasses of Exception"),
     "an exception group": (ExceptionGroup, "only subclasses of Exception"),
-    "an exception by keyword": (KeywordError, "needs a keyword.*register"),
+    "an exception that forgets": (ForgetfulError, "its name would be lost; .*declare .*(length: …).*register"),
     "an annotation that is not there": (Lost, "'Missing' cannot be resolved"),
 }
 

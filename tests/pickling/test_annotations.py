@@ -165,7 +165,7 @@ def test_arrays_by_annotation() -> None:
     assert [each.dtype.str[1:] for each in vars(found).values()] == ["f4", "f8", "i2", "f8"]
 
 
-def test_class_variables_are_no_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_variables_are_not_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     cls = make_dataclass("Counted", [("a", int), ("count", ClassVar[type[int]])], namespace={"__module__": __name__})
     monkeypatch.setitem(globals(), "Counted", cls)
     assert Codec(Allowlist(cls)).decode(pickle.dumps(cls(1), 5)) == cls(1)

@@ -56,7 +56,7 @@ def value(source: random.Random, depth: int = 0) -> Any:
 
 
 def shape(part: Any, seen: dict[int, int]) -> Any:
-    """What a value is, with the number of each object that can be met twice: the same for values that are the same."""
+    """Return a form that is equal for equal values, with the number of each object that can be met twice."""
     kind = type(part)
     if isinstance(part, type(None) | bool | int | str | bytes | enum.Enum):
         return kind.__name__, repr(part)
@@ -82,7 +82,7 @@ def described(found: Any) -> Any:
 
 
 def readings(data: bytes) -> list[Any]:
-    """What CPython's unpicklers make of it."""
+    """Return the values that CPython's unpicklers make of it."""
     return [described(load(io.BytesIO(data))) for load in (pickle.load, pickle._load)]  # type: ignore[attr-defined]  # CPython's own in Python
 
 

@@ -252,7 +252,7 @@ small = st.recursive(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=250)
 @example([2**71])
 @given(small)
 def test_encode_refuses_exactly_what_decode_refuses(value):
@@ -277,7 +277,7 @@ class Dated(datetime.tzinfo):
 
 
 class Hostile:
-    """Whatever is asked of it, it does something else."""
+    """Misbehaves whatever it is asked for."""
 
     asked: ClassVar[list[str]] = []
 

@@ -7,7 +7,6 @@ import decimal
 import pickle
 import pickletools
 import random
-import time
 import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
 from zoneinfo import ZoneInfo
@@ -22,7 +21,6 @@ from sealwire.pickling import opcodes as op
 
 DECODER = Decoder(Allowlist(), Limits(max_depth=20, max_nodes=5000, max_memory=1 << 22, max_expanded_nodes=20_000))
 ENCODER = Encoder(Allowlist(), DECODER._limits, DECODER)
-SECONDS = 4
 
 shared = [1, "two", (3.0, b"four")]
 SEEDS = [
@@ -66,7 +64,7 @@ def mutant(source):
 
 
 def check(data):
-    """Whether the message is accepted; raises anything that may not be raised."""
+    """Return True if the message is accepted; raise anything that must not be raised."""
     try:
         DECODER.check(data)
     except DecodeError:
@@ -93,19 +91,15 @@ def check(data):
 
 def test_mutants():
     source = random.Random(20_261_124)
-    accepted = tried = 0
-    start = time.monotonic()
-    while tried < 120_000 and time.monotonic() - start < SECONDS:
-        for _ in range(100):
-            data = mutant(source)
-            try:
-                accepted += check(data)
-            except BaseException:
-                print(data)
-                raise
-            tried += 1
-    assert tried > 2000
-    assert accepted > tried // 100
+    accepted = 0
+    for _ in range(5000):
+        data = mutant(source)
+        try:
+            accepted += check(data)
+        except BaseException:
+            print(data)
+            raise
+    assert accepted > 50
 
 
 def test_programs_of_random_opcodes():
@@ -117,10 +111,10 @@ def test_programs_of_random_opcodes():
         b"(K\1t",
     ]  # fmt: skip
     accepted = 0
-    for _ in range(30_000):
+    for _ in range(10_000):
         body = b"".join(source.choices(pieces, k=source.randint(1, 9)))
         accepted += check(b"\x80\x05" + body + b".")
-    assert accepted > 100
+    assert accepted > 30
 
 
 def test_every_prefix_and_every_flipped_bit():
@@ -133,7 +127,7 @@ def test_every_prefix_and_every_flipped_bit():
 
 
 def test_the_set_of_opcodes_is_that_of_the_picklers():
-    """What CPython's picklers write for the seeds is in the set; nothing of the set is unknown to pickletools."""
+    """The set has all that CPython's picklers write for the seeds, and nothing that is unknown to pickletools."""
     known = {ord(each.code): each.name for each in pickletools.opcodes}
     assert all(known[code] == name for code, name in op.OPCODE_NAMES.items())
     for value in SEEDS:

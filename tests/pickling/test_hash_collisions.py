@@ -136,7 +136,7 @@ def test_one_by_one_is_as_all_at_once(is_set):
 
 
 def test_refusing_is_quick():
-    """What takes CPython 20 seconds is refused in the time that a few such keys take."""
+    """A message that takes CPython 20 seconds is refused in the time that a few such keys take."""
     start = time.process_time()
     with pytest.raises(LimitExceeded):
         check_hashes([hash(n * PRIME) for n in range(50_000)], is_set=False, max_probes=32)

@@ -228,12 +228,12 @@ def test_refused_with_the_path(value: Any, path: str) -> None:
 @pytest.mark.parametrize(
     ("cls", "reason"),
     [
-        ((Endless, OfEndless), "contains itself with ever other arguments"),
+        ((Endless, OfEndless), "contains itself with ever different arguments"),
         ((OfBelow,), "inherits content with the type variable T; annotate content in .*BelowDict as well"),
     ],
     ids=["endless", "a TypedDict below one"],
 )
-def test_what_cannot_be_read_is_told(cls: tuple[type, ...], reason: str) -> None:
+def test_what_cannot_be_read_is_reported(cls: tuple[type, ...], reason: str) -> None:
     if cls == (OfBelow,) and hints(BelowDict, "")["content"] is int:
         return  # from Python 3.12 on
     with pytest.raises(ConfigurationError, match=reason):

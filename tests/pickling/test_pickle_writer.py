@@ -73,7 +73,7 @@ def test_the_message_is_the_same(value: Any) -> None:
     assert len(b"".join(file.elided)) < len(data)
     elide = b"".join(file.elided)
     assert list(file.large_buffers.values()) == file.buffers
-    assert {elide[offset] for offset in file.large_buffers} <= {op.BINBYTES8, op.BYTEARRAY8}
+    assert {elide[offset] for offset in file.large_buffers} <= {op.BINBYTES, op.BINBYTES8, op.BYTEARRAY8}
 
 
 @pytest.mark.parametrize("value", [b"x" * 100, b"x" * LARGE, b""], ids=len)
@@ -122,7 +122,7 @@ SHARING = {
 
 @pytest.mark.parametrize("value", SHARING.values(), ids=SHARING)
 def test_memory_is_charged_as_decode_does(value: Any) -> None:
-    """What is set aside counts the same: encode accepts what decode accepts."""
+    """Buffers that are set aside count the same: encode accepts what decode accepts."""
     data = pickle.dumps(value, 5) if not isinstance(value, memoryview) else CODEC.encode(value)
     verdicts = []
     for budget in range(MIB // 2, 6 * MIB, MIB // 16):

@@ -21,7 +21,7 @@ from sealwire.codec import Codec, decode, encode
 LONG_WAY = Codec()._decoder.decode
 
 
-@settings(max_examples=250)
+@settings(max_examples=120)
 @given(values)
 def test_encode_then_decode(value):
     data = encode(value)
@@ -30,7 +30,7 @@ def test_encode_then_decode(value):
     assert same(pickle.loads(data), value)
 
 
-@settings(max_examples=250)
+@settings(max_examples=120)
 @given(values, st.sampled_from(PROTOCOLS), st.sampled_from(DUMPS))
 def test_decode_stands_where_pickle_loads_stood(value, protocol, dumps):
     data = dumps(value, protocol)

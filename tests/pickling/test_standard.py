@@ -179,7 +179,7 @@ def test_equal_objects_are_duplicate_keys(where, data):
         DECODER.decode(message(pair))
 
 
-def test_nan_that_is_an_object_is_no_key():
+def test_nan_that_is_an_object_is_not_a_key():
     for data in (dict_((decimal_("NaN"), NONE)), dict_((tuple_(NONE, decimal_("NaN")), NONE))):
         with pytest.raises(InvalidValue, match="NaN"):
             DECODER.decode(message(data))

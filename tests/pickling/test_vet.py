@@ -222,9 +222,30 @@ def test_a_missing_type_is_named():
     assert str(checks(b"\x80\x02cshop\nOut.In\n.")) == text % ("GLOBAL at byte 2", "shop:Out.In", remedy)
 
 
+@pytest.mark.parametrize(
+    ("old", "today"),
+    [
+        ("exceptions\nZeroDivisionError", "builtins:ZeroDivisionError"),
+        ("exceptions\nStandardError", "builtins:Exception"),
+        ("exceptions\nIOError", "builtins:OSError"),
+        ("shop\nOrder", "shop:Order"),
+    ],
+)
+def test_names_of_python_2_are_advised_as_those_of_today(old, today):
+    error = checks(f"\x80\x02c{old}\n.".encode("latin1"))
+    assert error.name == old.replace("\n", ":")
+    assert f'types = ["{today}"]' in str(error)
+
+
+def test_cpythons_exceptions_are_advised():
+    assert 'types = ["builtins:OSError"]' in str(checks(message(name("builtins", "OSError"))))
+
+
 def test_no_advice_to_allow_what_attacks_name():
     for module, attack in (("os", "system"), ("builtins", "eval"), ("importlib.util", "find_spec")):
         assert str(checks(message(name(module, attack)))).endswith(f"): {module}:{attack}")
+    for old in ("__builtin__\neval", "commands\ngetoutput", "exceptions\nKeyboardInterrupt", "exceptions\nno"):
+        assert str(checks(f"\x80\x02c{old}\n.".encode("latin1"))).endswith(f"): {old}".replace("\n", ":"))
 
 
 @pytest.mark.parametrize("evil", ["x\ny", "\x1b[31m", "\u202e", "x" * 10_000, "\n" * 10_000, '"]\n', "a b", "x..y", ""])

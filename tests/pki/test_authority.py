@@ -205,7 +205,7 @@ class TestReadingBack:
         bundle = create_ca().cert_pem + ca.cert_pem
         assert Issuer.from_pem(bundle, ca.key_pem).certificate == ca.certificate
 
-    def test_refuses_what_is_no_ca(self, ca: Issuer) -> None:
+    def test_refuses_what_is_not_a_ca(self, ca: Issuer) -> None:
         leaf = ca.issue("localhost")
         with pytest.raises(ConfigurationError, match="leaf certificate"):
             Issuer.from_pem(leaf.cert_pem, leaf.key_pem)
@@ -307,12 +307,12 @@ class TestHandshake:
         with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
             handshake(tmp_path, ca, ca.issue("localhost"), client, "other.example")
 
-    def test_a_client_certificate_serves_nobody(self, tmp_path: Path, ca: Issuer) -> None:
+    def test_a_client_certificate_does_not_serve(self, tmp_path: Path, ca: Issuer) -> None:
         leaf = ca.issue("localhost", profile="client")
         with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
             handshake(tmp_path, ca, leaf, leaf, "localhost")
 
-    def test_a_server_certificate_is_no_client(self, tmp_path: Path, ca: Issuer) -> None:
+    def test_a_server_certificate_is_not_a_client(self, tmp_path: Path, ca: Issuer) -> None:
         leaf = ca.issue("localhost")
         with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
             handshake(tmp_path, ca, leaf, leaf, "localhost")

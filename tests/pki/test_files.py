@@ -112,7 +112,7 @@ def test_replaces_in_one_step(tmp_path: Path) -> None:
     path.chmod(0o644)
     with path.open("rb") as reader:
         write_files([NewFile(path, b"new", PRIVATE)], replace=True)
-        assert reader.read() == b"old", "who has the old file open keeps it whole"
+        assert reader.read() == b"old", "a reader of the old file keeps it whole"
     assert path.read_bytes() == b"new"
     assert mode(path) == 0o600
 

@@ -1,4 +1,4 @@
-"""What a script of the reference server is made of: where, and how, it misbehaves.
+"""The actions of a script of the reference server: how it misbehaves, and at which point.
 
 A script has one mapping for each connection, in order of acceptance; later connections are served properly. Its keys
 are points, its values actions that replace what a proper server does there:
@@ -11,6 +11,14 @@ are points, its values actions that replace what a proper server does there:
     "message"   any other MESSAGE       default: answer()
     "ping"      PING came               default: pong()
     "close"     CLOSE came              default: close(0)
+    "part"      PART came               default: grant()
+    "credit"    CREDIT came             default: nothing
+    "end"       END came                default: answer()
+    "cancel"    CANCEL came             default: fault(22)
+
+A MESSAGE with the flag UPLOAD is answered by default at its END, where the frame at hand is that MESSAGE with all its
+parts for a payload; at "cancel" it is the MESSAGE as well. These points and "part" are left out once the request was
+answered.
 
 An action is any callable of the connection and the frame at hand (None before HELLO). Those below cover what
 docs/protocol.md forbids; do() runs several at one point. For example::
@@ -28,7 +36,7 @@ from reference import protocol as p
 from reference.protocol import Frame
 
 if TYPE_CHECKING:
-    from reference.server import Connection
+    from reference.connection import Connection
 
 Action = Callable[["Connection", Any], Any]
 
@@ -57,8 +65,8 @@ def answer(payload: bytes | None = None, *, kind: int | None = None, **header: A
 
     def act(connection: Connection, frame: Frame) -> None:
         made_kind, made = connection.hand_over(frame)
-        sent = {"reply_to": frame.sequence} | header
-        connection.answered(frame.sequence)
+        sent = {"reply_to": frame.request} | header
+        connection.answered(frame.request)
         connection.send(made_kind if kind is None else kind, made if payload is None else payload, **sent)
 
     return act
@@ -70,19 +78,56 @@ def answer_partly(size: int, payload: bytes | None = None) -> Action:
     def act(connection: Connection, frame: Frame) -> None:
         kind, made = connection.hand_over(frame)
         body = made if payload is None else payload
-        whole = p.frame(kind, body, connection.next_sequence, frame.sequence, connection.key_out)
+        whole = p.frame(kind, body, connection.next_sequence, frame.request, connection.key_out)
         connection.next_sequence += 1
         connection.send_raw(whole[:size])
 
     return act
 
 
+def fault(code: int, text: str = "") -> Action:
+    """FAULT, without the handler."""
+
+    def act(connection: Connection, frame: Frame) -> None:
+        connection.handed = max(connection.handed, frame.request)
+        connection.answered(frame.request)
+        connection.send(p.FAULT, p.fault_payload(code, text), reply_to=frame.request)
+
+    return act
+
+
+def parts(*payloads: bytes) -> Action:
+    """A PART with each payload, each as soon as there is credit; the answer is another action."""
+
+    def act(connection: Connection, frame: Frame) -> None:
+        for payload in payloads:
+            if not connection.send_part(frame.request, payload):
+                break
+
+    return act
+
+
+def part(payload: bytes = b"", **header: Any) -> Action:
+    """A PART at once, with or without credit, and with anything replaced."""
+    return lambda connection, frame: connection.send(p.PART, payload, **({"reply_to": frame.request} | header))
+
+
+def credit(amount: int, **header: Any) -> Action:
+    """CREDIT of any amount, with anything replaced."""
+    return lambda connection, frame: connection.send(p.CREDIT, p.u(amount, 4), **({"reply_to": frame.request} | header))
+
+
+def grant() -> Action:
+    """CREDIT for the PART at hand as it ought to be: in steps of half a window, for an unanswered request."""
+    return lambda connection, frame: connection.grant(frame)
+
+
 def pong(payload: bytes | None = None, **header: Any) -> Action:
     """PONG, with anything replaced."""
 
     def act(connection: Connection, frame: Frame) -> None:
-        connection.answered(frame.sequence)
-        sent = {"reply_to": frame.sequence} | header
+        connection.answered(frame.request)
+        sent = {"reply_to": frame.request} | header
         connection.send(p.PONG, frame.payload if payload is None else payload, **sent)
 
     return act

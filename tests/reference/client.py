@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import ssl
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from reference import protocol as p
+from reference.features import NONE, Features, Terms, metadata
 from reference.protocol import Frame, demand
 from reference.rules import FromServer, Rejected, check_welcome
 from reference.transport import Adjust, Endpoint, shared_context, tls_context
@@ -50,7 +52,7 @@ class RefClient(Endpoint):
     ``port`` None connects to the Unix socket at the path ``host``. ``server_name`` goes into HELLO; its
     part before the "/" is also the host that TLS checks and SNI names, and no host is checked where that is empty.
     ``cert`` None connects without a client certificate. Later stages can be run by hand: start_tls, send_hello,
-    read_welcome. Raises Violation, Rejected, ssl.SSLError, Ended, TimeoutError.
+    read_welcome. ``features``: those to offer. Raises Violation, Rejected, ssl.SSLError, Ended, TimeoutError.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class RefClient(Endpoint):
         server_name: str = "localhost",
         codec: str = "raw",
         max_frame: int = 2**20,
+        features: Features = NONE,
         timeout: float = 10.0,
         until: str = "welcome",
         adjust: Adjust | None = None,
@@ -77,9 +80,11 @@ class RefClient(Endpoint):
         self.client_der = None if self.on_unix else leaf_der(cert)
         self.server_der: bytes | None = None
         self.psk, self.key_id, self.server_name = psk, key_id, server_name
-        self.codec, self.max_frame = codec, max_frame
+        self.codec, self.max_frame, self.features = codec, max_frame, features
         self.hello_frame: bytes | None = None
         self.replies: dict[int, Frame] = {}
+        self.parts: dict[int, list[bytes]] = {}
+        self.identity = ""  # of the connection, in logs
         steps = (self.start_tls, self.send_hello, self.read_welcome)
         try:
             for step in steps[: STAGES.index(until)]:
@@ -114,6 +119,7 @@ class RefClient(Endpoint):
             "key_id": self.key_id.encode(),
             "codec": self.codec.encode(),
             "server_name": self.server_name.encode(),
+            "extensions": self.features.extensions(),
         }
         return p.hello_payload(**(mine | fields))
 
@@ -143,7 +149,9 @@ class RefClient(Endpoint):
         with contextlib.suppress(Rejected):
             session = check_welcome(got, psk=self.psk, bound=self.bound, hello_frame=self.hello_frame)
             self.key_out, self.peer_max_frame = session.k_c2s, session.peer_max_frame
-            self.incoming = FromServer(session.k_s2c, self.max_frame)
+            self.identity = session.identity
+            terms = Terms.between(self.features, session.features)
+            self.incoming = FromServer(session.k_s2c, self.max_frame, terms=terms)
             self._check_no_ticket()
         return got
 
@@ -154,25 +162,57 @@ class RefClient(Endpoint):
         session: ssl.SSLSession | None = self.link.tls.session
         demand(session is None or not session.has_ticket, "1", "the server sent a session ticket")
 
-    def send(self, kind: int, payload: bytes = b"", **header: Any) -> int:
-        number = super().send(kind, payload, **header)
-        if isinstance(self.incoming, FromServer) and kind in (p.MESSAGE, p.PING):
-            self.incoming.unanswered[number] = (kind, payload)
-            if kind == p.MESSAGE:
-                self.incoming.requests.add(number)
-        return number
+    def send_message(
+        self, payload: bytes, wait: float | None = None, *, values: Mapping[str, str] | None = None, flags: int = 0
+    ) -> int:
+        """A request, with metadata unless ``values`` is None; ``wait`` in seconds. Returns its sequence."""
+        if values is not None:
+            payload, flags = metadata(values) + payload, flags | p.METADATA
+        return self.send(p.MESSAGE, payload, wait=p.wait_field(wait), flags=flags)
 
-    def send_message(self, payload: bytes, wait: float | None = None) -> int:
-        """A request; ``wait`` in seconds. Returns its sequence."""
-        return self.send(p.MESSAGE, payload, wait=p.wait_field(wait))
+    def upload(self, parts: Iterable[bytes], **options: Any) -> int:
+        """A request in parts, each sent when there is credit, up to END. Returns its sequence."""
+        sequence = self.send_message(b"", flags=p.UPLOAD | options.pop("flags", 0), **options)
+        for part in parts:
+            if not self.send_part(sequence, part):
+                break
+        self.end(sequence)
+        return sequence
+
+    def send_part(self, request: int, payload: bytes) -> bool:
+        """Once there is credit, reading what comes until then. False where the answer has come before."""
+        assert self.incoming is not None
+        account = self.incoming.out[request]
+        while account.credit <= 0 and request in self.incoming.unanswered:
+            self.read_one()
+        if request not in self.incoming.unanswered:
+            return False
+        self.send(p.PART, payload, reply_to=request)
+        return True
+
+    def end(self, request: int) -> None:
+        """END of a request's parts."""
+        self.send(p.END, reply_to=request)
+
+    def cancel(self, request: int) -> None:
+        """CANCEL; the answer is still to be received."""
+        self.send(p.CANCEL, reply_to=request)
+
+    def read_one(self, timeout: float | None = None) -> None:
+        """Take a frame: a PART goes to ``parts`` and is granted again, an answer to ``replies``. Raises Closed."""
+        got = self.read_frame(timeout)
+        if got.kind == p.CLOSE:
+            raise Closed(got)
+        if got.kind == p.PART:
+            self.parts.setdefault(got.reply_to, []).append(got.payload)
+            self.grant(got)
+        elif got.kind != p.CREDIT:
+            self.replies[got.reply_to] = got
 
     def receive(self, sequence: int, timeout: float | None = None) -> Frame:
         """The answer to that request; others that come first are kept in ``replies``. Raises Closed."""
         while sequence not in self.replies:
-            got = self.read_frame(timeout)
-            if got.kind == p.CLOSE:
-                raise Closed(got)
-            self.replies[got.reply_to] = got
+            self.read_one(timeout)
         return self.replies.pop(sequence)
 
     def request(self, payload: bytes, wait: float | None = None) -> tuple[int, bytes, int]:

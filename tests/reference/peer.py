@@ -9,10 +9,15 @@ from reference.actions import (
     answer,
     answer_partly,
     close,
+    credit,
     do,
     drop,
+    fault,
+    grant,
     hold,
     nothing,
+    part,
+    parts,
     pong,
     raw,
     reject,
@@ -21,6 +26,8 @@ from reference.actions import (
     welcome,
 )
 from reference.client import Closed, RefClient
+from reference.connection import Connection, Fault, Received
+from reference.features import Features, entries, metadata
 from reference.protocol import (
     Frame,
     Violation,
@@ -35,7 +42,7 @@ from reference.protocol import (
     welcome_payload,
 )
 from reference.rules import Rejected
-from reference.server import Connection, Fault, Received, RefServer
+from reference.server import RefServer
 from reference.transport import End, Ended
 
 __all__ = [
@@ -44,6 +51,7 @@ __all__ = [
     "End",
     "Ended",
     "Fault",
+    "Features",
     "Frame",
     "Received",
     "RefClient",
@@ -54,16 +62,23 @@ __all__ = [
     "answer_partly",
     "binding",
     "close",
+    "credit",
     "do",
     "drop",
+    "entries",
+    "fault",
     "frame",
+    "grant",
     "hello_payload",
     "hkdf",
     "hold",
     "k_hello",
     "log_hash",
+    "metadata",
     "nothing",
     "parse_frame",
+    "part",
+    "parts",
     "pong",
     "protocol",
     "raw",

@@ -21,9 +21,12 @@ MAX_PING = 125
 MAX_FAULT_TEXT = 1024
 ZERO = bytes(32)
 
-HELLO, WELCOME, MESSAGE, FAULT, PING, PONG, CLOSE, REJECT = range(1, 9)
-KINDS = {1: "HELLO", 2: "WELCOME", 3: "MESSAGE", 4: "FAULT", 5: "PING", 6: "PONG", 7: "CLOSE", 8: "REJECT"}
-REJECT_CODES, CLOSE_CODES, FAULT_CODES = range(1, 6), range(5), range(16, 22)
+HELLO, WELCOME, MESSAGE, FAULT, PING, PONG, CLOSE, REJECT, CANCEL, PART, CREDIT, END = range(1, 13)
+NAMES = "HELLO WELCOME MESSAGE FAULT PING PONG CLOSE REJECT CANCEL PART CREDIT END"
+KINDS = dict(enumerate(NAMES.split(), 1))
+REJECT_CODES, CLOSE_CODES, FAULT_CODES = range(1, 6), range(5), {*range(16, 24), *range(64, 256)}
+METADATA, PARTS, UPLOAD = 1, 2, 4
+Extensions = tuple[tuple[int, bytes], ...]
 
 
 class Violation(Exception):
@@ -86,6 +89,11 @@ class Frame:
     @property
     def name(self) -> str:
         return KINDS.get(self.kind, f"kind {self.kind}")
+
+    @property
+    def request(self) -> int:
+        """The sequence of the request that the frame is or belongs to."""
+        return self.reply_to if self.kind in (CANCEL, PART, CREDIT, END) else self.sequence
 
     @property
     def code(self) -> int:
@@ -169,7 +177,7 @@ class Hello:
     key_id: bytes
     codec: bytes
     server_name: bytes
-    extensions: tuple[tuple[int, bytes], ...] = ()
+    extensions: Extensions = ()
 
 
 def s8(value: bytes) -> bytes:
@@ -177,7 +185,7 @@ def s8(value: bytes) -> bytes:
     return u(len(value), 1) + value
 
 
-def extension_bytes(extensions: tuple[tuple[int, bytes], ...]) -> bytes:
+def extension_bytes(extensions: Extensions) -> bytes:
     """``type u16 ‖ length u16 ‖ value`` for each, in the order given."""
     return b"".join(u(kind, 2) + u(len(value), 2) + value for kind, value in extensions)
 
@@ -190,7 +198,7 @@ def hello_payload(
     codec: bytes,
     server_name: bytes,
     version: int = VERSION,
-    extensions: tuple[tuple[int, bytes], ...] = (),
+    extensions: Extensions = (),
 ) -> bytes:
     """HELLO's payload; nothing is checked."""
     fields = s8(key_id) + s8(codec) + s8(server_name) + extension_bytes(extensions)
@@ -203,7 +211,7 @@ def welcome_payload(
     max_frame: int,
     codec: bytes,
     version: int = VERSION,
-    extensions: tuple[tuple[int, bytes], ...] = (),
+    extensions: Extensions = (),
 ) -> bytes:
     """WELCOME's payload; nothing is checked."""
     return u(version, 1) + nonce + u(max_frame, 4) + s8(codec) + extension_bytes(extensions)
@@ -240,7 +248,7 @@ class _Reader:
         demand(all(0x21 <= byte <= 0x7E for byte in value), "2", f"{name} has bytes outside 0x21-0x7E")
         return value
 
-    def extensions(self) -> tuple[tuple[int, bytes], ...]:
+    def extensions(self) -> Extensions:
         found: list[tuple[int, bytes]] = []
         while self.at < len(self.data):
             kind = self.number(2)
@@ -290,3 +298,8 @@ def check_payload(got: Frame) -> None:
     elif got.kind == REJECT:
         demand(size == 2, "2", f"REJECT with a payload of {size} bytes")
         demand(got.code in REJECT_CODES, "3", f"REJECT {got.code} is not a code of version 1")
+    elif got.kind in (CANCEL, END):
+        demand(size == 0, "9", f"{got.name} with a payload of {size} bytes")
+    elif got.kind == CREDIT:
+        demand(size == 4, "9", f"CREDIT with a payload of {size} bytes")
+        demand(any(got.payload), "9", "CREDIT of 0 bytes")

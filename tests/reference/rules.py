@@ -1,4 +1,4 @@
-"""What each side may send, and when: the checks of docs/protocol.md sections 2 to 5, without any I/O."""
+"""The rules for what each side may send: the checks of docs/protocol.md, sections 2 to 5 and 9, without any I/O."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from reference import protocol as p
+from reference.features import MAX_UPLOADS, PLAIN, Account, Features, Terms, parse_features, split
 from reference.protocol import Frame, Hello, demand
 
 
@@ -40,13 +41,16 @@ def check_hello(
     client_der: bytes | None,
     server_names: Collection[bytes],
     codecs: Collection[bytes],
+    knows_features: bool = True,
 ) -> Hello:
-    """In the order of section 3; raises Violation or Rejected."""
+    """In the order of section 3; raises Violation or Rejected. ``knows_features``: whether section 9 is known."""
     check_first(got, p.HELLO)
     demand(got.payload, "2", "HELLO has no payload")
     if got.payload[0] != p.VERSION:
         raise Rejected(1, f"version {got.payload[0]}")
     hello = p.parse_hello(got.payload)
+    if knows_features:
+        parse_features(hello.extensions, from_client=True)
     if hello.key_id not in keys:
         raise Rejected(3, f"key id {hello.key_id!r} is unknown")
     try:
@@ -62,9 +66,11 @@ def check_hello(
 
 @dataclass(frozen=True)
 class Session:
-    """What a handshake yields. ``peer_max_frame`` is the peer's announcement."""
+    """The result of a handshake. ``peer_max_frame`` and ``features`` are the peer's announcements."""
 
     peer_max_frame: int
+    features: Features
+    identity: str
     k_c2s: bytes = field(repr=False)
     k_s2c: bytes = field(repr=False)
 
@@ -73,6 +79,11 @@ def agree(psk: bytes, bound: bytes, hello_frame: bytes, welcome_untagged: bytes)
     """``(K_c2s, K_s2c)`` from the two frames, whose nonces stand at fixed places."""
     client_nonce, server_nonce = hello_frame[25:57], welcome_untagged[25:57]
     return p.traffic_keys(psk, client_nonce + server_nonce, bound, p.log_hash(hello_frame, welcome_untagged))
+
+
+def identity(hello_frame: bytes, welcome_untagged: bytes) -> str:
+    """Of a connection, in logs (section 9)."""
+    return p.log_hash(hello_frame, welcome_untagged)[:4].hex()
 
 
 def check_welcome(got: Frame, *, psk: bytes, bound: bytes, hello_frame: bytes) -> Session:
@@ -90,7 +101,8 @@ def check_welcome(got: Frame, *, psk: bytes, bound: bytes, hello_frame: bytes) -
     offered = {kind for kind, _ in hello.extensions}
     demand(all(kind in offered for kind, _ in welcome.extensions), "2", "WELCOME has an extension not offered")
     demand(welcome.nonce != hello.nonce, "3", "the server's nonce is the client's")
-    return Session(welcome.max_frame, k_c2s, k_s2c)
+    features = parse_features(welcome.extensions, from_client=False)
+    return Session(welcome.max_frame, features, identity(hello_frame, got.raw[: -p.TAG]), k_c2s, k_s2c)
 
 
 @dataclass
@@ -103,6 +115,13 @@ class Incoming:
     unanswered: dict[int, tuple[int, bytes]] = field(default_factory=dict, repr=False)
     """Requests under way, in whichever direction: sequence to kind and payload."""
     close: Frame | None = None
+    terms: Terms = PLAIN
+    into: dict[int, Account] = field(default_factory=dict, repr=False)
+    """The peer's credit for parts of a request."""
+    out: dict[int, Account] = field(default_factory=dict, repr=False)
+    """Our own credit for parts of a request."""
+    cancelled: set[int] = field(default_factory=set, repr=False)
+    """Unanswered requests that their client gave up."""
 
     def check(self, got: Frame, sent: int) -> None:
         """Raise Violation where ``got`` is not allowed now. ``sent``: the highest sequence of the other direction."""
@@ -111,20 +130,37 @@ class Incoming:
         demand(got.sequence == self.expected, "2", f"{got.name} has sequence {got.sequence}, not {self.expected}")
         self.expected += 1
         demand(self.close is None, "5", f"{got.name} after CLOSE")
-        demand(got.flags == 0, "2", f"flags {got.flags} on {got.name}")
-        self.check_kind(got)
+        of_client = isinstance(self, FromClient)
+        allowed = self.terms.flags(of_client=of_client) if got.kind == p.MESSAGE else 0
+        demand(got.flags & ~allowed == 0, "2", f"flags {got.flags} on {got.name}")
+        demand(got.wait == 0 or (of_client and got.kind == p.MESSAGE), "2", f"wait {got.wait} on {got.name}")
+        if got.kind not in self.terms.kinds(of_client=of_client):
+            self.check_kind(got)
         p.check_payload(got)
         if got.kind == p.CLOSE:
             demand(got.last <= sent, "5", f"CLOSE with last {got.last}, but {sent} was the highest sent")
             self.check_last(got)
             self.close = got
         else:
-            self.check_exchange(got)
+            self.check_exchange(got, sent)
+
+    def answered(self, request: int) -> None:
+        """The request has got its answer."""
+        self.unanswered.pop(request, None)
+        self.out.pop(request, None)
+        self.cancelled.discard(request)
+
+    def note_sent(self, ours: Frame) -> None:
+        """Note a frame that we send, right or wrong: it counts for what the peer may send."""
+        if ours.kind == p.PART and ours.reply_to in self.out:
+            self.out[ours.reply_to].charge(ours)
+        if ours.kind == p.CREDIT and ours.reply_to in self.into:
+            self.into[ours.reply_to].credit += int.from_bytes(ours.payload, "big")
 
     def check_kind(self, got: Frame) -> None:
         raise NotImplementedError
 
-    def check_exchange(self, got: Frame) -> None:
+    def check_exchange(self, got: Frame, sent: int) -> None:
         raise NotImplementedError
 
     def check_last(self, got: Frame) -> None:
@@ -132,44 +168,111 @@ class Incoming:
 
 
 class FromClient(Incoming):
-    """As a server sees it; it takes each request out of ``unanswered`` as it answers."""
+    """As a server sees it; it calls ``answered`` for each request as it answers."""
 
     def check_kind(self, got: Frame) -> None:
         demand(got.kind in (p.MESSAGE, p.PING, p.CLOSE), "2", f"{got.name} from a client")
         demand(got.reply_to == 0, "2", f"{got.name} of a client has reply_to {got.reply_to}")
-        demand(got.wait == 0 or got.kind == p.MESSAGE, "2", f"wait {got.wait} on {got.name}")
 
-    def check_exchange(self, got: Frame) -> None:
+    def check_exchange(self, got: Frame, sent: int) -> None:
+        if got.kind not in (p.MESSAGE, p.PING):
+            self._check_about(got)
+            return
         if got.kind == p.PING:
             pinged = any(kind == p.PING for kind, _ in self.unanswered.values())
             demand(not pinged, "2", "a second PING while one is unanswered")
         self.unanswered[got.sequence] = (got.kind, got.payload)
+        if got.kind == p.MESSAGE:
+            self._check_request(got)
+
+    def _check_request(self, got: Frame) -> None:
+        _, application = split(got)
+        if got.flags & p.UPLOAD:
+            demand(not application, "9", "UPLOAD with bytes of its own")
+            demand(len(self.into) < MAX_UPLOADS, "9", f"more than {MAX_UPLOADS} requests in parts have not ended")
+            self.into[got.sequence] = Account(self.terms.own_window)
+        if got.flags & p.PARTS:
+            self.out[got.sequence] = Account(self.terms.peer_window)
+        if self.into or self.out:
+            requests = [kind for kind, _ in self.unanswered.values() if kind == p.MESSAGE]
+            at_once = self.terms.at_once
+            demand(len(requests) <= at_once, "9", f"{len(requests)} requests beside parts; at_once is {at_once}")
+
+    def _check_about(self, got: Frame) -> None:
+        request = got.reply_to
+        if got.kind in (p.PART, p.END):
+            demand(request in self.into, "9", f"{got.name} for {request}, which is no request in parts, or has ended")
+        demand(0 < request < got.sequence, "9", f"{got.name} for {request}")
+        demand(request not in self.cancelled, "9", f"{got.name} for {request}, which was cancelled")
+        if got.kind == p.PART:
+            self.into[request].spend(got)
+        elif got.kind == p.CREDIT:
+            if request in self.out:
+                self.out[request].add(got)
+        else:
+            self.into.pop(request, None)
+            if got.kind == p.CANCEL and self.unanswered.get(request, (0, b""))[0] == p.MESSAGE:
+                self.cancelled.add(request)
 
 
 @dataclass
 class FromServer(Incoming):
-    """As a client sees it; it puts each request into ``unanswered`` as it sends."""
+    """As a client sees it; ``note_sent`` puts each request into ``unanswered``."""
 
     requests: set[int] = field(default_factory=set)
     """The sequence of each MESSAGE sent."""
-    answered: int = 0
+    highest_answered: int = 0
     """The highest MESSAGE that was answered."""
 
     def check_kind(self, got: Frame) -> None:
         demand(got.kind in (p.MESSAGE, p.FAULT, p.PONG, p.CLOSE), "2", f"{got.name} from a server")
-        demand(got.wait == 0, "2", f"wait {got.wait} on {got.name} of a server")
         demand(got.reply_to == 0 or got.kind != p.CLOSE, "2", f"CLOSE has reply_to {got.reply_to}")
 
-    def check_exchange(self, got: Frame) -> None:
+    def check_exchange(self, got: Frame, sent: int) -> None:
+        request = got.reply_to
+        if got.kind == p.PART:
+            demand(request in self.into, "9", f"PART for {request}, which is no unanswered request for parts")
+            self.into[request].spend(got)
+        elif got.kind == p.CREDIT:
+            demand(0 < request <= sent, "9", f"CREDIT for {request}")
+            if request in self.out:
+                self.out[request].add(got)
+        else:
+            self._check_answer(got)
+
+    def _check_answer(self, got: Frame) -> None:
         demand(got.reply_to in self.unanswered, "4", f"{got.name} answers {got.reply_to}, which awaits no answer")
         kind, payload = self.unanswered[got.reply_to]
         fits = (kind == p.PING) == (got.kind == p.PONG)
         demand(fits, "4", f"{got.name} answers a {p.KINDS[kind]}")
         demand(got.kind != p.PONG or got.payload == payload, "2", "PONG has not the ping's bytes")
-        del self.unanswered[got.reply_to]
+        if got.kind == p.FAULT:
+            demand(got.code != 22 or got.reply_to in self.cancelled, "9", "FAULT 22 for what was not cancelled")
+            demand(got.code != 23 or got.reply_to not in self.into, "9", "FAULT 23 for a request with the flag PARTS")
+        elif got.kind == p.MESSAGE:
+            split(got)
+        self.answered(got.reply_to)
+        self.into.pop(got.reply_to, None)
         if got.kind in (p.MESSAGE, p.FAULT):
-            self.answered = max(self.answered, got.reply_to)
+            self.highest_answered = max(self.highest_answered, got.reply_to)
+
+    def note_sent(self, ours: Frame) -> None:
+        super().note_sent(ours)
+        number, request = ours.sequence, ours.reply_to
+        if ours.kind in (p.MESSAGE, p.PING):
+            self.unanswered[number] = (ours.kind, ours.payload)
+        if ours.kind == p.MESSAGE:
+            self.requests.add(number)
+            if ours.flags & p.PARTS:
+                self.into[number] = Account(self.terms.own_window)
+            if ours.flags & p.UPLOAD:
+                self.out[number] = Account(self.terms.peer_window)
+        elif ours.kind in (p.CANCEL, p.END):
+            self.out.pop(request, None)
+            if ours.kind == p.CANCEL and request in self.unanswered:
+                self.cancelled.add(request)
 
     def check_last(self, got: Frame) -> None:
         demand(got.last == 0 or got.last in self.requests, "5", f"last {got.last} was no MESSAGE")
-        demand(got.last >= self.answered, "5", f"last {got.last}, but {self.answered} was answered")
+        answered = self.highest_answered
+        demand(got.last >= answered, "5", f"last {got.last}, but {answered} was answered")

@@ -15,7 +15,8 @@ docs/protocol.md.
         ``hello_frame``, ``welcome_frame``          whole, with length and tag
     ``reject``: ``code`` and the whole ``frame``, for each code
     ``refused_hello``: frames (or just their length) for a server that is set up as the first case says, which knows
-        the codecs ``pickle-5`` and ``raw``; ``outcome`` is ``end`` (it sends nothing and ends) or ``reject N``
+        section 9 and the codecs ``pickle-5`` and ``raw``; ``outcome`` is ``end`` (it sends nothing and ends) or
+        ``reject N``
     ``refused_welcome``: frames for the client of the first case, which has sent that case's HELLO: it ends the
         connection
 
@@ -27,6 +28,15 @@ docs/protocol.md.
         received HELLO only, so expects sequence 1, and announced a ``max_frame`` of 1,184
     ``refused_from_server``: the same for a client that announced 1,184, received WELCOME only, and has sent two
         frames: MESSAGE 1 and PING 2 with the payload "ping", both unanswered
+
+``features.json``: the same after the handshake of the case that ``handshake`` names, which agrees on all of section 9
+    ``frames``: as above
+    ``refused_welcome``: for the client of that handshake, which has sent its HELLO
+    ``conversation``: frames 1 to 7 of the client, of which the server answers none but the PING: MESSAGE 1 for parts
+        and in parts, a plain MESSAGE 2, MESSAGE 3 in parts, END for it, MESSAGE 5, CANCEL for it, PING
+    ``refused_from_client``, ``refused_from_server``: one or more frames after these, of which the last one ends the
+        connection
+    ``ignored_from_client``, ``ignored_from_server``: frames after these that have no effect
 """
 
 from __future__ import annotations
@@ -43,6 +53,7 @@ from reference import protocol, vectors
 
 HANDSHAKE = json.loads((vectors.DIRECTORY / "handshake.json").read_text(encoding="utf-8"))
 FRAMES = json.loads((vectors.DIRECTORY / "frames.json").read_text(encoding="utf-8"))
+FEATURES = json.loads((vectors.DIRECTORY / "features.json").read_text(encoding="utf-8"))
 
 
 def named(cases: list[dict[str, Any]]) -> pytest.MarkDecorator:
@@ -135,9 +146,13 @@ def test_reject(case: dict[str, Any]) -> None:
     assert (parsed.kind, parsed.sequence, parsed.code) == (protocol.REJECT, 0, case["code"])
 
 
-@named(FRAMES["frames"])
-def test_frame(case: dict[str, Any]) -> None:
-    (payload, whole), key = unhex(case, "payload", "frame"), bytes.fromhex(FRAMES[case["key"]])
+@pytest.mark.parametrize(
+    ("keys", "case"),
+    [(keys, case) for keys in (FRAMES, FEATURES) for case in keys["frames"]],
+    ids=lambda value: value.get("name", ""),
+)
+def test_frame(keys: dict[str, Any], case: dict[str, Any]) -> None:
+    (payload, whole), key = unhex(case, "payload", "frame"), bytes.fromhex(keys[case["key"]])
     made = protocol.frame(
         case["kind"], payload, case["sequence"], case["reply_to"], key, wait=case["wait"], flags=case["flags"]
     )
@@ -151,7 +166,8 @@ def test_frame(case: dict[str, Any]) -> None:
 
 
 def test_every_kind_is_there() -> None:
-    kinds = {case["kind"] for case in FRAMES["frames"]} | {protocol.HELLO, protocol.WELCOME, protocol.REJECT}
+    cases = FRAMES["frames"] + FEATURES["frames"]
+    kinds = {case["kind"] for case in cases} | {protocol.HELLO, protocol.WELCOME, protocol.REJECT}
     assert kinds == set(protocol.KINDS)
 
 

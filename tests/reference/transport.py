@@ -71,7 +71,7 @@ class Ended(EOFError):
 
 @dataclass
 class End:
-    """How a connection ended.
+    """The end of a connection.
 
     ``how``: what the TCP connection came to: "fin", "reset", or "timeout" where the peer left it open.
     After we answered, "reset" means that the peer closed without waiting for our end.
@@ -155,7 +155,7 @@ class Link:
             self.sock.sendall(data)
 
     def _raw(self, deadline: float) -> bytes:
-        """What TCP has next, b"" at its end. Raises TimeoutError."""
+        """Return the next bytes of TCP, b"" at its end. Raises TimeoutError."""
         left = deadline - time.monotonic()
         if left <= 0:
             # Look once more, so that a wait of zero still sees what is there already.
@@ -243,7 +243,7 @@ class Link:
 
 
 class Endpoint:
-    """What both sides have in common once TCP is up."""
+    """The part common to both sides once TCP is up."""
 
     def __init__(self, sock: socket.socket, timeout: float) -> None:
         self.link = Link(sock, timeout)
@@ -268,10 +268,23 @@ class Endpoint:
     ) -> int:
         """Send any frame; returns its sequence. One given explicitly does not move the count."""
         number = self.next_sequence if sequence is None else sequence
-        self.link.send(p.frame(kind, payload, number, reply_to, key or self.key_out, wait, flags))
+        raw = p.frame(kind, payload, number, reply_to, key or self.key_out, wait, flags)
+        self.link.send(raw)
         if sequence is None:
             self.next_sequence += 1
+        if self.incoming is not None:
+            self.incoming.note_sent(p.parse_frame(raw))
         return number
+
+    def grant(self, part: Frame) -> None:
+        """CREDIT for a PART that came and was processed, once half a window of them is due, unless no more can come."""
+        assert self.incoming is not None
+        account, request = self.incoming.into.get(part.reply_to), part.reply_to
+        if account is None or request not in self.incoming.unanswered or request in self.incoming.cancelled:
+            return
+        due = account.to_grant(part)
+        if due:
+            self.send(p.CREDIT, p.u(due, 4), reply_to=request)
 
     def send_raw(self, data: bytes) -> None:
         """Any bytes, inside TLS if that is up."""

@@ -1,21 +1,32 @@
-"""Generates ``tests/vectors/handshake.json`` and ``frames.json``: ``python tests/reference/vectors.py`` rewrites both.
+"""Generates ``tests/vectors/*.json``: ``python -m reference.vectors`` in ``tests`` rewrites all of them.
 
-Self-contained: struct, hashlib, hmac and cryptography's HKDF, so that neither implementation of the protocol vouches
-for itself. The schema is at the top of test_vectors.py.
+The schema is at the top of test_vectors.py.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import struct
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from reference import feature_vectors, raw
+from reference.raw import (
+    CLOSE,
+    FAULT,
+    HELLO,
+    MESSAGE,
+    MIB,
+    MIN_MAX_FRAME,
+    PING,
+    PONG,
+    REJECT,
+    U32,
+    U64,
+    WELCOME,
+    Extensions,
+)
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "vectors"
 
@@ -33,56 +44,6 @@ CLIENT_DER = base64.b64decode(
     "L6bt2MFm9jr3ui5lNQFAO7q5AW+JG4YcmhU6qk8eEE9vlPLxd0i+kDb/xy7MrT7spwXdgQs="
 )
 
-HELLO, WELCOME, MESSAGE, FAULT, PING, PONG, CLOSE, REJECT = range(1, 9)
-MIN_MAX_FRAME, MIB, U32, U64 = 1184, 2**20, 2**32 - 1, 2**64 - 1
-Extensions = tuple[tuple[int, bytes], ...]
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
-
-
-def _hkdf(ikm: bytes, salt: bytes, info: bytes) -> bytes:
-    return HKDF(SHA256(), 32, salt, info).derive(ikm)
-
-
-def _fixed(label: str, size: int = 32) -> bytes:
-    """Bytes that look random and are the same each time."""
-    return hashlib.shake_256(b"sealwire test vector " + label.encode()).digest(size)
-
-
-def _s8(value: bytes) -> bytes:
-    return struct.pack(">B", len(value)) + value
-
-
-def _extensions(extensions: Extensions) -> bytes:
-    return b"".join(struct.pack(">HH", kind, len(value)) + value for kind, value in extensions)
-
-
-def _signed(kind: int, payload: bytes, flags: int = 0, wait: int = 0, sequence: int = 0, reply_to: int = 0) -> bytes:
-    return struct.pack(">IBBHQQ", 52 + len(payload), kind, flags, wait, sequence, reply_to) + payload
-
-
-def _seal(signed: bytes, key: bytes) -> bytes:
-    return signed + hmac.new(key, signed, hashlib.sha256).digest()
-
-
-def _hello(
-    nonce: bytes,
-    max_frame: int,
-    key_id: bytes,
-    codec: bytes,
-    server_name: bytes,
-    extensions: bytes = b"",
-    version: int = 1,
-) -> bytes:
-    fields = _s8(key_id) + _s8(codec) + _s8(server_name) + extensions
-    return struct.pack(">B32sI", version, nonce, max_frame) + fields
-
-
-def _welcome(nonce: bytes, max_frame: int, codec: bytes, extensions: bytes = b"", version: int = 1) -> bytes:
-    return struct.pack(">B32sI", version, nonce, max_frame) + _s8(codec) + extensions
-
 
 def _handshake(
     name: str,
@@ -99,26 +60,26 @@ def _handshake(
     hello_extensions: Extensions = (),
     welcome_extensions: Extensions = (),
 ) -> dict[str, Any]:
-    psk = psk or _fixed(f"{name} psk")
-    client_nonce, server_nonce = _fixed(f"{name} client nonce"), _fixed(f"{name} server nonce")
-    bound = b"".join(_sha256(der) if der else bytes(32) for der in (server_der, client_der))
-    k_hello = _hkdf(psk, bound, b"sealwire/1 hello")
-    hello = _hello(
+    psk = psk or raw.fixed(f"{name} psk")
+    client_nonce, server_nonce = raw.fixed(f"{name} client nonce"), raw.fixed(f"{name} server nonce")
+    bound = b"".join(raw.sha256(der) if der else bytes(32) for der in (server_der, client_der))
+    k_hello = raw.hkdf(psk, bound, b"sealwire/1 hello")
+    hello = raw.hello(
         client_nonce,
         client_max_frame,
         key_id.encode(),
         codec.encode(),
         server_name.encode(),
-        _extensions(hello_extensions),
+        raw.extensions(hello_extensions),
     )
-    hello_frame = _seal(_signed(HELLO, hello), k_hello)
-    welcome = _welcome(server_nonce, server_max_frame, codec.encode(), _extensions(welcome_extensions))
-    signed_welcome = _signed(WELCOME, welcome)
+    hello_frame = raw.seal(raw.signed(HELLO, hello), k_hello)
+    welcome = raw.welcome(server_nonce, server_max_frame, codec.encode(), raw.extensions(welcome_extensions))
+    signed_welcome = raw.signed(WELCOME, welcome)
     salt = client_nonce + server_nonce
-    log = _sha256(hello_frame + signed_welcome)
+    log = raw.sha256(hello_frame + signed_welcome)
     info_c2s = b"sealwire/1 client to server" + bound + log
     info_s2c = b"sealwire/1 server to client" + bound + log
-    k_c2s, k_s2c = _hkdf(psk, salt, info_c2s), _hkdf(psk, salt, info_s2c)
+    k_c2s, k_s2c = raw.hkdf(psk, salt, info_c2s), raw.hkdf(psk, salt, info_s2c)
     return {
         "name": name,
         "note": note,
@@ -139,7 +100,7 @@ def _handshake(
         "hello_payload": hello.hex(),
         "hello_frame": hello_frame.hex(),
         "welcome_payload": welcome.hex(),
-        "welcome_frame": _seal(signed_welcome, k_s2c).hex(),
+        "welcome_frame": raw.seal(signed_welcome, k_s2c).hex(),
         "salt": salt.hex(),
         "log": log.hex(),
         "info_c2s": info_c2s.hex(),
@@ -168,7 +129,7 @@ def _cases() -> list[dict[str, Any]]:
         _handshake(
             "extension-taken",
             "WELCOME takes one of those offered (only from a client that offers it)",
-            hello_extensions=((1, b"one"), (2, _fixed("extension", 64))),
+            hello_extensions=((1, b"one"), (2, raw.fixed("extension", 64))),
             welcome_extensions=((2, b"two"),),
         ),
         _handshake(
@@ -178,12 +139,13 @@ def _cases() -> list[dict[str, Any]]:
         _handshake(
             "longest-fields",
             "the longest key_id and server_name, a longer psk, and extensions up to the cap of 1,024",
-            psk=_fixed("long psk", 96),
+            psk=raw.fixed("long psk", 96),
             key_id="~" * 64,
             server_name="a" * 63 + ("." + "b" * 63) * 2 + "/" + "s" * 63,
             hello_extensions=((7, bytes(1024 - 52 - 37 - 65 - 9 - 256 - 4)),),
         ),
         _handshake("shortest-key-id", "one byte of key_id", key_id="!"),
+        *(_handshake(name, note, **extensions) for name, note, extensions in feature_vectors.HANDSHAKES),
     ]
 
 
@@ -197,59 +159,67 @@ def _refused_hello(case: dict[str, Any]) -> list[dict[str, Any]]:
         "codec": case["codec"].encode(),
         "server_name": case["server_name"].encode(),
     }
-    whole = _hello(**good)
+    whole = raw.hello(**good)
     payloads: dict[str, bytes] = {
         "empty payload": b"",
         "version only": b"\x01",
-        "max_frame under 1,184": _hello(**good | {"max_frame": MIN_MAX_FRAME - 1}),
-        "key_id empty": _hello(**good | {"key_id": b""}),
-        "key_id of 65 bytes": _hello(**good | {"key_id": b"k" * 65}),
-        "key_id with a space": _hello(**good | {"key_id": b"client 1"}),
-        "key_id with 0x7f": _hello(**good | {"key_id": b"client\x7f"}),
-        "codec empty": _hello(**good | {"codec": b""}),
-        "codec of 65 bytes": _hello(**good | {"codec": b"c" * 65}),
-        "codec not ASCII": _hello(**good | {"codec": "rå".encode()}),
-        "server_name with a newline": _hello(**good | {"server_name": b"server.example\n"}),
-        "server_name not ASCII": _hello(**good | {"server_name": "sërver.example".encode()}),
+        "max_frame under 1,184": raw.hello(**good | {"max_frame": MIN_MAX_FRAME - 1}),
+        "key_id empty": raw.hello(**good | {"key_id": b""}),
+        "key_id of 65 bytes": raw.hello(**good | {"key_id": b"k" * 65}),
+        "key_id with a space": raw.hello(**good | {"key_id": b"client 1"}),
+        "key_id with 0x7f": raw.hello(**good | {"key_id": b"client\x7f"}),
+        "codec empty": raw.hello(**good | {"codec": b""}),
+        "codec of 65 bytes": raw.hello(**good | {"codec": b"c" * 65}),
+        "codec not ASCII": raw.hello(**good | {"codec": "rå".encode()}),
+        "server_name with a newline": raw.hello(**good | {"server_name": b"server.example\n"}),
+        "server_name not ASCII": raw.hello(**good | {"server_name": "sërver.example".encode()}),
         "server_name longer than the payload": whole[: -len(good["server_name"]) - 1] + b"\xff" + good["server_name"],
         "no server_name": whole[: -len(good["server_name"]) - 1],
         "one byte after the last field": whole + b"\x00",
         "extension header cut short": whole + b"\x00\x01\x00",
         "extension value cut short": whole + b"\x00\x01\x00\x02x",
-        "extension types descend": _hello(**good, extensions=_extensions(((2, b""), (1, b"")))),
-        "extension type twice": _hello(**good, extensions=_extensions(((2, b""), (2, b"")))),
+        "extension types descend": raw.hello(**good, extensions=raw.extensions(((2, b""), (1, b"")))),
+        "extension type twice": raw.hello(**good, extensions=raw.extensions(((2, b""), (2, b"")))),
+    } | {
+        name: raw.hello(**good, extensions=raw.extensions(extensions))
+        for name, extensions in feature_vectors.WRONG_OFFERS.items()
     }
-    refused = [(name, _seal(_signed(HELLO, payload), key), "end") for name, payload in payloads.items()]
+    refused = [(name, raw.seal(raw.signed(HELLO, payload), key), "end") for name, payload in payloads.items()]
     refused += [
-        ("kind MESSAGE", _seal(_signed(MESSAGE, whole), key), "end"),
-        ("kind WELCOME", _seal(_signed(WELCOME, whole), key), "end"),
-        ("kind 0", _seal(_signed(0, whole), key), "end"),
-        ("flags set", _seal(_signed(HELLO, whole, flags=1), key), "end"),
-        ("wait set", _seal(_signed(HELLO, whole, wait=1), key), "end"),
-        ("sequence 1", _seal(_signed(HELLO, whole, sequence=1), key), "end"),
-        ("reply_to 1", _seal(_signed(HELLO, whole, reply_to=1), key), "end"),
+        ("kind MESSAGE", raw.seal(raw.signed(MESSAGE, whole), key), "end"),
+        ("kind WELCOME", raw.seal(raw.signed(WELCOME, whole), key), "end"),
+        ("kind 0", raw.seal(raw.signed(0, whole), key), "end"),
+        ("flags set", raw.seal(raw.signed(HELLO, whole, flags=1), key), "end"),
+        ("wait set", raw.seal(raw.signed(HELLO, whole, wait=1), key), "end"),
+        ("sequence 1", raw.seal(raw.signed(HELLO, whole, sequence=1), key), "end"),
+        ("reply_to 1", raw.seal(raw.signed(HELLO, whole, reply_to=1), key), "end"),
         ("length of 51", struct.pack(">I", 51) + bytes(51), "end"),
         ("length of 1,025", struct.pack(">I", 1025), "end"),
-        ("version 0", _seal(_signed(HELLO, _hello(**good, version=0)), key), "reject 1"),
-        ("version 2", _seal(_signed(HELLO, _hello(**good, version=2)), key), "reject 1"),
-        ("version 2 in another layout", _seal(_signed(HELLO, b"\x02 else"), key), "reject 1"),
-        ("version 2 with a wrong tag", _seal(_signed(HELLO, _hello(**good, version=2)), bytes(32)), "reject 1"),
-        ("codec unknown", _seal(_signed(HELLO, _hello(**good | {"codec": b"else"})), key), "reject 2"),
-        ("key_id unknown", _seal(_signed(HELLO, _hello(**good | {"key_id": b"else"})), key), "reject 3"),
-        ("wrong tag", _seal(_signed(HELLO, whole), bytes(32)), "reject 3"),
+        ("window of 0 and a wrong tag", raw.seal(raw.signed(HELLO, payloads["window of 0"]), bytes(32)), "end"),
+        ("version 0", raw.seal(raw.signed(HELLO, raw.hello(**good, version=0)), key), "reject 1"),
+        ("version 2", raw.seal(raw.signed(HELLO, raw.hello(**good, version=2)), key), "reject 1"),
+        ("version 2 in another layout", raw.seal(raw.signed(HELLO, b"\x02 else"), key), "reject 1"),
+        (
+            "version 2 with a wrong tag",
+            raw.seal(raw.signed(HELLO, raw.hello(**good, version=2)), bytes(32)),
+            "reject 1",
+        ),
+        ("codec unknown", raw.seal(raw.signed(HELLO, raw.hello(**good | {"codec": b"else"})), key), "reject 2"),
+        ("key_id unknown", raw.seal(raw.signed(HELLO, raw.hello(**good | {"key_id": b"else"})), key), "reject 3"),
+        ("wrong tag", raw.seal(raw.signed(HELLO, whole), bytes(32)), "reject 3"),
         (
             "wrong tag and codec unknown",
-            _seal(_signed(HELLO, _hello(**good | {"codec": b"else"})), bytes(32)),
+            raw.seal(raw.signed(HELLO, raw.hello(**good | {"codec": b"else"})), bytes(32)),
             "reject 3",
         ),
         (
             "server_name of another",
-            _seal(_signed(HELLO, _hello(**good | {"server_name": b"else.example"})), key),
+            raw.seal(raw.signed(HELLO, raw.hello(**good | {"server_name": b"else.example"})), key),
             "reject 3",
         ),
         (
             "service of another",
-            _seal(_signed(HELLO, _hello(**good | {"server_name": good["server_name"] + b"/else"})), key),
+            raw.seal(raw.signed(HELLO, raw.hello(**good | {"server_name": good["server_name"] + b"/else"})), key),
             "reject 3",
         ),
     ]
@@ -265,31 +235,33 @@ def _refused_welcome(case: dict[str, Any]) -> list[dict[str, Any]]:
         "max_frame": case["server_max_frame"],
         "codec": case["codec"].encode(),
     }
-    whole = _welcome(**good)
+    whole = raw.welcome(**good)
 
     def sealed(signed: bytes) -> bytes:
-        log = _sha256(hello_frame + signed)
-        return _seal(signed, _hkdf(psk, salt, b"sealwire/1 server to client" + bound + log))
+        log = raw.sha256(hello_frame + signed)
+        return raw.seal(signed, raw.hkdf(psk, salt, b"sealwire/1 server to client" + bound + log))
 
-    right = sealed(_signed(WELCOME, whole))
+    right = sealed(raw.signed(WELCOME, whole))
     refused = {
-        "empty payload": sealed(_signed(WELCOME, b"")),
-        "version 2": sealed(_signed(WELCOME, _welcome(**good, version=2))),
-        "max_frame under 1,184": sealed(_signed(WELCOME, _welcome(**good | {"max_frame": MIN_MAX_FRAME - 1}))),
-        "another codec": sealed(_signed(WELCOME, _welcome(**good | {"codec": b"raw"}))),
-        "codec empty": sealed(_signed(WELCOME, _welcome(**good | {"codec": b""}))),
-        "extension not offered": sealed(_signed(WELCOME, _welcome(**good, extensions=_extensions(((1, b""),))))),
-        "one byte after the last field": sealed(_signed(WELCOME, whole + b"\x00")),
-        "flags set": sealed(_signed(WELCOME, whole, flags=1)),
-        "wait set": sealed(_signed(WELCOME, whole, wait=1)),
-        "sequence 1": sealed(_signed(WELCOME, whole, sequence=1)),
-        "reply_to 1": sealed(_signed(WELCOME, whole, reply_to=1)),
-        "kind MESSAGE": sealed(_signed(MESSAGE, whole)),
-        "tag of K_c2s": _seal(_signed(WELCOME, whole), bytes.fromhex(case["k_c2s"])),
+        "empty payload": sealed(raw.signed(WELCOME, b"")),
+        "version 2": sealed(raw.signed(WELCOME, raw.welcome(**good, version=2))),
+        "max_frame under 1,184": sealed(raw.signed(WELCOME, raw.welcome(**good | {"max_frame": MIN_MAX_FRAME - 1}))),
+        "another codec": sealed(raw.signed(WELCOME, raw.welcome(**good | {"codec": b"raw"}))),
+        "codec empty": sealed(raw.signed(WELCOME, raw.welcome(**good | {"codec": b""}))),
+        "extension not offered": sealed(
+            raw.signed(WELCOME, raw.welcome(**good, extensions=raw.extensions(((1, b""),))))
+        ),
+        "one byte after the last field": sealed(raw.signed(WELCOME, whole + b"\x00")),
+        "flags set": sealed(raw.signed(WELCOME, whole, flags=1)),
+        "wait set": sealed(raw.signed(WELCOME, whole, wait=1)),
+        "sequence 1": sealed(raw.signed(WELCOME, whole, sequence=1)),
+        "reply_to 1": sealed(raw.signed(WELCOME, whole, reply_to=1)),
+        "kind MESSAGE": sealed(raw.signed(MESSAGE, whole)),
+        "tag of K_c2s": raw.seal(raw.signed(WELCOME, whole), bytes.fromhex(case["k_c2s"])),
         "tag altered": right[:-1] + bytes([right[-1] ^ 1]),
-        "REJECT with a tag": _seal(_signed(REJECT, b"\x00\x03"), bytes.fromhex(case["k_s2c"])),
-        "REJECT with three bytes": _signed(REJECT, b"\x00\x03\x00") + bytes(32),
-        "REJECT with sequence 1": _signed(REJECT, b"\x00\x03", sequence=1) + bytes(32),
+        "REJECT with a tag": raw.seal(raw.signed(REJECT, b"\x00\x03"), bytes.fromhex(case["k_s2c"])),
+        "REJECT with three bytes": raw.signed(REJECT, b"\x00\x03\x00") + bytes(32),
+        "REJECT with sequence 1": raw.signed(REJECT, b"\x00\x03", sequence=1) + bytes(32),
         "length of 1,025": struct.pack(">I", 1025),
     }
     return [{"name": name, "frame": raw.hex()} for name, raw in refused.items()]
@@ -299,7 +271,7 @@ def handshake() -> dict[str, Any]:
     """The whole of handshake.json."""
     cases = _cases()
     rejects = [
-        {"code": code, "frame": (_signed(REJECT, struct.pack(">H", code)) + bytes(32)).hex()} for code in range(1, 6)
+        {"code": code, "frame": (raw.signed(REJECT, struct.pack(">H", code)) + bytes(32)).hex()} for code in range(1, 6)
     ]
     return {
         "cases": cases,
@@ -309,29 +281,16 @@ def handshake() -> dict[str, Any]:
     }
 
 
-def _frame(name: str, key_name: str, key: bytes, kind: int, payload: bytes, **header: int) -> dict[str, Any]:
-    header = {"flags": 0, "wait": 0, "sequence": 0, "reply_to": 0} | header
-    signed = _signed(kind, payload, **header)
-    return {
-        "name": name,
-        "key": key_name,
-        "kind": kind,
-        **header,
-        "payload": payload.hex(),
-        "frame": _seal(signed, key).hex(),
-    }
-
-
 def frames() -> dict[str, Any]:
     """The whole of frames.json."""
     case = handshake()["cases"][0]
     k_c2s, k_s2c = bytes.fromhex(case["k_c2s"]), bytes.fromhex(case["k_s2c"])
 
     def client(name: str, kind: int, payload: bytes, **header: int) -> dict[str, Any]:
-        return _frame(name, "k_c2s", k_c2s, kind, payload, **header)
+        return raw.frame(name, "k_c2s", k_c2s, kind, payload, **header)
 
     def server(name: str, kind: int, payload: bytes, **header: int) -> dict[str, Any]:
-        return _frame(name, "k_s2c", k_s2c, kind, payload, **header)
+        return raw.frame(name, "k_s2c", k_s2c, kind, payload, **header)
 
     def close(code: int, last: int) -> bytes:
         return struct.pack(">HQ", code, last)
@@ -412,7 +371,7 @@ def frames() -> dict[str, Any]:
         "CLOSE with a last above what was sent": server("", CLOSE, close(0, 3), sequence=1),
         "a second WELCOME": server("", WELCOME, bytes.fromhex(case["welcome_payload"]), sequence=1),
         "PING from a server": server("", PING, b"", sequence=1),
-        "REJECT after WELCOME": (_signed(REJECT, b"\x00\x03", sequence=1) + bytes(32)).hex(),
+        "REJECT after WELCOME": (raw.signed(REJECT, b"\x00\x03", sequence=1) + bytes(32)).hex(),
         "kind 0": server("", 0, b"", sequence=1, reply_to=1),
         "kind 9": server("", 9, b"", sequence=1, reply_to=1),
         "payload altered": reply[:48] + "00" + reply[50:],
@@ -438,7 +397,10 @@ def frames() -> dict[str, Any]:
 
 def rendered() -> dict[Path, str]:
     """Each file's path and the text it must have."""
-    files = {"handshake.json": handshake(), "frames.json": frames()}
+    handshakes = handshake()
+    by_name = {case["name"]: case for case in handshakes["cases"]}
+    features = feature_vectors.frames(by_name["features"])
+    files = {"handshake.json": handshakes, "frames.json": frames(), "features.json": features}
     return {DIRECTORY / name: json.dumps(content, indent=1) + "\n" for name, content in files.items()}
 
 

@@ -61,7 +61,7 @@ def test_of_equals_one_waits() -> None:
 
 
 def test_one_that_is_alone_does_not_wait() -> None:
-    """Nobody else could give way."""
+    """No other connection could give way."""
     server = Server(1)
     server.holdings[0].update(LIMIT)
     assert not server.holdings[0].waits

@@ -1,4 +1,4 @@
-"""How long a call of a client takes at most."""
+"""The longest time of a call of a client."""
 
 from __future__ import annotations
 

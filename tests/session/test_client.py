@@ -190,7 +190,7 @@ def closed_by(code: int | None, last: int | None) -> ConnectionClosed:
 
 
 class TestLost:
-    """Which requests no handler can have seen (docs/protocol.md, section 5)."""
+    """Finds the requests that no handler can have seen (docs/protocol.md, section 5)."""
 
     @pytest.mark.parametrize("code", [0, 1, 2])
     @pytest.mark.parametrize(("last", "unprocessed"), [(0, True), (4, True), (5, False), (6, False)])

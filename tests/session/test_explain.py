@@ -142,7 +142,7 @@ class TestClient:
                 ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
                 "Connection reset by peer; is a Sealwire",
             ),
-            (verification_error(62, "Hostname mismatch"), "Hostname mismatch; it must come from a CA in this client's"),
+            (verification_error(62, "Hostname mismatch."), "Hostname mismatch; it must come from a CA in this"),
             (verification_error(10, "certificate has expired"), "certificate has expired; it must come from a CA"),
         ],
     )

@@ -311,7 +311,7 @@ class TestReply:
         assert sent(connection.server) == b""
 
     def test_while_closing(self, connection: Connection) -> None:
-        """Requests in hand are finished."""
+        """Requests in progress are finished."""
         request = connection.in_hand()
         connection.session.close(CloseCode.GOING_AWAY)
         connection.session.reply(request.sequence, b"!", connection.clock.now)
@@ -349,7 +349,7 @@ class TestUnanswered:
 
 class TestIdle:
     def idle_at(self, connection: Connection) -> float:
-        """How long from now until the connection has been idle for too long."""
+        """Return the seconds until the connection has been idle for too long."""
         will_be(connection, *[None] * 100)
         now = connection.clock.now
         limit = connection.session.input_deadline(now)
@@ -391,7 +391,7 @@ class TestIdle:
             connection.to_client()
         assert self.idle_at(connection) == IDLE - 25
 
-    def test_not_while_requests_are_in_hand(self, connection: Connection) -> None:
+    def test_not_while_requests_are_in_progress(self, connection: Connection) -> None:
         will_be(connection, *[None] * 100)
         connection.in_hand()
         for _ in range(10):
@@ -423,8 +423,8 @@ class TestSlowFrames:
         connection.session.on_timeout(connection.clock.forward(1))
         assert finished(connection) == Closed(CloseCode.IDLE, 0)
 
-    def test_also_while_requests_are_in_hand(self, connection: Connection) -> None:
-        """The request that the frame carries is not handed over, and those in hand are finished."""
+    def test_also_while_requests_are_in_progress(self, connection: Connection) -> None:
+        """The request that the frame carries is not handed over, and those in progress are finished."""
         will_be(connection, None)
         connection.in_hand()
         connection.session.begin_frame(connection.clock.now)
@@ -483,7 +483,7 @@ class TestCheck:
         assert len(checks) == 2
 
     def test_revoked(self, connection: Connection) -> None:
-        """CLOSE 3 at once, and replies in hand are dropped."""
+        """CLOSE 3 at once, and pending replies are dropped."""
         will_be(connection, REVOKED)
         request = connection.in_hand()
         waiting = connection.ask()
@@ -497,7 +497,7 @@ class TestCheck:
         assert connection.to_client() == [Closed(CloseCode.CREDENTIAL, request.sequence)]
 
     def test_expired(self, connection: Connection) -> None:
-        """Nothing more is handed over, and requests in hand are finished, before CLOSE 3."""
+        """Nothing more is handed over, and requests in progress are finished, before CLOSE 3."""
         will_be(connection, EXPIRED)
         request = connection.in_hand()
         waiting = connection.ask()
@@ -599,7 +599,7 @@ class TestClosing:
         assert sent(connection.server)[4] == 7
 
     def test_after_a_protocol_error(self, connection: Connection) -> None:
-        """CLOSE 4 has the highest request in hand, and their replies are dropped."""
+        """CLOSE 4 has the highest request in progress, and their replies are dropped."""
         connection.in_hand()
         connection.ask()
         with pytest.raises(RemoteProtocolError):
@@ -617,7 +617,7 @@ class TestWorking:
             connection.session.finish_handling(connection.clock.now)
             assert connection.session.working == left
 
-    def test_an_answer_is_no_release(self, connection: Connection) -> None:
+    def test_an_answered_request_still_counts_as_work(self, connection: Connection) -> None:
         """A handler may go on after its reply, and the connection is not closed under it."""
         request = connection.in_hand()
         connection.session.reply(request.sequence, b"!", connection.clock.now)
@@ -645,7 +645,7 @@ def test_in_any_pieces(connect: Connect) -> None:
 
 
 def test_the_clock_is_that_of_the_caller(connection: Connection, clock: Clock) -> None:
-    """A time of day that is set anew neither ends a connection nor keeps it."""
+    """A time of day that is set neither ends a connection nor keeps it."""
     will_be(connection, *[None] * 100)
     clock.moment += timedelta(days=365)
     connection.session.on_timeout(clock.now)

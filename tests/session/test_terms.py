@@ -68,7 +68,7 @@ def server_protocol(server: Security, client: Security, *, busy: Any = lambda: N
 
 
 class TestServer:
-    def test_must_be_told_who_may_connect(self, place: Throwaway) -> None:
+    def test_needs_a_list_of_peers(self, place: Throwaway) -> None:
         with pytest.raises(ConfigurationError, match="which clients may connect"):
             terms.check_server(security(place, "server"))
 
@@ -110,7 +110,7 @@ class TestServer:
             (None, 3),
         ],
     )
-    def test_only_who_is_listed(self, place: Throwaway, peers: Any, answer: int | None) -> None:
+    def test_only_listed_peers(self, place: Throwaway, peers: Any, answer: int | None) -> None:
         assert self.answer(place, security(place, "server", peers=peers), security(place, "client")) == answer
 
     def test_anonymous(self, place: Throwaway) -> None:
@@ -239,7 +239,7 @@ class TestClient:
             assert b"\x07/orders" in hello
             assert b"other.example" not in hello
 
-    def test_but_never_the_chain(self, place: Throwaway) -> None:
+    def test_the_chain_is_always_verified(self, place: Throwaway) -> None:
         own = make(HOST)
         made = security(place, "client", peers=[f"sha256:{PeerIdentity.from_der(own.der).fingerprint}"])
         server = Files(place.directory).credentials(own, own)

@@ -1,4 +1,4 @@
-"""When a connection must end, by clocks that stand, as files are replaced (docs/protocol.md, sections 5 and 8)."""
+"""The end of a connection, by clocks that stand, as files are replaced (docs/protocol.md, sections 5 and 8)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Server:
         assert self.security.credentials.reload()
 
     def validity(self, client: bytes | None = None) -> Validity:
-        """That of a connection made now."""
+        """Return the validity of a connection made now."""
         client = client or self.client
         peer = PeerIdentity.from_der(client)
         made = Validity(
@@ -155,9 +155,8 @@ class TestCertificate:
         assert made.check(clock.now) == (EXPIRED if expired else None)
 
     def test_without_one(self, server: Server, clock: Clock) -> None:
-        made = Validity(
-            server.security, server.security.credentials.current, peer=None, leaf=None, client=None, now=clock.now
-        )
+        security = server.side.security(crl=True, peers=["anonymous"], limits=LIMITS)
+        made = Validity(security, security.credentials.current, peer=None, leaf=None, client=None, now=clock.now)
         made.set_key("k1")
         server.revoke(1)
         clock.moment += 1000 * DAY
@@ -194,7 +193,7 @@ class TestCertificate:
         assert made.check(clock.now) == REVOKED
 
     def test_a_ca_that_is_trusted_no_longer(self, server: Server, clock: Clock) -> None:
-        """That ends no connection (docs/protocol.md, section 8)."""
+        """This ends no connection (docs/protocol.md, section 8)."""
         made = server.validity()
         another = create_ca("another CA")
         server.side.leaf(another)
@@ -254,7 +253,7 @@ class TestKey:
 
     @pytest.mark.parametrize("change", [[key("k2", "k2")], [key("k1", "k2")]], ids=["removed", "another secret"])
     def test_expired_and_taken_out(self, server: Server, clock: Clock, change: list[Key]) -> None:
-        """That is how a key ends in the ordinary way, and costs no reply."""
+        """A key ends like this in the ordinary way, which costs no reply."""
         end = clock.moment + HOUR
         server.in_service(key(not_after=end))
         made = server.validity()
@@ -341,7 +340,7 @@ class Client:
         assert self.security.reload()
 
     def validity(self, *, days: int = 7) -> Validity:
-        """That of a connection made now; ``days``: of the server's certificate."""
+        """Return the validity of a connection made now; ``days``: of the server's certificate."""
         self.server = leaf(self.ca, "localhost", days=days)
         made = Validity(
             self.security,
@@ -355,7 +354,7 @@ class Client:
         return made
 
     def unix(self, own: PeerIdentity, peer: PeerIdentity) -> Validity:
-        """That of a connection to another process."""
+        """Return the validity of a connection to another process."""
         made = Validity(
             self.security, self.security.credentials.current, peer=peer, leaf=None, client=own, now=self.clock.now
         )

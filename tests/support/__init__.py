@@ -1,1 +1,1 @@
-"""What several test modules use."""
+"""Helpers that several test modules use."""

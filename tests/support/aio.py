@@ -7,6 +7,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any
 
 import uvloop
@@ -16,6 +17,11 @@ from sealwire.aio.server import AsyncTCPServer
 from support.service import running
 
 uvloop.new_event_loop().close()  # the first one makes what all of them share
+
+TASK_FACTORIES: list[Any] = [None]
+"""The factories that may make the tasks of a loop."""
+if hasattr(asyncio, "eager_task_factory"):  # from Python 3.12 on
+    TASK_FACTORIES.append(asyncio.eager_task_factory)
 
 
 class Serving:
@@ -73,7 +79,7 @@ class Serving:
                 end.cancel()
             await asyncio.wait(ends)
         gc.collect()
-        for _ in range(3):  # whoever waited for that sees it, too
+        for _ in range(3):  # tasks that waited for that see it, too
             await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -109,3 +115,12 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 KINDS = ["threads", "asyncio"]
+
+
+async def eventually_on_loop(condition: Callable[[], Any], timeout: float = 20.0) -> Any:
+    """Return the first true value of ``condition``, as ``eventually`` does, while the loop runs on."""
+    deadline = monotonic() + timeout
+    while not (value := condition()):
+        assert monotonic() < deadline, "what was waited for did not come"
+        await asyncio.sleep(0.001)
+    return value

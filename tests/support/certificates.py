@@ -230,6 +230,6 @@ class Handshake:
             assert self.client.read(4) == b"pong"
 
     def problem(self, side: str) -> str:
-        """What that side found wrong with the other's certificate, or with the handshake."""
+        """Return the problem that this side found with the other's certificate, or with the handshake."""
         error = self.failures[side]
         return error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error.reason)

@@ -1,8 +1,9 @@
 """A server in a process of its own: to fork in a process without threads, and to have limits of its own.
 
 ``main`` prints its port, serves until SIGINT, and ends with 0. Messages are raw bytes, answered
-in upper case; ``hold…`` waits for somebody to write into the FIFO, ``die…`` kills its process, ``pid`` gives it,
-``print`` prints a line, and ``stop`` tries to stop the server. At the end it must have no child process left.
+in upper case; ``hold…`` waits for somebody to write into the FIFO, ``work…`` takes 20 ms, ``die…`` kills its process,
+``pid`` gives it, ``print`` prints a line, and ``stop`` tries to stop the server. At the end it must have no child
+process left.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -34,12 +36,14 @@ def main(settings: dict[str, Any]) -> None:
         limits=Limits(**settings["limits"]),
     )
 
+    seen = os.open(settings["seen"], os.O_WRONLY | os.O_APPEND)  # while there are descriptors
+
     def respond(message: bytes) -> bytes:
-        seen = os.open(settings["seen"], os.O_WRONLY | os.O_APPEND)
         os.write(seen, message + b"\n")
-        os.close(seen)
         if message.startswith(b"hold"):
             Path(settings["fifo"]).read_bytes()
+        elif message.startswith(b"work"):
+            time.sleep(0.02)  # a request that takes a moment
         elif message.startswith(b"die"):
             os.kill(os.getpid(), signal.SIGKILL)
         elif message == b"pid":
@@ -55,7 +59,9 @@ def main(settings: dict[str, Any]) -> None:
 
     server_class = getattr(sealwire, settings.get("server", "ForkingTCPServer"))
     handler = respond_on_the_loop if settings.get("coroutines") else respond
-    with server_class(("127.0.0.1", 0), handler, security, **settings.get("options", {})) as server:
+    with server_class(
+        ("127.0.0.1", settings.get("port", 0)), handler, security, **settings.get("options", {})
+    ) as server:
         print(server.server_address[1], flush=True)
         if "descriptors" in settings:
             resource.setrlimit(resource.RLIMIT_NOFILE, (settings["descriptors"], settings["descriptors"]))

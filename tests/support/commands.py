@@ -8,7 +8,9 @@ import signal
 import stat
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Self
 
 from click.testing import Result
@@ -17,6 +19,7 @@ from cryptography import x509
 from sealwire.pki.authority import Issuer
 from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, write_files
 from support.service import Deployment
+from support.starter import Process
 
 Run = Callable[..., Result]
 """The fixture ``run``."""
@@ -63,18 +66,65 @@ def write_config(path: Path, deployment: Deployment, **options: Any) -> None:
     path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()))
 
 
-class Served:
-    """``sealwire serve`` in a process of its own. ``line`` is the first that it printed; it ends with ``port``."""
+def settings(directory: Path, *arguments: str) -> dict[str, Any]:
+    """Return what support/cli.py takes."""
+    return {"directory": str(directory), "arguments": arguments, "environment": dict(os.environ)}
 
-    def __init__(self, python: list[str], directory: Path, *arguments: str, handler: str = "orders:respond") -> None:
+
+class Command(Process):
+    """``sealwire`` in a process of its own, whose standard error is kept for its end.
+
+    ``closed``: its standard output is a pipe that nobody reads.
+    """
+
+    def __init__(self, directory: Path, *arguments: str, closed: bool = False) -> None:
+        self._errors = TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        super().__init__("support.cli", settings(directory, *arguments) | {"closed": closed}, self._errors)
+
+    def finish(self, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Give it the rest of its input, and wait for its end."""
+        with suppress(BrokenPipeError), self.stdin:
+            self.stdin.write(stdin)
+        output = self.stdout.read()
+        status = self.wait(60)
+        self._errors.seek(0)
+        return subprocess.CompletedProcess([], status, output, self._errors.read())
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._errors.close()
+
+
+def sealwire(directory: Path, *arguments: str, stdin: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run ``sealwire``, which must end with ``status`` and without a traceback."""
+    with Command(directory, *arguments) as command:
+        done = command.finish(stdin)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+class Served:
+    """``sealwire serve`` in a process of its own. ``line`` is the first that it printed; it ends with ``port``.
+
+    ``script``: the beginning of a command line for a process that is not forked of one with the imports.
+    """
+
+    def __init__(
+        self, directory: Path, *arguments: str, handler: str = "orders:respond", script: list[str] | None = None
+    ) -> None:
         self.directory = directory
-        self.process = subprocess.Popen(
-            [*python, "serve", handler, "--config", "server.toml", *arguments],
-            cwd=directory,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = ["serve", handler, "--config", "server.toml", *arguments]
+        reading, writing = os.pipe()
+        self.stderr = os.fdopen(reading)
+        with os.fdopen(writing, "wb") as errors:
+            self.process: Process | subprocess.Popen[str] = (
+                Process("support.cli", settings(directory, *command), errors)
+                if script is None
+                else subprocess.Popen(
+                    [*script, *command], cwd=directory, stdout=subprocess.PIPE, stderr=errors, text=True
+                )
+            )
         self.log: list[str] = []
         self.line = self.printed()
         if not self.line:
@@ -87,7 +137,7 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        with self.process:
+        with self.process, self.stderr:
             pass
 
     def printed(self) -> str:
@@ -97,8 +147,7 @@ class Served:
 
     def logged(self, text: str) -> str:
         """Return the next line of its log that has ``text`` in it."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self.stderr:
             self.log.append(line)
             if text in line:
                 return line
@@ -106,8 +155,7 @@ class Served:
 
     def rest(self) -> str:
         """Return the rest of its log, to its end."""
-        assert self.process.stderr is not None
-        return self.process.stderr.read()
+        return self.stderr.read()
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -1,4 +1,4 @@
-"""What both ends of the tests agree on. Imports nothing, since each server in a process of its own imports it."""
+"""Constants that both ends of the tests agree on. Imports nothing: each server in a process of its own imports it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """A document followed word for word: its files are written, its commands run, and their outputs compared.
 
 Blocks of code say what they are: ``python file=server.py`` is a file, ``console`` has commands after ``$``, with
-``terminal=…`` ones that go on, with ``status=1`` ones that must end with that exit status, and with ``host=…`` ones of
-another host: in the directory of that name, and where there is a network of namespaces, in that of that host.
+``terminal=…`` ones that go on (the next command waits until they listen on ``port=…``, ``--port`` or 7443), with
+``status=1`` ones that must end with that exit status, and with ``host=…`` ones of another host: in the directory of
+that name, and where there is a network of namespaces, in that of that host.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+"""Of nginx, as Debian installs it."""
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DEADLINE = 60
 
@@ -45,7 +48,7 @@ def follow(document: Path, shell: Shell) -> int:
             for command, output in commands(text):
                 host = options.get("host", "")
                 if "terminal" in options:
-                    shell.serve(command, host)
+                    shell.serve(command, host, options.get("port"))
                 else:
                     shell.run(command, shell.adapted(output), int(options.get("status", 0)), host)
                 ran += 1
@@ -89,8 +92,7 @@ class Shell:
         self.environment = {name: os.environ[name] for name in os.environ if not name.startswith(("VIRTUAL_", "COV_"))}
 
     def adapted(self, text: str) -> str:
-        for port, free in self.ports.items():
-            text = text.replace(port, free)
+        text = re.sub(r"\d+", lambda number: self.ports.get(number[0], number[0]), text)
         return text.replace("/path/to/this/checkout", str(ROOT)).replace("python3 -m venv", f"{sys.executable} -m venv")
 
     def line(self, command: str) -> str:
@@ -116,7 +118,7 @@ class Shell:
         shown = done.stdout + done.stderr if status else done.stdout
         assert expected in re.sub(" +$", "", shown, flags=re.MULTILINE), f"{command}: {shown}"
 
-    def serve(self, command: str, host: str = "") -> None:
+    def serve(self, command: str, host: str = "", listens: str | None = None) -> None:
         command = self.adapted(command)
         server = subprocess.Popen(
             [*self.prefix(host), "bash", "-c", self.line(f"exec {command}")],
@@ -125,7 +127,7 @@ class Shell:
         )
         self.servers.append(server)
         port = re.search(r"--port (\d+)", command)
-        wait_for(int(port[1]) if port else int(self.ports["7443"]), server)
+        wait_for(int(port[1]) if port else int(self.adapted(listens or "7443")), server)
 
     def close(self) -> None:
         for server in self.servers:

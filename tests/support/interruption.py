@@ -14,11 +14,11 @@ PACKAGE = os.path.dirname(sealwire.__file__)
 
 
 class Interruption(BaseException):
-    """What nothing in the package expects."""
+    """Raised at places where nothing in the package expects it."""
 
 
 def interrupted(number: int, call: Callable[[], Any]) -> bool:
-    """Whether ``call`` was interrupted at the line of that number, of all that it executes in the package."""
+    """Return True if ``call`` was interrupted at the line of that number, of all that it executes in the package."""
     lines, was = 0, False
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:

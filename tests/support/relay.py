@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 
 class Relay:
-    """Between clients, who know its ``port``, and a server on ``127.0.0.1``. lose, repeat, hold: shares of the
+    """Between clients, which know its ``port``, and a server on ``127.0.0.1``. lose, repeat, hold: shares of the
     datagrams; one that is held goes after the next one. ``lost``: how many were. ``heard``: what clients have sent."""
 
     def __init__(self, server: int, *, seed: int, lose: float, repeat: float, hold: float) -> None:

@@ -105,7 +105,7 @@ def running(server: TCPServer) -> Iterator[int]:
             assert not thread.is_alive()
 
 
-def eventually(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
+def eventually(condition: Callable[[], Any], timeout: float = 20.0) -> Any:
     """The first true value of ``condition``, looked at again and again: for what gives no event to wait for."""
     deadline = monotonic() + timeout
     while not (value := condition()):
@@ -124,7 +124,7 @@ def descriptors(process: int | str = "self") -> set[str]:
 
 
 def sockets(process: int) -> set[str]:
-    """Of those, its sockets, by a name that is the same for all who share one."""
+    """Return the sockets among them, by a name that is the same for all processes that share one."""
     return {text.partition(" ")[2] for text in descriptors(process) if " socket:" in text}
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 from sealwire.security import Security
+from sealwire.server_events import ServerEvents
 from sealwire.session.client import begin_client_session
 from sealwire.session.server import begin_server_session
 from sealwire.trust.contexts import ALPN
@@ -48,6 +50,10 @@ class Slot:
 
     def __init__(self, *, room: bool = True) -> None:
         self.room = room
+        self.events = ServerEvents()
+        self.address: Any = ("192.0.2.1", 4711)
+        self.peer = None
+        self.since = monotonic()
         self.welcomed = False
         self.authenticated = 0
         self.requests = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -61,6 +62,14 @@ class Side:
                 start, end = (f"{now + each:%Y-%m-%dT%H:%M:%S.%f}Z" for each in times[key_id])
                 text += f"not_before = {start}\nnot_after = {end}\n"
         self.write(keyring=text.encode())
+
+    def configure(self, text: str = "", **lists: list[str]) -> None:
+        """A configuration file that is watched, with all files of the side but the revocation list."""
+        lines = [f"{name} = {json.dumps(entries)}" for name, entries in lists.items()]
+        lines += [f'{part} = "{part}"' for part in ("cert", "key", "ca", "keyring")]
+        limits = "\n".join(f"{name} = {value}" for name, value in (QUICK | {"reload_interval": 0.05}).items())
+        whole = "\n".join([*lines, "reload_config = true", text, "[limits]", limits])
+        self.write(**{"sealwire.toml": whole.encode()})
 
     def security(self, *, crl: bool = False, **options: Any) -> Security:
         limits = Limits(**(QUICK | {"reload_interval": 0.05} | options.pop("limits", {})))

@@ -17,12 +17,13 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, Self
 
 TESTS = Path(__file__).parent.parent
-MODULES = ("conformance.child", "support.child")
+MODULES = ("conformance.child", "support.child", "support.cli")
 """Each has a function ``main``, which takes settings."""
 
 
@@ -56,7 +57,8 @@ class Process:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it ended just now
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

@@ -19,12 +19,15 @@ from sealwire.pickling.vet import Vetting
 
 
 def compare(decoder: Decoder, data: bytes | memoryview, large_buffers: dict[int, Any] | None = None) -> int:
-    """What both find, or -1 if the twin is in doubt and the reference refuses."""
+    """Return what both find, or -1 if the twin is in doubt and the reference refuses."""
     if not isinstance(data, bytes):
         data, large_buffers = elide(data, decoder._limits.max_string)
-    found = decoder._vet(data, large_buffers)
+    frames: list[int] = []
+    expected_frames: list[int] = []
+    found = decoder._vet(data, large_buffers, frames)
     try:
-        expected = Vetting(data, decoder._rules, large_buffers).run()
+        expected = Vetting(data, decoder._rules, large_buffers).run(expected_frames)
+        assert frames == expected_frames
     except (DecodeError, BytesWarning, RecursionError, MemoryError):
         expected = -1
     assert found == expected, f"twin {found}, reference {expected}: {data[:2000]!r}"
@@ -50,8 +53,8 @@ def compare_each(monkeypatch: Any) -> None:
         compare_readable(self._decoder, data)
         return decode_by_codec(self, data)
 
-    def compare_and_check(self: Decoder, data: Any, large_buffers: Any = None) -> int:
-        found = check(self, data, large_buffers)
+    def compare_and_check(self: Decoder, data: Any, large_buffers: Any = None, frames: Any = None) -> int:
+        found = check(self, data, large_buffers, frames)
         assert compare(self, data, large_buffers) == found
         return found
 

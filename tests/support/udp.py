@@ -87,7 +87,7 @@ def forked(action: Callable[[], bool]) -> int:
 
 
 def passed(seconds: float) -> None:
-    """That much time goes by: what is tested is what it does."""
+    """Let that much time go by: the test is about its effect."""
     end = monotonic() + seconds
     eventually(lambda: monotonic() > end, timeout=seconds + 5)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Event
+from sealwire.wire.features import Features
 from sealwire.wire.keys import Binding, Key
 from sealwire.wire.server import ServerParameters, ServerProtocol
 from sealwire.wire.stream import StreamProtocol
@@ -63,6 +64,16 @@ def feed(protocol: StreamProtocol, data: bytes, *, step: int = 1 << 30, into: li
         view = view[count:]
 
 
+def frames_of(data: bytes) -> list[bytes]:
+    """Return the frames of a stream, each whole."""
+    frames = []
+    while data:
+        size = 4 + int.from_bytes(data[:4], "big")
+        frames.append(data[:size])
+        data = data[size:]
+    return frames
+
+
 def feed_to_end(protocol: StreamProtocol, data: bytes, *, into: list[Event] | None = None) -> None:
     """Put bytes in, then the end of the stream, which is never clean without CLOSE."""
     feed(protocol, data, into=into)
@@ -78,3 +89,13 @@ def established(**changes: Any) -> tuple[ClientProtocol, ServerProtocol]:
     feed(s, sent(c))
     feed(c, sent(s))
     return c, s
+
+
+WINDOW = 1000
+"""The window for parts of both sides of :func:`featured`."""
+
+
+def featured(**changes: Any) -> tuple[ClientProtocol, ServerProtocol]:
+    """Two protocols that have agreed on all features."""
+    offered = Features(metadata=True, cancel=True, window=WINDOW)
+    return established(**({"client_features": offered, "server_features": offered._replace(at_once=8)} | changes))

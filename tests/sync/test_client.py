@@ -268,7 +268,7 @@ def test_truncated_reply_is_an_end_like_any_other(deployment: Deployment, how: s
 @pytest.mark.parametrize("code", [4, 5, 9999])
 @pytest.mark.parametrize("idempotent", [False, True])
 def test_nothing_is_sent_again_after_a_protocol_error(deployment: Deployment, code: int, idempotent: bool) -> None:
-    """Nor after a code that is unknown, which is read as one."""
+    """The same holds for an unknown code, which is read as a protocol error."""
     with deployment.ref_server({1: close(code, 0)}, {1: answer()}) as server:
         with deployment.client(server.port, raw=True) as client, pytest.raises(ConnectionClosed):
             client.send_request(b"ask", idempotent=idempotent)
@@ -473,7 +473,7 @@ def test_rejected_for_too_long(deployment: Deployment, code: int) -> None:
         assert 2 <= len(server.connections) <= 12
 
 
-def test_nobody_there(deployment: Deployment) -> None:
+def test_no_server_there(deployment: Deployment) -> None:
     with deployment.ref_server() as server:
         port = server.port
     with pytest.raises(TransportError, match=rf"cannot connect to localhost:{port}: Connection refused"):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reference.peer import Closed
-from sealwire import RemoteError
+from sealwire import ForkingTCPServer, ForkingUnixStreamServer, RemoteError
+from sealwire.admission import GRACE
 from sealwire.wire.frames import FaultCode
+from support.events import logged
 from support.service import ChildServer, Deployment, children, eventually, sockets, zombies
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -52,7 +59,7 @@ def test_no_zombies_after_a_burst(deployment: Deployment, start: Start) -> None:
 
 
 def test_without_its_parent(deployment: Deployment, start: Start) -> None:
-    """A child finishes the requests in hand, and exits."""
+    """A child finishes the requests in progress, and exits."""
     with start() as server, ExitStack() as stack:
         busy, idle = (stack.enter_context(deployment.ref_client(server.port)) for _ in range(2))
         idle.request(b"x")
@@ -106,3 +113,158 @@ def test_forks_beside_a_busy_thread(deployment: Deployment, start: Start) -> Non
         for _ in range(12):
             with deployment.client(server.port, raw=True) as client:
                 assert client.send_request(b"x") == b"X"
+
+
+class Silent:
+    """A forking server in this process, and connections to it that send nothing.
+
+    Attributes:
+        forks: the number of its forks.
+    """
+
+    def __init__(self, deployment: Deployment, directory: Path, monkeypatch: pytest.MonkeyPatch, carrier: str) -> None:
+        self.deployment = deployment
+        self.path = str(directory / "socket")
+        self.monkeypatch = monkeypatch
+        self.carrier = carrier
+        self.forks = 0
+
+    @contextmanager
+    def serving(self, method: str = "serve_forever", proxies: list[str] | None = None, **limits: Any) -> Iterator[None]:
+        fork = os.fork
+
+        def counted() -> int:
+            self.forks += 1
+            return fork()
+
+        self.monkeypatch.setattr(os, "fork", counted)
+        kind, address, options = (
+            (ForkingTCPServer, ("127.0.0.1", 0), {"proxy_protocol": proxies})
+            if self.carrier == "TCP"
+            else (ForkingUnixStreamServer, self.path, {"peers": [f"uid:{os.getuid()}"], "service": "orders"})
+        )
+        security = self.deployment.server_security(raw=True, limits={"handshake_timeout": 60.0} | limits, **options)
+        with kind(address, lambda message: message.upper(), security) as self.server:
+            self.thread = threading.Thread(target=getattr(self.server, method))
+            self.thread.start()
+            try:
+                yield
+            finally:
+                self.server.shutdown()
+                self.thread.join(20)
+
+    def connection(self) -> socket.socket:
+        made = socket.socket(socket.AF_INET if self.carrier == "TCP" else socket.AF_UNIX)
+        made.settimeout(20)
+        made.connect(self.server.server_address)
+        return made
+
+    def pending(self) -> int:
+        return len(self.server._admission.unauthenticated())
+
+
+@pytest.fixture(params=["TCP", "Unix"])
+def silent(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Silent:
+    return Silent(deployment, tmp_path, monkeypatch, request.param)
+
+
+class TestSilentConnections:
+    """A connection costs a fork only when its client has sent something."""
+
+    def test_one_that_speaks_in_the_end(self, silent: Silent) -> None:
+        with silent.serving(), silent.connection() as first, silent.connection(), silent.connection():
+            eventually(lambda: silent.pending() == 3)
+            assert silent.forks == 0
+            first.sendall(b"what is this?")
+            first.shutdown(socket.SHUT_WR)
+            while first.recv(1000):
+                pass
+            eventually(lambda: silent.pending() == 2)
+            assert silent.forks == 1
+
+    def test_one_behind_a_proxy(self, silent: Silent, caplog: pytest.LogCaptureFixture) -> None:
+        """The proxy speaks at once, whether or not its client does: the header is read, and costs no fork."""
+        if silent.carrier == "Unix":
+            pytest.skip("a Unix socket has no proxies")
+        line = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n"
+        with silent.serving(proxies=["127.0.0.1"]), silent.connection() as first, silent.connection() as second:
+            first.sendall(line)
+            second.sendall(line[:30])
+            eventually(lambda: [slot.source for slot in silent.server._admission.slots()] == ["203.0.113.7", None])
+            with silent.connection() as third:
+                third.sendall(b"what is this?")
+                assert third.recv(1) == b""
+            eventually(lambda: "no PROXY header" in caplog.text)
+            assert silent.forks == 0
+            second.sendall(line[30:] + b"what is this?")
+            second.shutdown(socket.SHUT_WR)
+            while second.recv(1000):
+                pass
+            eventually(lambda: silent.pending() == 1)
+            assert silent.forks == 1
+
+    def test_one_that_goes(self, silent: Silent, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("DEBUG", "sealwire.server")
+        with silent.serving(), silent.connection() as first, silent.connection():
+            eventually(lambda: silent.pending() == 2)
+            first.close()
+            eventually(lambda: "before its first byte" in caplog.text)
+            eventually(lambda: silent.pending() == 1)
+            assert silent.forks == 0
+
+    def test_one_that_is_reset(self, silent: Silent, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("DEBUG", "sealwire.server")
+        with silent.serving(), silent.connection() as first:
+            eventually(silent.pending)
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            first.close()
+            eventually(lambda: not silent.pending())
+            assert silent.forks == 0
+            assert silent.carrier == "Unix" or "before its first byte" in caplog.text
+
+    def test_no_more_processes(self, silent: Silent, caplog: pytest.LogCaptureFixture) -> None:
+        """The connection ends, with a line in the log, and the next one is served if there are some again."""
+        with silent.serving(), silent.connection() as first, silent.connection() as second:
+            eventually(lambda: silent.pending() == 2)
+            with silent.monkeypatch.context() as patched:
+                patched.setattr(os, "fork", lambda: os.kill(-1 << 30, 0))  # an OSError of the system's own
+                first.sendall(b"what is this?")
+                eventually(lambda: "not served" in caplog.text)
+                eventually(lambda: silent.pending() == 1)
+            second.sendall(b"what is this?")
+            second.shutdown(socket.SHUT_WR)
+            eventually(lambda: silent.pending() == 0)
+        assert silent.forks == 1
+
+    def test_those_that_are_over_their_time(self, silent: Silent, caplog: pytest.LogCaptureFixture) -> None:
+        with silent.serving(handshake_timeout=0.05), silent.connection() as first, silent.connection() as second:
+            assert first.recv(1) == second.recv(1) == b""
+            eventually(lambda: silent.pending() == 0)
+        assert silent.forks == 0
+        assert sum("in time" in record.getMessage() for record in logged(caplog)) == 2
+
+    def test_those_that_make_room(self, silent: Silent, caplog: pytest.LogCaptureFixture) -> None:
+        with silent.serving(max_handshakes=2), ExitStack() as stack:
+            first, *_ = [stack.enter_context(silent.connection()) for _ in range(3)]
+            assert first.recv(1) == b""
+            eventually(lambda: "evicted" in caplog.text)
+        assert silent.forks == 0
+
+    def test_those_that_are_there_at_the_end(self, silent: Silent) -> None:
+        with silent.serving(drain_timeout=GRACE * 10), silent.connection() as one:
+            eventually(silent.pending)
+            silent.server.shutdown()
+            assert one.recv(1) == b""
+        assert silent.forks == 0
+
+    def test_one_request(self, silent: Silent) -> None:
+        """``handle_request`` returns at the end of its connection, which is silent for a while."""
+        with silent.serving("handle_request"), silent.connection() as one:
+            eventually(silent.pending)
+            one.sendall(b"what is this?")
+            one.shutdown(socket.SHUT_WR)
+            silent.thread.join(20)
+            assert not silent.thread.is_alive()
+        assert silent.forks == 1

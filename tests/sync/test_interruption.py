@@ -23,8 +23,8 @@ from support.service import Deployment, eventually, running
 
 pytestmark = pytest.mark.usefixtures("clean")
 
-EVERY = 4
-"""Only each fourth line is interrupted, from another one on in each test: each costs a connection."""
+EVERY = 6
+"""Only each sixth line is interrupted, from another one on in each test: each costs a connection."""
 
 
 class Held:

@@ -88,7 +88,7 @@ def test_much_in_both_directions(deployment: Deployment, port: int) -> None:
 
 
 def test_a_request_without_end(deployment: Deployment, port: int) -> None:
-    """Replies come while requests are made; and who has had enough can stop."""
+    """Replies come while requests are made; and the caller can stop early."""
     with deployment.client(port) as client:
         replies = client.send_requests(count())
         assert list(islice(replies, 50)) == [[number] for number in range(50)]
@@ -301,7 +301,7 @@ class TestOtherCalls:
 
 
 def test_a_connection_that_is_to_be_left(deployment: Deployment, handler: Counting) -> None:
-    """When nothing is in flight, although the iterable has no end."""
+    """It is left when nothing is in flight, although the iterable has no end."""
     limits = {"reload_interval": 0.01, "max_connection_age": 0.05}
     with (
         running(ThreadingTCPServer(("127.0.0.1", 0), handler, deployment.server_security())) as port,
@@ -395,7 +395,7 @@ def test_unless_that_does_no_harm(deployment: Deployment) -> None:
         assert list(client.send_requests([b"a", b"b", b"c"], idempotent=True)) == [b"A", b"B", b"C"]
 
 
-def test_but_once_at_most(deployment: Deployment) -> None:
+def test_once_at_most(deployment: Deployment) -> None:
     with (
         deployment.ref_server({1: do(answer(b"A"), close(2))}, {1: close(2, 0)}, {1: answer()}) as server,
         deployment.client(server.port, raw=True) as client,

@@ -1,4 +1,4 @@
-"""What both ends share: whatever the sizes of TLS records and of reads, no frame stays behind."""
+"""The pump of both ends: whatever the sizes of TLS records and of reads, no frame stays behind."""
 
 from __future__ import annotations
 

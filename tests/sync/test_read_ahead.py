@@ -230,10 +230,12 @@ class Pair:
         self.client = ClientProtocol(**terms.unix_client_parameters(deployment.security("client", **options), own, own))
         self.thread = Thread()
         self.send()
+        slot = TrackedSlot()
+        slot.since = clock()
         self.channel: ServerChannel = accept(
             ours,
             security,
-            slot=TrackedSlot(),
+            slot=slot,
             drain_fd=self._draining.fileno(),
             busy=lambda: None,
             read_ahead=self.thread,
@@ -251,7 +253,7 @@ class Pair:
         return self.send()
 
     def receive(self) -> list[Event]:
-        """What the server has sent."""
+        """Return the events that the server has sent."""
         self.sock.settimeout(0)
         data = b""
         with suppress(BlockingIOError):
@@ -274,6 +276,7 @@ class Pair:
 
 class TrackedSlot(Slot):
     peer = None
+    since = 0.0
 
     def identify(self, peer: Any) -> None:
         self.peer = peer
@@ -347,7 +350,7 @@ class TestConnection:
         pair.channel.read_ahead(pair.clock.now + seconds)
         assert pair.unread == (0 if read else size)
 
-    def test_counts_anew_after_a_reply(self, pair: Pair) -> None:
+    def test_counts_from_zero_after_a_reply(self, pair: Pair) -> None:
         """A handler that has answered is expected back."""
         self.in_hand(pair)
         pair.clock.now += 10
@@ -458,7 +461,7 @@ class TestConnection:
 
     @pytest.mark.parametrize("clean", [True, False])
     def test_the_end(self, pair: Pair, clean: bool) -> None:
-        """What came before the end is served, and the end is noted once."""
+        """Requests that came before the end are served, and the end is noted once."""
         self.in_hand(pair)
         pair.ask(b"last")
         if clean:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -91,7 +92,7 @@ def shown(client: SynchronousTCPClient) -> str:
 
 
 def refused(client: SynchronousTCPClient) -> bool:
-    """Whether a new connection is refused."""
+    """Return True if a new connection is refused."""
     client.close()
     try:
         client.connect()
@@ -259,7 +260,7 @@ def test_deleted_files(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("cls", [ThreadingTCPServer, TCPServer, ForkingTCPServer])
-def test_somebody_looks_while_nobody_is_connected(pair: Pair, cls: type[TCPServer]) -> None:
+def test_files_are_checked_while_no_client_is_connected(pair: Pair, cls: type[TCPServer]) -> None:
     server = pair.serve(cls)
     with running(server):
         pair.server.keys("k1", "k2")
@@ -281,7 +282,7 @@ def test_a_revoked_client(pair: Pair, cls: type[TCPServer]) -> None:
             client.send_request(2)
 
 
-def test_revoked_with_a_reply_in_hand(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_revoked_with_a_pending_reply(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """CLOSE 3 at once, and the reply is dropped (docs/protocol.md, section 5)."""
     caplog.set_level("INFO", "sealwire.rotation")
     pair = Pair(tmp_path)
@@ -313,6 +314,55 @@ def test_revoked_with_a_reply_in_hand(tmp_path: Path, caplog: pytest.LogCaptureF
         go_on.set()
         thread.join(10)
     assert [error.code for error in failed] == [3]
+
+
+class TestRevokedInTheMiddle:
+    """A stream lasts for as long as its client likes, and is looked at all the same."""
+
+    @pytest.mark.parametrize("cls", [ThreadingTCPServer, ForkingTCPServer])
+    @pytest.mark.parametrize("way", ["down", "up"])
+    def test_of_parts(self, pair: Pair, cls: type[TCPServer], way: str) -> None:
+        pair.server.revoke(pair.ca)
+        serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]  # it has one
+
+        def parts() -> Iterator[int]:
+            yield 0
+            pair.server.revoke(pair.ca, serial)
+            while True:
+                yield 1
+
+        pair.answer = endless  # type: ignore[method-assign]  # what the server calls
+        with running(pair.serve(cls, crl=True)) as port, pair.connect(port) as client:
+            if way == "up":
+                with pytest.raises(ConnectionClosed) as caught:
+                    client.send_parts(parts())
+            else:
+                stream = client.stream(None)
+                next(stream)
+                pair.server.revoke(pair.ca, serial)
+                with pytest.raises(ConnectionClosed) as caught:
+                    list(stream)
+            assert caught.value.code == 3
+
+    def test_while_the_server_waits_for_credit(self, pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+        pair.server.revoke(pair.ca)
+        serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]  # it has one
+        pair.answer = endless  # type: ignore[method-assign]  # what the server calls
+        limits = {"part_window": 5000}
+        with running(pair.serve(crl=True)) as port, pair.connect(port, limits=limits) as client:
+            stream = client.stream(None)
+            next(stream)
+            pair.server.revoke(pair.ca, serial)
+            eventually(lambda: "revoked" in caplog.text and "ended" in caplog.text)
+            with pytest.raises(ConnectionClosed) as caught:
+                for _ in stream:
+                    pass
+            assert caught.value.code == 3
+
+
+def endless(message: Any) -> Any:
+    """Take parts for ever, or make parts for ever."""
+    return sum(message) if hasattr(message, "__next__") else (bytes(1000) for _ in count())
 
 
 def test_a_revoked_server(pair: Pair) -> None:
@@ -437,8 +487,13 @@ class TestKeys:
 
     def test_the_server_does_not_look_whenever_a_peer_wishes(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
         server = pair.serve(limits={"reload_interval": 3600})
-        looks = []
-        monkeypatch.setattr(Keyring, "look", lambda *_: looks.append(1))
+        looks, look = [], Keyring.look
+
+        def counted(ring: Keyring, interval: float, seconds: float) -> None:
+            looks.append(1)
+            look(ring, interval, seconds)
+
+        monkeypatch.setattr(Keyring, "look", counted)
         monkeypatch.setattr(reloading, "LOOK_INTERVAL", 3600)
         pair.client.keys("k3")
         with running(server) as port, pair.connect(port) as client:
@@ -496,8 +551,8 @@ class TestKeys:
             assert refused(client)
 
 
-def test_an_expired_client_is_let_finish(pair: Pair, clock: Clock) -> None:
-    """What is in hand is finished, then CLOSE 3."""
+def test_an_expired_client_may_finish(pair: Pair, clock: Clock) -> None:
+    """Requests in progress are finished, then comes CLOSE 3."""
     pair.client.leaf(pair.ca, days=1)
     identity = pair.client.security().credentials.identity
     assert identity is not None

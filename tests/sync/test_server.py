@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import socket
 import socketserver
 import sys
@@ -31,6 +32,7 @@ from sealwire import (
     serve,
 )
 from sealwire.session.server import MAX_UNANSWERED
+from support.events import logged
 from support.service import ChildServer, Deployment, children, eventually, running
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -347,7 +349,7 @@ def test_requests_that_nobody_answers_are_bounded(deployment: Deployment) -> Non
 
 @pytest.mark.parametrize("server_class", [ThreadingTCPServer, ForkingTCPServer])
 def test_who_comes_while_the_server_drains(deployment: Deployment, server_class: type[TCPServer]) -> None:
-    """Is told so at once, and does not hang until the requests in hand are finished."""
+    """Is told so at once, and does not hang until the requests in progress are finished."""
     go_in, go_out = os.pipe()
 
     def held(message: bytes) -> bytes:
@@ -360,12 +362,10 @@ def test_who_comes_while_the_server_drains(deployment: Deployment, server_class:
         eventually(lambda: not server._admission.unauthenticated())
         with shutting_down(server):
             eventually(lambda: server._busy() == 5)
-            start = monotonic()
-            for _ in range(3):
-                with deployment.client(port, raw=True, timeout=1) as late, pytest.raises(HandshakeRejected) as told:
+            for _ in range(2):
+                with deployment.client(port, raw=True, timeout=5) as late, pytest.raises(HandshakeRejected) as told:
                     late.send_request(b"x")
                 assert told.value.code == 5
-            assert monotonic() - start < 30
             os.write(go_out, b"x")
             assert client.receive(1).payload == b"one"
     os.close(go_in)
@@ -436,7 +436,7 @@ def test_handshake_timeout(deployment: Deployment, until: str, caplog: pytest.Lo
         with pytest.raises(Ended):
             client.link.need(1, 5)
         assert 0.5 < monotonic() - start < 5
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert [record.levelname for record in logged(caplog)] == ["WARNING"]
 
 
 def test_who_does_not_read(deployment: Deployment) -> None:
@@ -462,7 +462,7 @@ def test_who_does_not_read(deployment: Deployment) -> None:
 
 @pytest.mark.parametrize("server_class", SERVERS)
 def test_drain(deployment: Deployment, server_class: type[TCPServer]) -> None:
-    """The request in hand is answered, those behind it are not touched, and the client can tell."""
+    """The request in progress is answered, those behind it are not touched, and the client can tell."""
     handler = Held()
     server = server_class(ADDRESS, handler, deployment.server_security(raw=True))
     with running(server) as port, deployment.ref_client(port) as client:
@@ -593,7 +593,7 @@ def test_no_more_threads(
         with deployment.client(port, raw=True) as client:
             assert client.send_request(b"x") == b"x"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
-    assert "not served: RuntimeError" in caplog.text
+    assert re.search("not served: RuntimeError at (?!socketserver)", caplog.text)
 
 
 def test_a_client_that_leaves(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
@@ -603,8 +603,8 @@ def test_a_client_that_leaves(deployment: Deployment, caplog: pytest.LogCaptureF
         with deployment.ref_client(port) as client:
             client.request(b"x")
             client.link.abort(reset=True)
-        eventually(lambda: caplog.records)
-    assert [record.levelname for record in caplog.records] == ["INFO"]
+        eventually(lambda: logged(caplog))
+    assert [record.levelname for record in logged(caplog)] == ["INFO"]
 
 
 # Children

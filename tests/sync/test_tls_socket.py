@@ -1,4 +1,4 @@
-"""How much one read takes, and that it loses neither data nor the end behind them."""
+"""One read takes a bounded amount, and loses neither data nor the end behind them."""
 
 from __future__ import annotations
 

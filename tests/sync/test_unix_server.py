@@ -15,7 +15,6 @@ import pytest
 
 from reference.client import RefClient
 from reference.peer import Rejected
-from reference.transport import Endpoint
 from sealwire import (
     AsyncUnixServer,
     ConfigurationError,
@@ -61,30 +60,9 @@ def client(deployment: Deployment, path: str, role: str = "client", **options: A
     return SynchronousUnixClient(path, 5, 5, security=trusted(deployment, role, **options))
 
 
-class LocalSocket(socket.socket):
-    def setsockopt(self, *_: Any) -> None:
-        """TCP's options are none of a Unix socket's."""
-
-
-class Reference(RefClient):
+def reference(path: str, *, server_name: str = f"/{SERVICE}") -> RefClient:
     """The reference client on a Unix socket: the same frames without TLS, both halves of the binding zero."""
-
-    def __init__(self, path: str, *, server_name: str = f"/{SERVICE}") -> None:
-        sock = LocalSocket(socket.AF_UNIX)
-        sock.connect(path)
-        Endpoint.__init__(self, sock, 5.0)
-        self.client_der = self.server_der = self.hello_frame = None
-        self.psk, self.key_id, self.server_name, self.codec, self.max_frame = SECRET, KEY_ID, server_name, "raw", 2**20
-        self.replies = {}
-        try:
-            self.send_hello()
-            self.read_welcome()
-        except BaseException:
-            sock.close()
-            raise
-
-    def _check_no_ticket(self) -> None:
-        assert self.link.tls is None
+    return RefClient(path, None, ca="", cert=None, key=None, psk=SECRET, key_id=KEY_ID, server_name=server_name)
 
 
 @pytest.mark.parametrize("cls", SERVERS)
@@ -92,11 +70,11 @@ def test_the_reference_client(deployment: Deployment, path: str, cls: type[UnixS
     server = cls(path, lambda message: message.upper(), trusted(deployment, "server", raw=True))
     with nothing_left(), serving(server):
         for size in (0, 1, 20_000, 300_000):
-            with Reference(path) as one:
+            with reference(path) as one:
                 assert one.request(b"x" * size)[1] == b"X" * size
         for name in ("", "localhost/orders", "localhost", "/other"):
             with pytest.raises(Rejected, match="3"):
-                Reference(path, server_name=name)
+                reference(path, server_name=name)
 
 
 @contextmanager
@@ -183,7 +161,7 @@ def test_a_process_as_a_peer(deployment: Deployment, path: str, peer: str) -> No
         assert one.send_request(1)[0] == 1
 
 
-def test_who_is_not_listed(deployment: Deployment, path: str) -> None:
+def test_a_peer_that_is_not_listed(deployment: Deployment, path: str) -> None:
     security = trusted(deployment, "server", peers=[f"uid:{os.getuid() + 1}"])
     with serving(ThreadingUnixStreamServer(path, Who, security)):
         with client(deployment, path) as one, pytest.raises(HandshakeRejected):
@@ -213,7 +191,7 @@ def test_what_takes_the_place_of_the_host_name(deployment: Deployment, path: str
         UnixStreamServer(path, Who, trusted(deployment, "server", **options))
 
 
-def test_nobody_there(deployment: Deployment, path: str) -> None:
+def test_no_server_there(deployment: Deployment, path: str) -> None:
     with (
         client(deployment, path) as one,
         pytest.raises(TransportError, match=f"cannot connect to {path}: No such file"),
@@ -229,7 +207,7 @@ def test_nobody_there(deployment: Deployment, path: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["threads", "asyncio"])
-def test_a_system_that_does_not_say_who_is_there(
+def test_a_system_that_does_not_identify_the_peer(
     deployment: Deployment, path: str, kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(socket, "SO_PEERCRED")

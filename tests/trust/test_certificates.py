@@ -90,7 +90,7 @@ class TestContent:
         assert credentials.current.chain == leaf.pem
         assert credentials.current.anchors == ca.pem
 
-    def test_a_certificate_among_revocation_lists_is_no_anchor(self, files: Files, ca: Made) -> None:
+    def test_a_certificate_among_revocation_lists_is_not_an_anchor(self, files: Files, ca: Made) -> None:
         # OpenSSL would make it one, and revocation lists come over ways that nobody protects.
         crl = make_crl(ca)
         credentials = files.credentials(None, ca, crl=make_ca("evil").pem + crl + make_ca("evil, too").pem)
@@ -114,7 +114,7 @@ class TestContent:
         assert message.startswith(f"{path}: no ")
         assert "in PEM form" in message
 
-    def test_der_is_no_pem(self, paths: dict[str, Any], files: Files, ca: Made) -> None:
+    def test_der_is_not_pem(self, paths: dict[str, Any], files: Files, ca: Made) -> None:
         assert "PEM form" in refusal(**paths | {"ca": files.write(ca.der)})
 
     def test_one_bad_certificate_among_good_ones(self, paths: dict[str, Any], files: Files, ca: Made) -> None:

@@ -149,7 +149,7 @@ class TestAgreement:
 
 
 class TestClientCertificates:
-    """What the server makes of them."""
+    """The server's judgement of them."""
 
     def problem(self, files: Files, server: Certificates, own: Made | None, ca: Made) -> str:
         return Handshake(server_context(server), foreign_client(files, own, anchor=ca)).problem("server")
@@ -213,7 +213,7 @@ class TestClientCertificates:
 
 
 class TestServerCertificates:
-    """What the client makes of them."""
+    """The client's judgement of them."""
 
     def problem(self, files: Files, client: Certificates, own: Made, *chain: Made, host: str = HOST) -> str:
         return Handshake(foreign_server(files, own, *chain), client_context(client), host=host).problem("client")
@@ -241,7 +241,7 @@ class TestServerCertificates:
     def test_of_another_address(self, files: Files, client: Certificates, ca: Made) -> None:
         assert "IP address mismatch" in self.problem(files, client, make(HOST, issuer=ca), host="192.0.2.7")
 
-    def test_the_common_name_is_no_host_name(self, files: Files, client: Certificates, ca: Made) -> None:
+    def test_the_common_name_is_not_a_host_name(self, files: Files, client: Certificates, ca: Made) -> None:
         own = make(common_name=HOST, issuer=ca)
         assert "Hostname mismatch" in self.problem(files, client, own)
 
@@ -290,7 +290,7 @@ class TestChains:
             pair = Handshake(server_context(server), client_context(client))
             assert (pair.problem("server") if pair.failures else None) == problem
 
-    def test_an_intermediate_is_no_anchor(self, files: Files, leaf: Made, ca: Made) -> None:
+    def test_an_intermediate_is_not_an_anchor(self, files: Files, leaf: Made, ca: Made) -> None:
         other = make_ca("other")
         between = make_ca("between", issuer=other)
         client = files.loaded(make("client.example", issuer=between), ca)
@@ -375,7 +375,7 @@ class TestResumption:
 
 class TestTruncation:
     @pytest.mark.parametrize("reader", ["server", "client"])
-    def test_a_cut_is_no_end(self, server: Certificates, client: Certificates, reader: str) -> None:
+    def test_a_cut_is_not_an_end(self, server: Certificates, client: Certificates, reader: str) -> None:
         pair = Handshake(server_context(server), client_context(client))
         end, incoming = (pair.server, pair.to_server) if reader == "server" else (pair.client, pair.to_client)
         incoming.write_eof()

@@ -1,4 +1,4 @@
-"""Who gets at a file, with the file system's own lists."""
+"""Access to a file, with the file system's own lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from sealwire import Keyring
 from sealwire.errors import ConfigurationError
-from sealwire.trust.file_permissions import in_private_directory, open_to_others
+from sealwire.trust.file_permissions import in_private_directory, open_to_others, remedy
 
 NOBODY = 0xFFFFFFFF
 OWNER, USER, GROUP_OWNER, GROUP, MASK, OTHER = 1, 2, 4, 8, 16, 32
@@ -64,6 +64,35 @@ def test_a_file_that_root_shares_with_a_group(
     status = os.stat_result((*path.stat()[:4], owner, *path.stat()[5:10]))
     monkeypatch.setattr(os, "geteuid", lambda: user)
     assert open_to_others(path, status) is expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "user", "expected"),
+    [
+        (0o440, 0, 2000, 0, False),
+        (0o640, 0, 2000, 0, False),
+        (0o640, 0, 1000, 0, False),
+        (0o640, 0, 2000, 1000, False),
+        (0o640, 0, 3000, 0, True),
+        (0o660, 0, 2000, 0, True),
+        (0o444, 0, 2000, 0, True),
+        (0o640, 1000, 2000, 1000, True),
+        (0o640, 1000, 2000, 0, True),
+    ],
+)
+def test_keyring_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: int, group: int, user: int, expected: bool
+) -> None:
+    """A group of this process's may have a file of root's, also if the process is root's: to read, not to write."""
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(mode)
+    status = os.stat_result((*path.stat()[:4], owner, group, *path.stat()[6:10]))
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "getegid", lambda: 1000)
+    monkeypatch.setattr(os, "getgroups", lambda: [2000])
+    assert open_to_others(path, status, keyring_group=True) is expected
+    assert ("set keyring_group" in remedy(str(path), status)) is not expected
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(0o700, True), (0o600, True), (0o710, False), (0o701, False)])

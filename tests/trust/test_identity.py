@@ -72,7 +72,7 @@ class TestReading:
         assert (identity.dns, identity.uri, identity.ip, identity.email) == ((), (), (), ())
         assert identity.subject == "CN=server.example"
 
-    def test_the_common_name_is_no_name(self) -> None:
+    def test_the_common_name_is_not_a_name(self) -> None:
         identity = PeerIdentity.from_der(make(common_name="client.example").der)
         assert identity.dns == ()
         assert not identity.is_named("client.example")
@@ -91,7 +91,7 @@ class TestReading:
         identity = PeerIdentity.from_der(make(raw_san=raw).der)
         assert (identity.dns, identity.uri, identity.ip, identity.email) == ((), (), (), ())
 
-    def test_a_network_is_no_address(self) -> None:
+    def test_a_network_is_not_an_address(self) -> None:
         identity = named((IP, bytes([10, 0, 0, 0, 255, 0, 0, 0])))
         assert identity.ip == ("10.0.0.0/8",)
         assert not identity.is_named("10.0.0.0")

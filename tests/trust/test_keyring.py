@@ -83,7 +83,7 @@ class TestSigning:
     def test_only_one_that_this_identity_may_use(self) -> None:
         keyring = Keyring([key("theirs", -1), key("ours", -9)])
         assert keyring.signing_key(NOW, usable=lambda key: key.id == "ours").id == "ours"
-        with pytest.raises(ConfigurationError, match="theirs, ours"):
+        with pytest.raises(ConfigurationError, match="'theirs', 'ours'"):
             keyring.signing_key(NOW, usable=lambda key: False)
 
     def test_clocks_in_other_zones(self) -> None:
@@ -221,12 +221,12 @@ class TestFile:
 
     def test_huge(self, tmp_path: Path) -> None:
         path = write(tmp_path / "keyring.toml", ENTRY)
-        os.truncate(path, 1 << 20)
+        os.truncate(path, 64 << 20)
         assert "not valid TOML" in refusal(path)
-        os.truncate(path, (1 << 20) + 1)
-        assert "larger than 1048576 bytes" in refusal(path)
+        os.truncate(path, (64 << 20) + 1)
+        assert "larger than 67108864 bytes" in refusal(path)
         os.truncate(path, 1 << 40)
-        assert "larger than 1048576 bytes" in refusal(path)
+        assert "larger than 67108864 bytes" in refusal(path)
 
     @pytest.mark.parametrize(
         ("content", "problem"),
@@ -275,7 +275,7 @@ class TestText:
     def test_no_keys(self) -> None:
         assert "at least one key" in refusal("key = []")
 
-    def test_what_is_no_table_is_named_by_its_number(self) -> None:
+    def test_what_is_not_a_table_is_named_by_its_number(self) -> None:
         assert refusal(f'key = ["{BASE64}"]') == "file: [[key]] number 1: expected a table"
         assert refusal('key = [[{id = "k"}]]') == "file: [[key]] number 1: expected a table"
         assert "number 2" in refusal(ENTRY + "[[key]]\n")
@@ -375,7 +375,7 @@ class TestReload:
         assert (status.generation, status.file, len(status.keys), status.refusal) == (2, str(path), 2, None)
 
     @pytest.mark.parametrize("bad", ["", "[[key]]", "\0", "[[key]]\nid = 'k3'\nsecret = 'AAAA'\n", None])
-    def test_what_is_no_keyring_is_not_taken(self, tmp_path: Path, bad: str | None) -> None:
+    def test_what_is_not_a_keyring_is_not_taken(self, tmp_path: Path, bad: str | None) -> None:
         path = tmp_path / "keyring.toml"
         self.write(path, "k1")
         ring = Keyring.from_file(path)
@@ -535,3 +535,10 @@ class TestReload:
         assert ring.status().file is None
         assert not ring.refresh_due()
         assert ring.refresh(0.0) is ring.current
+
+
+def test_messages_name_the_first_of_many_keys() -> None:
+    keys = Keyring([key(f"k{number}", end=-1) for number in range(1000)])
+    assert repr(keys).endswith("'k19' and 980 more, secrets redacted>")
+    with pytest.raises(ConfigurationError, match="'k19' and 980 more\\) is valid now"):
+        keys.signing_key(NOW)

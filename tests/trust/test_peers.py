@@ -13,6 +13,15 @@ from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.peers import PeerPolicy
 
 LEAF, KEY = "a1" * 32, "b2" * 32
+_KINDS = ("dns", "uri", "ip", "email")
+_NAMES = st.sampled_from(
+    [
+        *(("dns", name) for name in ("a.example", "b.example", "anonymous")),
+        *(("uri", name) for name in ("urn:a", "urn:b", "dns:a.example")),
+        *(("ip", name) for name in ("192.0.2.7", "2001:db8::7")),
+        *(("email", name) for name in ("a@b.example", "A@b.example")),
+    ]
+)
 
 
 def peer(**names: Any) -> PeerIdentity:
@@ -87,7 +96,7 @@ class TestDns:
             "dns:*.0.2.7",
         ],
     )  # fmt: skip
-    def test_is_no_dns_entry(self, entry: str) -> None:
+    def test_is_not_a_dns_entry(self, entry: str) -> None:
         with pytest.raises(ConfigurationError):
             PeerPolicy([entry])
 
@@ -96,7 +105,7 @@ class TestDns:
         with pytest.raises(ConfigurationError, match="too wide"):
             PeerPolicy([entry])
 
-    def test_is_no_host_of_another_kind(self) -> None:
+    def test_is_not_a_host_of_another_kind(self) -> None:
         entry = "dns:client.example"
         assert not allows(entry, uri=["client.example", "dns:client.example"], email=["client.example"])
         assert not PeerPolicy([entry]).allows(peer(subject="CN=client.example"))
@@ -207,7 +216,7 @@ class TestUri:
             "https://client.example/", "URI:https://a/",
         ],
     )  # fmt: skip
-    def test_is_no_uri_entry(self, entry: str) -> None:
+    def test_is_not_a_uri_entry(self, entry: str) -> None:
         with pytest.raises(ConfigurationError):
             PeerPolicy([entry])
 
@@ -279,7 +288,7 @@ class TestList:
             " dns:a",
         ],
     )
-    def test_words_that_are_no_entries(self, entry: str) -> None:
+    def test_words_that_are_not_entries(self, entry: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             PeerPolicy([entry])
         assert repr(entry) in str(caught.value)
@@ -288,7 +297,7 @@ class TestList:
         with pytest.raises(ConfigurationError, match="not int"):
             PeerPolicy(b"dns:a")  # type: ignore[arg-type]  # what the test is about
 
-    def test_one_str_is_no_list(self) -> None:
+    def test_one_str_is_not_a_list(self) -> None:
         with pytest.raises(ConfigurationError, match="not one str"):
             PeerPolicy("dns:client.example")
 
@@ -302,6 +311,23 @@ class TestList:
         assert policy.allows(peer(uri=["spiffe://prod/x"]))
         assert not policy.allows(peer(dns=["b.example"]))
         assert not policy.allows(peer())
+
+    @given(st.lists(_NAMES, min_size=1, max_size=4, unique=True), st.lists(_NAMES, max_size=4))
+    @example([("dns", "a.example")], [("email", "a.example"), ("uri", "a.example"), ("ip", "a.example")])
+    def test_a_name_is_allowed_for_its_own_kind_alone(
+        self, listed: list[tuple[str, str]], names: list[tuple[str, str]]
+    ) -> None:
+        """Whatever else is on the list, and whatever else the certificate has."""
+        policy = PeerPolicy(f"{kind}:{value}" for kind, value in listed)
+        identity = peer(**{kind: [value for each, value in names if each == kind] for kind in _KINDS})
+        assert policy.allows(identity) == (not set(listed).isdisjoint(names))
+        assert not policy.allows(peer())
+
+    @given(st.integers(0, 2), st.integers(0, 2), st.sampled_from(["uid", "gid"]), st.integers(0, 2))
+    def test_a_process_is_allowed_by_its_numbers_alone(self, uid: int, gid: int, kind: str, number: int) -> None:
+        process = PeerIdentity.of_process(uid, gid, number)
+        assert PeerPolicy([f"{kind}:{number}"]).allows(process) == ({"uid": uid, "gid": gid}[kind] == number)
+        assert not PeerPolicy([f"sha256:{LEAF}", f"spki-sha256:{KEY}", "dns:*.example", "uri:urn:x"]).allows(process)
 
     def test_nobody_is_not_allowed(self) -> None:
         assert not PeerPolicy(["dns:a.example"]).allows(None)
@@ -337,7 +363,7 @@ class TestList:
 
 class TestReplacesHostName:
     @pytest.mark.parametrize("entry", ["spiffe://prod/*", "uri:https://a/", f"sha256:{LEAF}", f"spki-sha256:{KEY}"])
-    def test_where_every_entry_is_a_uri_or_a_fingerprint(self, entry: str) -> None:
+    def test_every_entry_is_a_uri_or_a_fingerprint(self, entry: str) -> None:
         assert PeerPolicy([entry]).replaces_host_name
         assert PeerPolicy([entry, f"sha256:{LEAF}"]).replaces_host_name
 

@@ -19,6 +19,7 @@ from sealwire import ConfigurationError
 from sealwire.trust import reloading
 from sealwire.trust.reading import FileContent, read_file
 from sealwire.trust.reloading import SETTLE_SECONDS, FileContents, Reloadable, Status
+from support.events import logged
 from support.service import eventually
 
 OLD = 1_600_000_000
@@ -89,7 +90,7 @@ class TestWatched:
         assert watched.status().refusal is None
         assert parts.proved == ["None->1"]
 
-    def test_what_cannot_be_proved_is_no_beginning(self, parts: Parts) -> None:
+    def test_the_first_content_must_fit(self, parts: Parts) -> None:
         write(parts.files["one"], "2")
         with pytest.raises(ConfigurationError, match="do not fit"):
             parts.watch()
@@ -103,7 +104,7 @@ class TestWatched:
         assert watched.status().digest != first.digest
         assert parts.proved[1:] == ["1->2"]
 
-    def test_the_same_content_is_no_new_generation(self, parts: Parts) -> None:
+    def test_the_same_content_is_not_a_new_generation(self, parts: Parts) -> None:
         watched = parts.watch()
         for path in parts.files.values():
             path.unlink()
@@ -132,7 +133,7 @@ class TestWatched:
         assert refusal is not None
         assert refusal.reason == "they do not fit"
         assert watched.status().refusals == 1
-        assert [record.getMessage() for record in caplog.records] == [
+        assert [record.getMessage() for record in logged(caplog, "sealwire.rotation")] == [
             "parts: reload rejected, keeping generation 1: they do not fit"
         ]
         write(parts.files[order[1]], "2")

@@ -135,6 +135,15 @@ class TestSigner:
     def test_under_a_name_that_is_written_otherwise(self, ca: Made) -> None:
         assert "not signed" in refusal([ca], make_crl(make_ca(), name=named("ca")))
 
+    @pytest.mark.parametrize(
+        "name", ["\N{LATIN CAPITAL LETTER E WITH ACUTE}tat", "\N{LATIN SMALL LETTER E WITH ACUTE}tat\N{NO-BREAK SPACE}"]
+    )
+    def test_a_name_that_openssl_takes_for_another(self, name: str) -> None:
+        """RFC 5280 calls them equal, but OpenSSL would find no list for that CA's certificates, and refuse them all."""
+        authority = make_ca("\N{LATIN SMALL LETTER E WITH ACUTE}tat")
+        crl = make_crl(authority, name=named(name))
+        assert "in a spelling that OpenSSL takes for another CA's" in refusal([authority], crl)
+
     @pytest.mark.parametrize("may", [True, False])
     def test_key_usage(self, may: bool) -> None:
         authority = make_ca(extensions=[key_usage(crl_sign=may)])
@@ -184,7 +193,7 @@ class TestNewest:
         assert "the revocation list expired" in refusal([ca], old)
 
     def test_of_each_key_of_a_name(self, ca: Made, leaf: Made) -> None:
-        """A CA with a new key starts anew, with serial numbers and with numbers of lists."""
+        """A CA with a new key starts again, with serial numbers and with numbers of lists."""
         again = make_ca()
         same = make("b.example", issuer=again, serial=leaf.certificate.serial_number)
         lists = make_crl(ca, leaf, number=7), make_crl(again, number=1)

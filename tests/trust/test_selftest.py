@@ -104,7 +104,7 @@ class TestReplacing:
 
 
 class TestEverybodyElse:
-    """What would have all peers of the own CA refused is not taken, and the leaf in service is the example."""
+    """Files that would have all peers of the own CA refused are rejected; the leaf in service is the example."""
 
     def test_another_ca_alone(self, ca: Made) -> None:
         own = make("a.example", issuer=ca)
@@ -180,7 +180,7 @@ class TestEverybodyElse:
 
     @pytest.mark.parametrize("shown", [True, False])
     def test_another_leaf_of_a_revoked_ca_is_not_taken(self, ca: Made, own: Made, between: Made, shown: bool) -> None:
-        """Whether its chain has that CA, or only the trust anchors have it. Nor is the same leaf with such a chain."""
+        """Its chain may have that CA, or the trust anchors alone. The same leaf with such a chain is refused, too."""
         fresh = make("a.example", issuer=ca)
         lists = make_crl(ca, between) + make_crl(between)
         cross = make_ca("between", issuer=ca, key=between.key)

@@ -19,6 +19,7 @@ from sealwire import (
     AsyncUnixServer,
     Codec,
     ConfigurationError,
+    Context,
     Credentials,
     DeadlineExceeded,
     DecodeError,
@@ -31,10 +32,12 @@ from sealwire import (
     PeerIdentity,
     PeerPolicy,
     PreforkTCPServer,
+    Refuse,
     RemoteError,
     RequestHandler,
     SealwireError,
     Security,
+    Service,
     SynchronousTCPClient,
     SynchronousUnixClient,
     TCPServer,
@@ -43,13 +46,17 @@ from sealwire import (
     UnixStreamServer,
     decode,
     encode,
+    envelope,
     recv_async,
     recv_msg,
     send_msg,
     serve,
 )
 from sealwire.dtls import AsyncUDPClient, SynchronousUDPClient, ThreadingUDPServer, UDPServer
+from sealwire.envelope import Envelope
+from sealwire.integrations.celery import install
 from sealwire.integrations.prometheus import SecurityCollector
+from sealwire.middleware import CallContext, CallNext, Rule, audit, authorise, observe
 from sealwire.testing import Throwaway
 
 # Handlers
@@ -112,11 +119,72 @@ class WithTheServersCodec(RequestHandler):
             send_msg(self.request, self.codec.encode(self.codec.decode(message)))
 
 
+class Shop(Service):
+    def place(self, message: Order) -> int:
+        return message.number
+
+    def cancel(self, message: int) -> None:
+        print(self.peer, message)
+
+
+class ShopOnTheLoop(Service):
+    async def place(self, message: Order) -> int:
+        await asyncio.sleep(0)
+        return message.number
+
+
+def around_a_handler(context: Context, message: Any, call_next: CallNext) -> Any:
+    if isinstance(message, Order) and (context.peer is None or "client.example" not in context.peer.dns):
+        raise Refuse(70, "not today")
+    return observe(context, message, call_next, lambda error: print(context.request_id, error))
+
+
+async def around_a_coroutine(context: Context, message: Any, call_next: CallNext) -> Any:
+    return [await call_next(context, message)]
+
+
+def around_a_call(context: CallContext, message: Any, call_next: CallNext) -> Any:
+    context.metadata["tenant"] = "north"
+    return call_next(context, message)
+
+
+async def around(security: Security) -> None:
+    rules = authorise(Rule([Order, "builtins:dict"], ["dns:client.example"]))
+    with ThreadingTCPServer(
+        ("127.0.0.1", 0), Orders, security, middleware=[audit, authorise(security.authorisation), rules]
+    ):
+        SynchronousTCPClient("localhost", 7443, security=security, middleware=[around_a_call])
+    AsyncTCPServer(("", 0), respond_on_the_loop, security, middleware=[around_a_handler, around_a_coroutine])
+    AsyncTCPClient("localhost", 7443, security=security, middleware=[around_a_call])
+
+
+class OutOfStock(Refuse):
+    code = 64
+
+
+class Gone(RemoteError):
+    code = 65
+
+
+class Wary(RequestHandler):
+    def respond(self, message: Order) -> int:
+        if message.number > 5:
+            raise OutOfStock("none left")
+        raise Refuse(65, "why")
+
+
+class WaryByHand(RequestHandler):
+    def handle(self) -> None:
+        while recv_msg(self.request) is not None:
+            self.request.refuse(OutOfStock("none left"))
+
+
 # Configuration
 
 
 def configured() -> Security:
-    allow = Allowlist(Order)
+    allow = Allowlist(Order) | Allowlist.from_handler(Precise, Shop, respond)
+    allow.allow_handlers(ShopOnTheLoop)
     limits = Limits(max_frame=1 << 20, handshake_timeout=5.0)
     security = Security(
         credentials=Credentials.from_files(cert="a.pem", key=Path("a.key"), ca="ca.pem", crl="ca.crl"),
@@ -125,12 +193,15 @@ def configured() -> Security:
         service="orders",
         codec=Codec(allow, limits=limits),
         limits=limits,
+        faults=[OutOfStock, Gone],
     )
     if security.reload():
         print(security.status())
     policy: PeerPolicy | None = security.peers
     print(policy, Security.from_toml(Path("server.toml")), Keyring.from_file("keyring.toml").status())
-    return Security.from_files(cert="a.pem", key="a.key", ca="ca.pem", keyring="keyring.toml", peers=["dns:a.example"])
+    return Security.from_files(
+        cert="a.pem", key="a.key", ca="ca.pem", keyring="keyring.toml", peers=["dns:a.example"], faults=(OutOfStock,)
+    )
 
 
 def collected(security: Security) -> None:
@@ -168,7 +239,7 @@ def serve_threads(security: Security) -> None:
 
 
 async def serve_on_a_loop(security: Security) -> None:
-    for handler in (OnTheLoop, ByHandOnTheLoop, WithTheServersCodec, Orders):
+    for handler in (OnTheLoop, ByHandOnTheLoop, WithTheServersCodec, Orders, ShopOnTheLoop):
         async with AsyncTCPServer(("", 7443), handler, security, workers=8) as server:
             await server.serve_forever()
     async with AsyncUnixServer("socket", respond_on_the_loop, security, mode=0o660) as unix_server:
@@ -184,6 +255,8 @@ def ask(security: Security) -> None:
         try:
             reply = client.send_request({"count": 1}, wait=1.5, idempotent=True)
             print(reply["count"], client.ping(), client.peer)
+        except OutOfStock as refusal:
+            print(refusal.code, refusal.text, refusal.received)
         except RemoteError as error:
             code: int = error.code
             print(code, error.text)
@@ -214,6 +287,24 @@ async def ask_on_a_loop(security: Security) -> None:
     ):
         replies = await asyncio.gather(*(client.send_request({"number": number}) for number in range(10)))
         print(replies[0]["number"], await local.send_request(1), await udp.send_request(1, wait=1), client.peer)
+        async with client.stream({"count": 3}, wait=5, metadata={"request-id": "1"}) as parts:
+            async for part in parts:
+                print(part)
+            print(parts.result, parts.metadata)
+        print(await local.send_parts([1, 2], metadata={"name": "two"}))
+
+
+# At rest
+
+
+def rested(security: Security) -> tuple[Any, Any]:
+    envelopes = Envelope(security.keys, purpose="orders", codec=security.codec, max_size=1 << 20)
+    sealed: bytes = envelopes.seal({"item": "tea"}, lifetime=3600, context={"queue": "orders"})
+    return envelopes.open(sealed, context={"queue": "orders"}), envelope.open(b"", security.keys, purpose="orders")
+
+
+def queued(app: Any, security: Security) -> None:  # Celery has no types
+    install(app, security.keys, codec=Codec(Allowlist()), lifetime=3600, name="sealed")
 
 
 def with_throwaway_files() -> None:

@@ -13,7 +13,8 @@ from sealwire.errors import BadTag, PayloadTooLarge, RemoteProtocolError
 from sealwire.limits import FRAME_OVERHEAD
 from sealwire.wire.datagram import MAX_FRAME as MAX_DATAGRAM_FRAME
 from sealwire.wire.datagram import ClientDatagrams, DatagramProtocol, ServerDatagrams
-from sealwire.wire.events import Closed, Established, Event, Pinged, Rejected, Reply, Request
+from sealwire.wire.events import Cancelled, Closed, Established, Event, Pinged, Rejected, Reply, Request
+from sealwire.wire.features import Features
 from sealwire.wire.keys import Key
 from sealwire.wire.length_prefix import BYTE_COUNT
 from sealwire.wire.server import ServerParameters
@@ -47,8 +48,9 @@ def one(protocol: DatagramProtocol) -> bytes:
     return datagram
 
 
-def established() -> tuple[ClientDatagrams, ServerDatagrams]:
-    c, s = client(), server()
+def established(features: Features | None = None) -> tuple[ClientDatagrams, ServerDatagrams]:
+    changes = {} if features is None else {"features": features}
+    c, s = client(**changes), server(**changes)
     assert isinstance(s.datagram_received(one(c)), Established)
     assert isinstance(c.datagram_received(one(s)), Established)
     return c, s
@@ -226,3 +228,36 @@ def test_what_the_peer_did_wrong_ends_it() -> None:
     closed = s.datagram_received(one(c))
     assert isinstance(closed, Closed)
     assert closed.code == 4
+
+
+def test_parts_are_for_streams() -> None:
+    """No client offers them on datagrams, and no server takes them up from one that does."""
+    c, s = established(Features(metadata=True, cancel=True, window=1000))
+    assert c.features == s.features == Features(metadata=True, cancel=True)
+    assert one(client(features=Features(cancel=True, window=1000))) == one(client(features=Features(cancel=True)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Features, "without_parts", property(lambda self: self))
+        offering = client(features=Features(cancel=True, window=1000))
+    s = server(features=Features(cancel=True, window=1000, at_once=1))
+    s.datagram_received(one(offering))
+    offering.datagram_received(one(s))
+    assert offering.features == s.features == Features(cancel=True)
+
+
+@given(st.permutations(range(4)))
+def test_metadata_and_cancellation_in_any_order(order: list[int]) -> None:
+    c, s = established(Features(metadata=True, cancel=True))
+    for number in range(2):
+        c.cancel(c.send_request(b"x", metadata={"n": str(number)}))
+    frames, came = sent(c), list[Event]()
+    for number in order:
+        event = s.datagram_received(frames[number])
+        came += [] if event is None else [event]
+    for number in range(2):
+        request = Request(2 * number + 1, b"x", None, 0, {"n": str(number)})  # type: ignore[arg-type]  # never verified
+        expected = [request]
+        if order.index(2 * number) < order.index(2 * number + 1):
+            expected.append(Cancelled(request.sequence))  # type: ignore[arg-type]  # beside a Request
+        assert [event for event in came if request.sequence in event[:1]] == expected
+        s.send_reply(request.sequence, b"late", {"a": "b"})
+    assert [c.datagram_received(frame) for frame in sent(s)] == [None, None]

@@ -42,6 +42,12 @@ def read(made, data, sizes=None):
         view, turn = view[count:], turn + 1
 
 
+def test_an_empty_buffer_that_was_not_written_to_is_given_again():
+    made = reader()
+    assert made.get_buffer() == made.get_buffer()
+    assert read(made, stream(b"then")) == [b"then"]
+
+
 EDGES = [0, 1, STAGING - 57, STAGING - 56, STAGING - 55, PIECE - 1, PIECE, PIECE + 1, FIRST_BODY - 32, FIRST_BODY + 1]
 
 
@@ -121,6 +127,36 @@ def test_reading_before_taking_cannot_look_like_an_end():
     assert len(made.get_buffer()) == STAGING
 
 
+def test_a_staging_area_is_there_only_while_it_has_bytes():
+    made, data = reader(), stream(b"first", bytes(2 * STAGING))
+
+    def memory():
+        return len(made._staging)
+
+    assert memory() == 0
+    made.get_buffer()
+    assert memory() == STAGING
+    made.buffer_updated(0)
+    assert memory() == 0, "nothing came"
+    put(made, data[:10])
+    made.get_buffer()
+    made.buffer_updated(0)
+    assert made.next_frame() is None
+    assert memory() == STAGING, "a part of a frame is there"
+    put(made, data[10:STAGING])
+    assert made.next_frame().payload == b"first"
+    assert memory() == STAGING, "a part of another frame is there"
+    assert made.next_frame() is None
+    assert memory() == 0, "the large frame has a buffer of its own"
+    put(made, data[STAGING:])
+    assert len(made.next_frame().payload) == 2 * STAGING
+    made.buffer_updated(0)
+    for size in (0, 9):
+        put(made, stream(bytes(size)))
+        assert made.next_frame() is not None
+        assert memory() == 0, "the last frame was taken"
+
+
 def test_payloads_outlive_what_comes_after_them():
     made = reader()
     data = stream(b"first", b"second")
@@ -186,3 +222,30 @@ def test_how_much_a_large_frame_lacks():
     put(made, data[large:-1])
     assert made.next_frame() is None
     assert made.missing == 0, "a small one is no large one"
+
+
+def test_no_reader_gets_what_another_has_read():
+    """However the other one was left; and no two of them have one buffer."""
+    data = stream(*[os.urandom(3000)] * 6)
+
+    def leave(made, count):
+        put(made, data[:STAGING])
+        for _ in range(count):
+            assert made.next_frame() is not None
+        if count == 5:
+            put(made, data[STAGING:])  # the rest of a frame was moved to the front
+            assert made.next_frame() is not None
+        elif count == 3:
+            made.discard()
+
+    for count in (5, 3, 0, 5):
+        others = [reader() for _ in range(12)]
+        for other in others:
+            leave(other, count)
+        fresh = [reader() for _ in range(24)]
+        views = [made.get_buffer() for made in fresh]
+        assert all(bytes(view) == bytes(STAGING) for view in views)
+        held = [made._staging.obj for made in fresh] + [other._staging.obj for other in others if other._staging]
+        assert len({id(each) for each in held}) == len(held)
+        for made in fresh:
+            made.buffer_updated(0)

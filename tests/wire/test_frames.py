@@ -1,7 +1,7 @@
 import pytest
 
 from sealwire.errors import RemoteProtocolError
-from sealwire.wire.frames import Close, Fault, Hello, Welcome, escaped, kind_name, pack_reject, unpack_reject
+from sealwire.wire.frames import Close, Fault, FaultCode, Hello, Welcome, escaped, kind_name, pack_reject, unpack_reject
 
 HELLO = Hello(b"n" * 32, 1184, "k1", "raw", "localhost")
 WELCOME = Welcome(b"n" * 32, 1184, "raw")
@@ -53,7 +53,7 @@ def test_names_out_of_range_are_refused_and_not_repeated(name):
         assert "x" * 65 not in str(refused.value)
 
 
-def test_server_name_may_be_empty_or_have_blanks_but_must_be_printable():
+def test_server_name_may_be_empty_or_have_spaces_but_must_be_printable():
     assert Hello.unpack(HELLO._replace(server_name="").pack()).server_name == ""
     assert Hello.unpack(HELLO._replace(server_name="a b/c").pack()).server_name == "a b/c"
     with pytest.raises(RemoteProtocolError):
@@ -77,6 +77,10 @@ def test_fault_text_from_the_peer_is_bounded_utf8_and_escaped():
 
 def test_unknown_codes_are_read_as_the_general_one():
     assert Fault.unpack(b"\x7f\xff").code == 19
+    assert {code for code in range(1 << 16) if Fault.unpack(code.to_bytes(2, "big")).code == code} == {
+        *FaultCode,
+        *range(64, 256),
+    }
     assert Close.unpack(b"\0\x05" + bytes(8)).code == 4
     assert unpack_reject(b"\0\x09") == 3
     assert [unpack_reject(pack_reject(code)) for code in range(1, 6)] == [1, 2, 3, 4, 5]

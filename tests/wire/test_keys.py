@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealwire.errors import ConfigurationError
-from sealwire.wire.keys import Binding, Key, Mac
+from sealwire.wire.keys import Binding, Key, Mac, envelope_key
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -39,7 +39,7 @@ def test_short_secret():
         Key("k1", b"x" * 31)
 
 
-def test_a_passphrase_is_no_secret():
+def test_a_passphrase_is_not_a_secret():
     with pytest.raises(ConfigurationError, match="must be bytes, not str"):
         Key("k1", "correct horse battery staple, correct horse")
 
@@ -89,3 +89,10 @@ def test_mac_cannot_be_pickled():
 def test_key_cannot_be_pickled():
     with pytest.raises(TypeError, match="holds a secret"):
         pickle.dumps(Key("k1", b"x" * 32))
+
+
+def test_the_key_of_an_envelope_is_none_of_a_connection():
+    """docs/envelope.md, section Key; RFC 5869 with one block of output."""
+    psk, salt = bytes(range(32)), bytes(range(32, 64))
+    extracted = hmac.digest(salt, psk, "sha256")
+    assert envelope_key(psk, salt) == hmac.digest(extracted, b"sealwire/1 envelope\x01", "sha256")

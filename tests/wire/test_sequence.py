@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealwire.errors import BadSequence, RemoteProtocolError
+from sealwire.wire.features import NO_FEATURES, Features
 from sealwire.wire.frame_reader import Frame
-from sealwire.wire.frames import Kind
+from sealwire.wire.frames import Flag, Kind
 from sealwire.wire.sequence import WINDOW, HeaderChecker, ReplayWindow
 
 
@@ -29,7 +30,7 @@ class TestHeaderChecker:
     @pytest.mark.parametrize(
         ("from_client", "kind", "fields", "says"),
         [
-            (True, Kind.MESSAGE, {"flags": 1}, "with flags 0x01; version 1 defines none"),
+            (True, Kind.MESSAGE, {"flags": 1}, "with flags 0x01, which were not agreed on"),
             (True, Kind.PING, {"wait": 1}, "PING frame with a wait"),
             (False, Kind.MESSAGE, {"wait": 1}, "MESSAGE frame with a wait"),
             (True, Kind.MESSAGE, {"reply_to": 1}, "MESSAGE frame with a reply_to"),
@@ -44,6 +45,64 @@ class TestHeaderChecker:
         HeaderChecker(from_client=True).check(frame(0, wait=1))
         for kind in (Kind.MESSAGE, Kind.FAULT, Kind.PONG):
             HeaderChecker(from_client=False).check(frame(0, kind, reply_to=1))
+
+
+METADATA, CANCEL, PARTS = Features(metadata=True), Features(cancel=True), Features(window=1, at_once=1)
+ADDED = {
+    (True, Kind.CANCEL): CANCEL,
+    (True, Kind.PART): PARTS,
+    (True, Kind.CREDIT): PARTS,
+    (True, Kind.END): PARTS,
+    (False, Kind.PART): PARTS,
+    (False, Kind.CREDIT): PARTS,
+}
+"""The feature that lets a side send a kind of frame."""
+FLAGS = {
+    (True, Flag.METADATA): METADATA,
+    (True, Flag.PARTS): PARTS,
+    (True, Flag.UPLOAD): PARTS,
+    (False, Flag.METADATA): METADATA,
+}
+
+
+def accepts(features: Features, *, from_client: bool, **fields: int) -> bool:
+    checker = HeaderChecker(from_client=from_client)
+    checker.allow(features)
+    try:
+        checker.check(frame(0, **fields))
+    except RemoteProtocolError:
+        return False
+    return True
+
+
+class TestFeatures:
+    @pytest.mark.parametrize("from_client", [True, False])
+    @pytest.mark.parametrize("kind", [Kind.CANCEL, Kind.PART, Kind.CREDIT, Kind.END, 0, 13, 255])
+    def test_kinds_that_a_feature_adds(self, from_client: bool, kind: int) -> None:
+        needed = ADDED.get((from_client, Kind(kind))) if kind in list(Kind) else None
+        for features in (NO_FEATURES, METADATA, CANCEL, PARTS):
+            # A kind that no feature adds, and that is not one of a plain exchange, is refused by number alone.
+            expected = features == needed or kind == 0
+            assert accepts(features, from_client=from_client, kind=kind) is expected
+            assert accepts(features, from_client=from_client, kind=kind, reply_to=7) is (features == needed)
+
+    @pytest.mark.parametrize("from_client", [True, False])
+    @pytest.mark.parametrize("flags", [1, 2, 4, 8, 16, 32, 64, 128, 3, 6, 7, 9])
+    def test_flags_that_a_feature_adds(self, from_client: bool, flags: int) -> None:
+        for features in (NO_FEATURES, METADATA, CANCEL, PARTS, Features(True, True, 1, 1)):
+            needed = [FLAGS.get((from_client, flag)) for flag in (Flag(1 << bit) for bit in range(8)) if flags & flag]
+            expected = all(one is not None and features.agreed(one) == one for one in needed)
+            assert accepts(features, from_client=from_client, flags=flags) is expected
+
+    @pytest.mark.parametrize("kind", [kind for kind in Kind if kind != Kind.MESSAGE])
+    @pytest.mark.parametrize("from_client", [True, False])
+    def test_only_a_message_has_flags(self, kind: int, from_client: bool) -> None:
+        assert not accepts(Features(True, True, 1, 1), from_client=from_client, kind=kind, flags=1)
+
+    @pytest.mark.parametrize("kind", [Kind.CANCEL, Kind.PART, Kind.CREDIT, Kind.END])
+    def test_they_have_no_wait(self, kind: int) -> None:
+        assert accepts(Features(True, True, 1, 1), from_client=True, kind=kind)
+        assert not accepts(Features(True, True, 1, 1), from_client=True, kind=kind, wait=1)
 
 
 class TestReplayWindow:

@@ -2,18 +2,30 @@ import pytest
 
 from sealwire.errors import (
     AuthenticationError,
+    BadSequence,
     BadTag,
     BadVersion,
     InvalidState,
     RemoteProtocolError,
     UnknownKey,
 )
-from sealwire.wire.events import Closed, Doubted, Established, Pinged, Request
-from sealwire.wire.frames import HEAD, Close, Fault, Kind
+from sealwire.wire.events import (
+    Cancelled,
+    Closed,
+    Credited,
+    Doubted,
+    Established,
+    Faulted,
+    Part,
+    PartsEnded,
+    Pinged,
+    Request,
+)
+from sealwire.wire.frames import HEAD, Close, Fault, Flag, Kind
 from sealwire.wire.handshake import reject
 from sealwire.wire.keys import Binding, Key
 from sealwire.wire.protocol import State
-from support.wire import BINDING, KEY, client, established, feed, sent, server
+from support.wire import BINDING, KEY, WINDOW, client, established, featured, feed, sent, server
 
 
 def refusal(hello, **changes):
@@ -270,7 +282,7 @@ def test_a_ping_after_the_last_pong_was_sent_is_answered():
         feed(c, sent(s))
 
 
-def test_the_memory_of_a_frame_that_is_not_complete_is_told():
+def test_the_memory_of_a_frame_that_is_not_complete_is_counted():
     c, s = established()
     assert s.buffered == 0
     c.send_request(bytes(1 << 19))
@@ -279,3 +291,201 @@ def test_the_memory_of_a_frame_that_is_not_complete_is_told():
     assert 1 << 18 <= s.buffered <= 1 << 20
     feed(s, frame[1 << 18 :])
     assert s.buffered == 0
+
+
+# What features add
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "request_of", "error", "says"),
+    [
+        (Kind.CANCEL, b"", "zero", RemoteProtocolError, "CANCEL frame from a client"),
+        (Kind.CANCEL, b"", "itself", RemoteProtocolError, "CANCEL frame from a client"),
+        (Kind.CANCEL, b"", "later", RemoteProtocolError, "CANCEL frame from a client"),
+        (Kind.CANCEL, b"x", "plain", RemoteProtocolError, "CANCEL frame with a payload"),
+        (Kind.CANCEL, b"x", "answered", RemoteProtocolError, "CANCEL frame with a payload"),
+        (Kind.CANCEL, b"", "cancelled", RemoteProtocolError, "a request that was cancelled before"),
+        (Kind.PART, b"", "zero", BadSequence, "not an incomplete request in parts"),
+        (Kind.PART, b"", "plain", BadSequence, "not an incomplete request in parts"),
+        (Kind.PART, b"", "for parts", BadSequence, "not an incomplete request in parts"),
+        (Kind.PART, b"", "ended", BadSequence, "not an incomplete request in parts"),
+        (Kind.PART, b"", "cancelled", BadSequence, "not an incomplete request in parts"),
+        (Kind.PART, b"", "later", BadSequence, "not an incomplete request in parts"),
+        (Kind.PART, b"", "exhausted", RemoteProtocolError, "PART without credit"),
+        (Kind.PART, b"", "exhausted and answered", RemoteProtocolError, "PART without credit"),
+        (Kind.END, b"", "zero", BadSequence, "not an incomplete request in parts"),
+        (Kind.END, b"", "plain", BadSequence, "not an incomplete request in parts"),
+        (Kind.END, b"", "ended", BadSequence, "not an incomplete request in parts"),
+        (Kind.END, b"", "cancelled", BadSequence, "not an incomplete request in parts"),
+        (Kind.END, b"x", "upload", RemoteProtocolError, "END frame with a payload"),
+        (Kind.CREDIT, b"\0\0\0\0", "for parts", RemoteProtocolError, "CREDIT of 0 bytes"),
+        (Kind.CREDIT, b"\0\0\0\0", "answered", RemoteProtocolError, "CREDIT of 0 bytes"),
+        (Kind.CREDIT, b"\0\0\1", "for parts", RemoteProtocolError, "fewer bytes"),
+        (Kind.CREDIT, b"\0\0\0\1\0", "for parts", RemoteProtocolError, "bytes after its last field"),
+        (Kind.CREDIT, b"\xff\xff\xff\xff", "for parts", RemoteProtocolError, "CREDIT beyond"),
+        (Kind.CREDIT, b"\0\0\0\1", "zero", RemoteProtocolError, "CREDIT frame from a client"),
+        (Kind.CREDIT, b"\0\0\0\1", "itself", RemoteProtocolError, "CREDIT frame from a client"),
+        (Kind.CREDIT, b"\0\0\0\1", "later", RemoteProtocolError, "CREDIT frame from a client"),
+    ],
+)
+def test_what_a_client_may_not_send(kind, payload, request_of, error, says):
+    c, s = featured()
+    uploads = ("upload", "ended", "cancelled", "exhausted", "exhausted and answered")
+    named = {name: c.send_request(b"", flags=Flag.UPLOAD) for name in uploads}
+    named |= {"plain": c.send_request(b""), "answered": c.send_request(b"", flags=Flag.PARTS)}
+    named["for parts"] = c.send_request(b"", flags=Flag.PARTS)
+    c.end_parts(named["ended"])
+    c.cancel(named["cancelled"])
+    c.send_part(named["exhausted"], b"x" * WINDOW)
+    c.send_part(named["exhausted and answered"], b"x" * WINDOW)
+    feed(s, sent(c))
+    s.send_reply(named["answered"], b"")
+    s.send_reply(named["exhausted and answered"], b"")
+    s.note_processed(named["exhausted and answered"], WINDOW)  # grants nothing any more
+    named |= {"zero": 0, "itself": c._sealer.sequence, "later": c._sealer.sequence + 1}
+    c._send(kind, payload, reply_to=named[request_of])
+    with pytest.raises(error, match=says):
+        feed(s, sent(c))
+    assert s.state is State.ENDED
+
+
+def test_what_names_no_request_with_parts_is_ignored():
+    c, s = featured()
+    plain, ping, answered = c.send_request(b""), c.send_ping(), c.send_request(b"", flags=Flag.PARTS)
+    cancelled = c.send_request(b"", flags=Flag.PARTS)
+    c.cancel(cancelled)
+    feed(s, sent(c))
+    s.send_reply(answered, b"")
+    for request in (plain, ping, answered, cancelled, cancelled + 1):
+        for _ in range(2):
+            c._send(Kind.CREDIT, b"\xff\xff\xff\xff", reply_to=request)
+    for request in (ping, answered, cancelled + 1):
+        for _ in range(2):
+            c._send(Kind.CANCEL, b"", reply_to=request)
+    assert feed(s, sent(c)) == []
+
+
+def test_a_cancelled_reply_gets_no_more_parts():
+    c, s = featured()
+    request = c.send_request(b"", flags=Flag.PARTS | Flag.UPLOAD)
+    c.send_part(request, b"x")
+    c.cancel(request)
+    assert feed(s, sent(c))[1:] == [Part(request, b"x"), Cancelled(request)]
+    assert s.accepts_parts(request)
+    assert not s.may_send_part(request)
+    with pytest.raises(InvalidState, match="does not want any"):
+        s.send_part(request, b"")
+    s.note_processed(request, WINDOW)
+    assert sent(s) == b""
+    s.send_reply(request, b"whatever was done")
+    assert feed(c, sent(s)) == []
+
+
+def test_an_answered_request_may_be_cancelled_again_and_again():
+    """Its client cannot know, and it is remembered nowhere."""
+    c, s = featured()
+    request = c.send_request(b"")
+    c.cancel(request)
+    feed(s, sent(c))
+    s.send_fault(request, 22, "cancelled")
+    for _ in range(3):
+        c._send(Kind.CANCEL, b"", reply_to=request)
+    assert feed(s, sent(c)) == []
+    assert s.cancelled == set()
+
+
+def test_an_early_answer_drops_the_parts_that_still_come():
+    c, s = featured()
+    request = c.send_request(b"", flags=Flag.UPLOAD)
+    for payload in (b"1", b"2"):
+        c.send_part(request, payload)
+    frames = sent(c)
+    feed(s, frames[:-54])
+    s.send_reply(request, b"enough")
+    c.end_parts(request)
+    assert feed(s, frames[-54:] + sent(c)) == []
+    assert s._incoming == {}
+
+
+def test_a_payload_beside_parts():
+    c, s = featured()
+    c.send_request(b"x", flags=Flag.UPLOAD)
+    with pytest.raises(RemoteProtocolError, match="a payload of its own, and parts"):
+        feed(s, sent(c))
+    c, s = featured()
+    c.send_request(b"x", flags=Flag.UPLOAD, metadata={"a": "b"})
+    with pytest.raises(RemoteProtocolError, match="a payload of its own, and parts"):
+        feed(s, sent(c))
+
+
+def test_malformed_metadata_ends_the_connection():
+    c, s = featured()
+    c._send(Kind.MESSAGE, b"\1", flags=Flag.METADATA)
+    with pytest.raises(RemoteProtocolError, match="metadata"):
+        feed(s, sent(c))
+    assert Close.unpack(sent(s)[24:-32])[:2] == (4, 0)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_flood_of_requests_in_parts_that_do_not_end(answered, monkeypatch):
+    c, s = featured()
+    monkeypatch.setattr("sealwire.wire.client.MAX_UPLOADS", 1 << 20)
+    for _ in range(1024):
+        request = c.send_request(b"", flags=Flag.UPLOAD)
+        feed(s, sent(c))
+        if answered:
+            s.send_fault(request, 21, "")
+    assert len(s._incoming) == 1024
+    c.send_request(b"", flags=Flag.UPLOAD)
+    with pytest.raises(RemoteProtocolError, match="more than 1024 requests in parts"):
+        feed(s, sent(c))
+
+
+def test_nothing_of_a_request_is_kept_after_it():
+    """That holds whatever a client does, as long as it is answered."""
+    c, s = featured()
+    for turn in range(200):
+        request = c.send_request(b"", flags=Flag.UPLOAD | Flag.PARTS, metadata={"a": "b"})
+        c.send_part(request, b"x")
+        if turn % 2:
+            c.cancel(request)
+        feed(s, sent(c))
+        s.send_fault(request, 22, "")
+        feed(c, sent(s))
+        c.end_parts(request)
+        feed(s, sent(c))
+    for protocol in (c, s):
+        assert (protocol._incoming, protocol._outgoing, protocol._unanswered) == ({}, {}, {})
+    assert s.cancelled == set()
+
+
+def test_events_of_parts_in_order():
+    c, s = featured()
+    first, second = (c.send_request(b"", flags=Flag.UPLOAD | Flag.PARTS) for _ in range(2))
+    c.send_part(second, b"2")
+    c.send_part(first, b"1")
+    c.end_parts(second)
+    c.end_parts(first)
+    assert feed(s, sent(c)) == [
+        Request(first, b"", None, Flag.PARTS | Flag.UPLOAD),
+        Request(second, b"", None, Flag.PARTS | Flag.UPLOAD),
+        Part(second, b"2"),
+        Part(first, b"1"),
+        PartsEnded(second),
+        PartsEnded(first),
+    ]
+    s.send_part(second, b"x" * 900)
+    s.send_fault(first, 19, "no")
+    assert feed(c, sent(s)) == [Part(second, b"x" * 900), Faulted(first, 19, "no")]
+    c.note_processed(second, 900)
+    c.note_processed(first, 900)
+    assert feed(s, sent(c)) == [Credited(second)]
+
+
+def test_a_request_is_unanswered_until_its_answer_is_queued():
+    c, s = established()
+    request = c.send_request(b"")
+    feed(s, sent(c))
+    assert s.is_unanswered(request)
+    s.send_reply(request, b"")
+    assert not s.is_unanswered(request)

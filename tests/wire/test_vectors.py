@@ -8,19 +8,22 @@ import pytest
 from sealwire.errors import RemoteProtocolError
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Established, Rejected
+from sealwire.wire.features import Features
 from sealwire.wire.frame_reader import Reader
-from sealwire.wire.frames import Close, Fault, Hello, Kind, Welcome
+from sealwire.wire.frames import Close, Fault, Flag, Hello, Kind, Welcome, pack_credit, unpack_credit
 from sealwire.wire.handshake import reject
 from sealwire.wire.keys import Binding, Key, Mac, _hkdf, hello_mac, traffic_keys, transcript
 from sealwire.wire.protocol import State
 from sealwire.wire.sealing import Sealer
 from sealwire.wire.server import ServerParameters, ServerProtocol
-from support.wire import feed, sent
+from support.wire import feed, frames_of, sent
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 HANDSHAKE = json.loads((VECTORS / "handshake.json").read_text())
 HANDSHAKES = HANDSHAKE["cases"]
 FRAMES = json.loads((VECTORS / "frames.json").read_text())
+FEATURES = json.loads((VECTORS / "features.json").read_text())
+KNOWN_TYPES = {16, 17, 18}
 
 
 def unhex(case, *names):
@@ -67,6 +70,21 @@ def test_payloads_are_read_and_written(case):
     assert Welcome.unpack(welcome).pack() == welcome
 
 
+def types(case, name):
+    return {kind for kind, _ in case[name]}
+
+
+def features_of(case, name):
+    """The features in HELLO or WELCOME."""
+    values = dict(case[name])
+    window = values.get(18, "000000000000")
+    return Features(16 in values, 17 in values, int(window[:8], 16), int(window[8:], 16))
+
+
+def named(handshake):
+    return next(case for case in HANDSHAKES if case["name"] == handshake)
+
+
 def client_of(case):
     return ClientProtocol(
         key=Key(case["key_id"], bytes.fromhex(case["psk"])),
@@ -74,6 +92,7 @@ def client_of(case):
         codec=case["codec"],
         server_name=case["server_name"],
         max_frame=case["client_max_frame"],
+        features=features_of(case, "hello_extensions"),
         nonce=bytes.fromhex(case["client_nonce"]),
     )
 
@@ -87,36 +106,51 @@ def server_of(case):
             binding=binding_of(case),
             codec=case["codec"],
             max_frame=case["server_max_frame"],
+            features=features_of(case, "welcome_extensions"),
             nonce=bytes.fromhex(case["server_nonce"]),
         )
     )
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in HANDSHAKES if not case["welcome_extensions"]], ids=lambda case: case["name"]
+    "case",
+    [case for case in HANDSHAKES if types(case, "welcome_extensions") <= KNOWN_TYPES],
+    ids=lambda case: case["name"],
 )
 def test_a_server_welcomes_that_hello_with_that_welcome(case):
     server = server_of(case)
     assert feed(server, bytes.fromhex(case["hello_frame"])) == [Established(case["key_id"], case["client_max_frame"])]
     assert sent(server).hex() == case["welcome_frame"]
+    assert server.connection_id == case["log"][:8]
+    taken = features_of(case, "welcome_extensions")
+    assert server.features == features_of(case, "hello_extensions").agreed(taken)
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in HANDSHAKES if not case["hello_extensions"]], ids=lambda case: case["name"]
+    "case",
+    [case for case in HANDSHAKES if types(case, "hello_extensions") <= KNOWN_TYPES],
+    ids=lambda case: case["name"],
 )
 def test_a_client_says_that_hello_and_takes_that_welcome(case):
     client = client_of(case)
     assert sent(client).hex() == case["hello_frame"]
     feed(client, bytes.fromhex(case["welcome_frame"]))
     assert client.state is State.OPEN
+    assert client.connection_id == case["log"][:8]
+    assert client.features == features_of(case, "welcome_extensions")
 
 
-@pytest.mark.parametrize("case", FRAMES["frames"], ids=lambda case: case["name"])
-def test_every_kind_of_frame(case):
+@pytest.mark.parametrize(
+    ("keys", "case"),
+    [(keys, case) for keys in (FRAMES, FEATURES) for case in keys["frames"]],
+    ids=lambda value: value.get("name", ""),
+)
+def test_every_kind_of_frame(keys, case):
     payload, whole = unhex(case, "payload", "frame")
-    mac = mac_of(FRAMES[case["key"]])
+    mac = mac_of(keys[case["key"]])
     sealer = Sealer(mac, max_frame=1 << 20, sequence=case["sequence"])
-    sealed = b"".join(sealer.seal(case["kind"], payload, wait=case["wait"], reply_to=case["reply_to"]))
+    header = {name: case[name] for name in ("wait", "reply_to", "flags")}
+    sealed = b"".join(sealer.seal(case["kind"], payload, **header))
     assert sealed == whole
     reader = Reader()
     reader.establish(mac, 1 << 20)
@@ -130,10 +164,13 @@ def test_every_kind_of_frame(case):
         assert Fault.unpack(payload).pack() == payload
     if case["kind"] == Kind.CLOSE:
         assert Close.unpack(payload).pack() == payload
+    if case["kind"] == Kind.CREDIT:
+        assert pack_credit(unpack_credit(payload)) == payload
 
 
 def test_all_kinds_have_a_vector():
-    assert {case["kind"] for case in FRAMES["frames"]} == set(Kind) - {Kind.HELLO, Kind.WELCOME, Kind.REJECT}
+    cases = FRAMES["frames"] + FEATURES["frames"]
+    assert {case["kind"] for case in cases} == set(Kind) - {Kind.HELLO, Kind.WELCOME, Kind.REJECT}
 
 
 @pytest.mark.parametrize("case", HANDSHAKE["reject"], ids=lambda case: str(case["code"]))
@@ -155,9 +192,14 @@ def test_a_server_refuses_that_hello(case):
     assert server.state is State.ENDED
 
 
-@pytest.mark.parametrize("case", HANDSHAKE["refused_welcome"], ids=lambda case: case["name"])
-def test_a_client_refuses_that_welcome(case):
-    client = client_of(HANDSHAKES[0])
+@pytest.mark.parametrize(
+    ("handshake", "case"),
+    [("mutual", case) for case in HANDSHAKE["refused_welcome"]]
+    + [(FEATURES["handshake"], case) for case in FEATURES["refused_welcome"]],
+    ids=lambda value: value if isinstance(value, str) else value["name"],
+)
+def test_a_client_refuses_that_welcome(handshake, case):
+    client = client_of(named(handshake))
     sent(client)
     with pytest.raises(RemoteProtocolError):
         feed(client, bytes.fromhex(case["frame"]))
@@ -173,7 +215,7 @@ def test_a_client_refuses_that_welcome(case):
 )
 def test_well_sealed_nonsense_is_refused(side, case):
     """Every rule that a frame with a valid tag can break, and a few for invalid tags."""
-    handshake = next(case for case in HANDSHAKES if case["name"] == FRAMES["handshake"])
+    handshake = named(FRAMES["handshake"])
     victim = client_of(handshake) if side == "server" else server_of(handshake)
     # The vectors' receivers announce 1,184, in a handshake whose transcript says otherwise; nothing else needs it.
     victim._max_frame = 1184
@@ -186,3 +228,47 @@ def test_well_sealed_nonsense_is_refused(side, case):
         feed(victim, bytes.fromhex(case["frame"]))
     assert sent(victim)[4] == Kind.CLOSE
     assert victim.state is State.ENDED
+
+
+def after_the_conversation(side):
+    """A client or a server after the frames that the vectors with features begin with."""
+    handshake, conversation = named(FEATURES["handshake"]), bytes.fromhex(FEATURES["conversation"])
+    if side == "server":
+        server = server_of(handshake)
+        feed(server, bytes.fromhex(handshake["hello_frame"]) + conversation)
+        sent(server)
+        return server
+    client = client_of(handshake)
+    sent(client)
+    feed(client, bytes.fromhex(handshake["welcome_frame"]))
+    assert client.send_request(b"", flags=Flag.PARTS | Flag.UPLOAD) == 1
+    assert client.send_request(b"two") == 2
+    client.end_parts(client.send_request(b"", flags=Flag.UPLOAD))
+    client.cancel(client.send_request(b"five"))
+    client.send_ping(b"ping")
+    assert sent(client) == conversation
+    return client
+
+
+@pytest.mark.parametrize(
+    ("side", "case"),
+    [("server", case) for case in FEATURES["refused_from_client"]]
+    + [("client", case) for case in FEATURES["refused_from_server"]],
+    ids=lambda value: value if isinstance(value, str) else value["name"],
+)
+def test_every_rule_of_the_features(side, case):
+    victim = after_the_conversation(side)
+    *before, last = frames_of(bytes.fromhex(case["frame"]))
+    feed(victim, b"".join(before))
+    sent(victim)
+    with pytest.raises(RemoteProtocolError):
+        feed(victim, last)
+    assert sent(victim)[4] == Kind.CLOSE
+    assert victim.state is State.ENDED
+
+
+@pytest.mark.parametrize(("side", "sender"), [("server", "client"), ("client", "server")])
+def test_what_is_ignored(side, sender):
+    receiver = after_the_conversation(side)
+    assert feed(receiver, bytes.fromhex(FEATURES[f"ignored_from_{sender}"])) == []
+    assert (sent(receiver), receiver.state) == (b"", State.OPEN)

@@ -9,6 +9,7 @@ client_connection  a client's end of a connection: requests out, each reply to i
 server_connection  a server's end of a connection: requests in, replies out
 connections        the connections of one client in one event loop
 client             the clients
+in_order           many requests under way at a time, and their results in order
 server             the TCP server
 accepting          accepts the connections of a server
 unix_server        the server on Unix sockets

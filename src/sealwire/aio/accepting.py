@@ -6,11 +6,13 @@ import asyncio
 import errno
 import socket
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
-from sealwire.admission import Admission
+from sealwire.admission import Admission, Slot
 from sealwire.descriptors import Reserve
 from sealwire.listeners import OUT_OF_RESOURCES
+from sealwire.proxied import take_header, too_slow
 
 _RETRY_WAIT: Final = 0.05
 """Seconds until another attempt to accept, if no resources are free."""
@@ -38,7 +40,7 @@ class Acceptor:
                 await self._wait_for_change(self._admission.until_late())
                 continue
             # Not loop.sock_accept, which can lose a connection when it is cancelled.
-            await self._wait_for_connection()
+            await _readable(self._listener)
             try:
                 sock, client_address = self._listener.accept()
             except BlockingIOError:
@@ -61,18 +63,6 @@ class Acceptor:
             timer.cancel()
             self._admission.on_change = None
 
-    async def _wait_for_connection(self) -> None:
-        """Wait until the listening socket has a connection to accept."""
-        descriptor = self._listener.fileno()
-        if descriptor < 0:
-            return
-        waiting: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(descriptor, _settle, waiting)
-        try:
-            await waiting
-        finally:
-            self._loop.remove_reader(descriptor)
-
     async def _handle_error(self, error: OSError) -> None:
         """Make room and pause after a temporary error. Raises a permanent one."""
         if error.errno in (errno.EBADF, errno.ENOTSOCK, errno.EINVAL):
@@ -81,6 +71,39 @@ class Acceptor:
             return
         # The connection may stay in the queue, so the loop would spin without a pause.
         await self._wait_for_change(_RETRY_WAIT)
+
+
+async def receive_header(sock: socket.socket, slot: Slot, client_address: Any, deadline: float) -> Any:
+    """Return the client's address, after the header of a proxy if there is to be one.
+
+    Raises HandshakeFailed, RemoteProtocolError, DeadlineExceeded. The socket is closed if this raises.
+    """
+    if slot.header is None:
+        return client_address
+    try:
+        async with asyncio.timeout(max(0.0, deadline - monotonic())):
+            while (found := take_header(sock, slot, client_address)) is None:
+                await _readable(sock)
+    except BaseException as error:
+        sock.close()
+        if type(error) is TimeoutError:
+            raise too_slow(slot) from None
+        raise
+    return found
+
+
+async def _readable(sock: socket.socket) -> None:
+    """Wait until a socket has something to read, or a listening one a connection to accept."""
+    descriptor = sock.fileno()
+    if descriptor < 0:
+        return
+    loop = asyncio.get_running_loop()
+    waiting: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, _settle, waiting)
+    try:
+        await waiting
+    finally:
+        loop.remove_reader(descriptor)
 
 
 def _settle(waiting: asyncio.Future[None]) -> None:

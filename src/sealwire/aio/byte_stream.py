@@ -8,7 +8,7 @@ into one buffer. The asyncio transport carries ciphertext.
 the input is processed at once (``_process_input``), and the task is woken only if that could not be completed. If no
 task waits, bytes are read until one buffer waits in the BIO, so that their arrival times are known; then reading is
 paused. So a peer that sends a lot fills neither the memory nor the time of this side. Until the first frame, the buffer
-is small: OpenSSL processes everything in the BIO that is no data, such as KeyUpdates, in one call.
+is small: OpenSSL processes everything in the BIO that is not data, such as KeyUpdates, in one call.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from typing import ClassVar, Final, cast
 
 from sealwire.aio.unix_socket import PlainObject
 from sealwire.fork import blank, leave_in_children
+from sealwire.fork_gate import apart_from_forks
+from sealwire.limits import Limits
 from sealwire.session import explain
 from sealwire.session.arrival_times import Arrivals
 from sealwire.session.ciphertext import CiphertextBound
+from sealwire.tcp_options import set_options
 from sealwire.trust.stale_errors import repeat
 
 READ: Final = 32_768
@@ -59,7 +62,7 @@ class ByteStream(asyncio.BufferedProtocol):
 
     Args:
         context: The TLS context; None for a Unix socket, which has no TLS.
-        server_side: Whether this is the server's end.
+        server_side: True if this is the server's end.
         host: The server's host name, for a client to verify.
 
     Attributes:
@@ -72,6 +75,9 @@ class ByteStream(asyncio.BufferedProtocol):
 
     A client does, because the server may stop reading until its replies are taken (docs/protocol.md, section 4).
     """
+
+    _limits: Limits
+    """Set by each end before its transport connects."""
 
     def __init__(self, context: ssl.SSLContext | None, *, server_side: bool, host: str | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -100,7 +106,8 @@ class ByteStream(asyncio.BufferedProtocol):
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self.failure: OSError | None = None
         self._descriptor: tuple[int, int] | None = None
-        """The socket's descriptor and its inode, which tells if the descriptor is another file's by now."""
+        """The socket's descriptor and its inode, which tells if the descriptor is another file's by now; None if there
+        is no socket."""
         leave_in_children(self)
 
     # Called by the transport
@@ -109,13 +116,13 @@ class ByteStream(asyncio.BufferedProtocol):
         """Set up the transport."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_HIGH)
-        sock: socket.socket = transport.get_extra_info("socket")
-        self._descriptor = sock.fileno(), os.fstat(sock.fileno()).st_ino
+        sock: socket.socket | None = transport.get_extra_info("socket")
+        if sock is not None:
+            self._descriptor = sock.fileno(), os.fstat(sock.fileno()).st_ino
         if self._is_parents:
             self.leave_to_parent()
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sock is not None and sock.family != socket.AF_UNIX:
+            set_options(sock, self._limits)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Return the buffer to read into, for no more than the BIO may hold."""
@@ -182,7 +189,7 @@ class ByteStream(asyncio.BufferedProtocol):
         while True:
             try:
                 try:
-                    self._tls.do_handshake()
+                    apart_from_forks(self._tls.do_handshake)
                 except ssl.SSLWantReadError:
                     raise
                 except ssl.SSLError as error:
@@ -227,9 +234,19 @@ class ByteStream(asyncio.BufferedProtocol):
 
     def _take(self, ciphertext: memoryview, now: float) -> None:
         if self._arrivals is not None:
-            self._arrivals.add(len(ciphertext), now, self._incoming.pending)
+            self._arrivals.add(len(ciphertext), now, self._unread)
         self._ciphertext.surplus += len(ciphertext)
         self._incoming.write(ciphertext)
+
+    @property
+    def _is_silent(self) -> bool:
+        """True as long as nothing has arrived in the TLS handshake."""
+        return not self._ciphertext.surplus
+
+    @property
+    def _unread(self) -> int:
+        """Bytes that have arrived and were not taken out of the stream, as far as their arrival times are kept."""
+        return self._incoming.pending
 
     def _fill_frame(self, ciphertext: memoryview, now: float) -> int:  # noqa: ARG002 - the channel's
         """Process input in the middle of a large frame, for which the channel has a larger buffer; return its size."""

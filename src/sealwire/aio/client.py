@@ -6,8 +6,10 @@ The connections, which all tasks share, are in :mod:`sealwire.aio.connections`.
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 from types import TracebackType
@@ -16,9 +18,12 @@ from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 from sealwire.aio.client_connection import AsyncClientChannel
 from sealwire.aio.connecting import connect, connect_unix, within
 from sealwire.aio.connections import Connections, LoopConnection
+from sealwire.aio.part_stream import Lender
+from sealwire.aio.parts_client import AsyncPartsClient
 from sealwire.aio.threads import MAX_DECODED_ON_LOOP, is_large, look
-from sealwire.client_base import BaseClient, HostClient, PathClient, check_seconds
+from sealwire.client_base import BaseClient, HostClient, PathClient, check_keepalive
 from sealwire.errors import DeadlineExceeded, HandshakeFailed, HandshakeRejected
+from sealwire.middleware.chain import Middleware
 from sealwire.retry import ConnectRetry, Resend
 from sealwire.security import Security
 from sealwire.session import explain
@@ -26,6 +31,7 @@ from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.frames import Payload, VerifiedPayload
+from sealwire.wire.metadata import Metadata
 
 MAX_IN_FLIGHT: Final = 256
 """Requests in flight on one connection; more requests wait."""
@@ -37,8 +43,10 @@ class AsyncClient(BaseClient, Generic[_C]):
 
     _max_in_flight: ClassVar[int] = MAX_IN_FLIGHT
 
-    def __init__(self, timeout: float, wait: float, security: Security) -> None:
-        super().__init__(timeout, wait, security)
+    _runs_coroutines = True
+
+    def __init__(self, timeout: float, wait: float, security: Security, middleware: Sequence[Middleware] = ()) -> None:
+        super().__init__(timeout, wait, security, middleware)
         self._connections: Connections[_C] | None = None
 
     @abstractmethod
@@ -76,25 +84,37 @@ class AsyncClient(BaseClient, Generic[_C]):
         time = CallTime(timeout=self.timeout, wait=self.timeout, now=monotonic())
         await self._here().usable(time, self._open, self.timeout)
 
-    async def send_request(self, data: Any, *, wait: float | None = None, idempotent: bool = False) -> Any:
+    async def send_request(
+        self,
+        data: Any,
+        *,
+        wait: float | None = None,
+        idempotent: bool = False,
+        metadata: Metadata | None = None,
+        reply_metadata: dict[str, str] | None = None,
+    ) -> Any:
         """Send a request and return the reply. Connects first if necessary.
 
-        Any number of tasks may call this at a time; replies may come in any order. Cancelling a call, or its timeout,
-        does not affect the others, but the server may act on the request all the same. If the connection ends before
-        the reply, the request is sent once more on a new one if it is proved that no handler has seen it, or if
+        Any number of tasks may call this at once; replies may come in any order. If a call is cancelled, or its time is
+        over, the server is told to cancel the request; it may have acted on it all the same. If the connection ends
+        before the reply, the request is sent once more on a new one if it is proved that no handler has seen it, or if
         ``idempotent`` is true.
 
         Args:
             data: The message, of types that the codec accepts.
-            wait: Seconds for the request, until the reply's last byte. The time that it waits behind other requests of
-                this client counts, its first connection does not: that has ``timeout`` seconds more. Default: the
-                client's ``wait``.
-            idempotent: Whether the server may act on the request twice without harm. Default: False.
+            wait: Seconds for the request, until the reply's last byte. That includes the wait behind other requests of
+                this client, but not its first connection, which has ``timeout`` seconds more. Default: the client's
+                ``wait``.
+            idempotent: True if the server may act on the request twice without harm. Default: False.
+            metadata: A small map of str to str that goes with the request: 32 entries and 4,096 bytes at most. The key
+                ``request-id`` names the request in the logs of both ends. Default: none.
+            reply_metadata: A dict to fill with the metadata of the reply. Default: none.
 
         Returns:
             The decoded reply.
 
         Raises:
+            FeatureNotSupported: There is metadata, and the server takes none. Nothing was sent.
             EncodeError: The data cannot be encoded; nothing was sent.
             PayloadTooLarge: The encoded data is over a limit; nothing was sent.
             RemoteError: The server answered with an error. The connection stays open.
@@ -107,17 +127,27 @@ class AsyncClient(BaseClient, Generic[_C]):
             ConfigurationError: ``wait`` is not a number of seconds, or no certificate or key is valid now.
             InvalidState: Another event loop uses the client.
         """
-        seconds = self.wait if wait is None else check_seconds("wait", wait)
+        return await self._call(data, wait, idempotent, metadata, reply_metadata)
+
+    async def _send(
+        self,
+        data: Any,
+        seconds: float,
+        idempotent: bool,
+        metadata: Metadata | None,
+        reply_metadata: dict[str, str] | None,
+    ) -> Any:
         time = CallTime(timeout=self.timeout, wait=seconds, now=monotonic())
         connections = self._here()
-        if is_large(data):
-            payload = await self._encode(connections, data, time)
-        else:
-            payload = self.security.codec.encode_pieces(data)
+        payload = (
+            await self._encoded(connections, data, time.deadline)
+            if is_large(data)
+            else self.security.codec.encode_pieces(data)
+        )
         if not connections.try_acquire():
             await connections.acquire(time.deadline)
         try:
-            reply = await self._request(connections, payload, time, idempotent)
+            reply = await self._request(connections, payload, time, idempotent, metadata, reply_metadata)
         except DeadlineExceeded as late:
             late.sent = late.sent or time.sent
             raise
@@ -126,12 +156,12 @@ class AsyncClient(BaseClient, Generic[_C]):
         del payload  # so that a large request is not kept in memory while a large reply is decoded
         if len(reply) <= MAX_DECODED_ON_LOOP:
             return self._decode(reply)
-        return await connections.in_thread(partial(self._decode, reply))
+        return await self._decoded(connections, reply)
 
     async def close(self) -> None:
-        """Close the connection and any retired ones; everything that waits gets ConnectionClosed.
+        """Close the connection and any retired ones; pending calls raise ConnectionClosed.
 
-        It takes two seconds at most, whatever the server does, and also works in another event loop than the one of the
+        This takes two seconds at most, whatever the server does, and also works in another event loop than that of the
         requests. The next request opens a new connection.
         """
         connections, self._connections = self._connections, None
@@ -154,29 +184,49 @@ class AsyncClient(BaseClient, Generic[_C]):
             connections = self._connections = Connections(self.security, self._address, self._max_in_flight)
         return connections
 
-    async def _encode(self, connections: Connections[_C], data: Any, time: CallTime) -> Payload:
-        """Encode a large value in a thread."""
+    async def _encoded(self, connections: Connections[_C], data: Any, deadline: float) -> Payload:
+        """Return an encoded value; a large one is encoded in a thread."""
+        if not is_large(data):
+            return self.security.codec.encode_pieces(data)
         try:
-            async with asyncio.timeout(time.deadline - monotonic()):
+            async with asyncio.timeout(deadline - monotonic()):
                 return await connections.in_thread(partial(self.security.codec.encode_pieces, data))
         except TimeoutError:
             raise explain.not_encoded() from None
 
+    async def _decoded(self, connections: Connections[_C], payload: VerifiedPayload) -> Any:
+        """Return a decoded value; a large one is decoded in a thread."""
+        if len(payload) <= MAX_DECODED_ON_LOOP:
+            return self._decode(payload)
+        return await connections.in_thread(partial(self._decode, payload))
+
     async def _request(
-        self, connections: Connections[_C], payload: Payload, time: CallTime, idempotent: bool
+        self,
+        connections: Connections[_C],
+        payload: Payload,
+        time: CallTime,
+        idempotent: bool,
+        metadata: Metadata | None,
+        reply_metadata: dict[str, str] | None,
     ) -> VerifiedPayload:
         """Send a request and return the reply, on a second connection if the first one is lost and that is harmless."""
         resend: Resend | None = None
         while True:
             channel = connections.ready() or await connections.usable(time, self._open, self.timeout)
             try:
-                return await channel.request(payload, time.deadline, idempotent=idempotent)
+                return await channel.request(
+                    payload, time.deadline, idempotent=idempotent, metadata=metadata, reply_metadata=reply_metadata
+                )
             except ConnectionLost as lost:
                 resend = resend or Resend(time.deadline, idempotent=idempotent)
-                if resend.wants_look(lost):
-                    await look(self.security, time.deadline)
-                resend.after(lost)
+                await self._look(resend, lost)
                 time.sent = not lost.unprocessed
+
+    async def _look(self, resend: Resend, lost: ConnectionLost) -> None:
+        """Return if a lost request is to be sent again. Raises ConnectionClosed, DeadlineExceeded."""
+        if resend.wants_look(lost):
+            await look(self.security, resend.deadline)
+        resend.after(lost)
 
     async def _open(self, deadline: float) -> _C:
         retry = ConnectRetry(self.security, deadline)
@@ -191,7 +241,34 @@ class AsyncClient(BaseClient, Generic[_C]):
                 await asyncio.sleep(retry.delay(failed))
 
 
-class AsyncTCPClient(HostClient, AsyncClient[AsyncClientChannel]):
+class _AsyncStreamClient(AsyncPartsClient, AsyncClient[AsyncClientChannel]):
+    """The base class of the clients on TCP and Unix sockets."""
+
+    def _lender(self, *, idempotent: bool) -> Lender:  # noqa: ARG002 - a pool's
+        return self
+
+    async def _connection(self, connections: Connections[AsyncClientChannel], time: CallTime) -> AsyncClientChannel:
+        return connections.ready() or await connections.usable(time, self._open, self.timeout)
+
+    async def ping(self) -> float:
+        """Measure a round trip to the server. Connects first if necessary.
+
+        Returns:
+            Seconds until the answer.
+
+        Raises:
+            DeadlineExceeded: There was no answer within ``wait`` seconds.
+            TransportError: Connecting failed, or the connection ended.
+            RemoteProtocolError: The server broke the protocol.
+            ConfigurationError: No certificate or key is valid now.
+            InvalidState: Another event loop uses the client.
+        """
+        time = CallTime(timeout=self.timeout, wait=self.wait, now=monotonic())
+        channel = await self._here().usable(time, self._open, self.timeout)
+        return await channel.ping(time.deadline)
+
+
+class AsyncTCPClient(HostClient, _AsyncStreamClient):
     """A client for one server on TCP, for asyncio.
 
     It connects on first use, and again if the connection has ended. Up to 256 requests are in flight at a time, on one
@@ -205,16 +282,36 @@ class AsyncTCPClient(HostClient, AsyncClient[AsyncClientChannel]):
         timeout: Seconds for connecting, with TCP, TLS and Sealwire's handshake together. Default: 10.
         wait: Seconds for one request, until the reply's last byte; see :meth:`send_request`. Default: 10.
         security: The client's security configuration.
+        keepalive: Seconds without a request after which a PING is sent, so that no NAT or load balancer drops the
+            connection. If it is not answered, the connection is replaced. Default: None, no PING.
+        middleware: Functions around each request, the outermost first; see :mod:`sealwire.middleware`.
+            They may be coroutine functions. Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
     """
 
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout: float = 10.0,
+        wait: float = 10.0,
+        *,
+        security: Security,
+        keepalive: float | None = None,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        super().__init__(host, port, timeout, wait, security=security, middleware=middleware)
+        self.keepalive = check_keepalive(keepalive)
+
     async def _connect(self, deadline: float) -> AsyncClientChannel:
-        return await connect(self.host, self.port, self.security, timeout=max(0.001, deadline - monotonic()))
+        channel = await connect(self.host, self.port, self.security, timeout=max(0.001, deadline - monotonic()))
+        channel.keep_alive(self.keepalive)
+        return channel
 
 
-class AsyncUnixClient(PathClient, AsyncClient[AsyncClientChannel]):
+class AsyncUnixClient(PathClient, _AsyncStreamClient):
     """A client for one server on a Unix socket of this machine, otherwise like AsyncTCPClient.
 
     ``peer`` has the uid, gid and pid of the server's process.
@@ -225,10 +322,29 @@ class AsyncUnixClient(PathClient, AsyncClient[AsyncClientChannel]):
         wait: Seconds for one request, until the reply's last byte; see :meth:`send_request`. Default: 10.
         security: The client's security configuration. It needs ``peers``, the users that may run the server, as in
             ``uid:1000``, and a ``service``, since there is no host name to verify.
+        keepalive: Seconds without a request after which a PING is sent, so that no NAT or load balancer drops the
+            connection. If it is not answered, the connection is replaced. Default: None, no PING.
+        middleware: Functions around each request, the outermost first; see :mod:`sealwire.middleware`.
+            They may be coroutine functions. Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
     """
 
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        timeout: float = 10.0,
+        wait: float = 10.0,
+        *,
+        security: Security,
+        keepalive: float | None = None,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        super().__init__(path, timeout, wait, security=security, middleware=middleware)
+        self.keepalive = check_keepalive(keepalive)
+
     async def _connect(self, deadline: float) -> AsyncClientChannel:
-        return await connect_unix(self.path, self.security, timeout=max(0.001, deadline - monotonic()))
+        channel = await connect_unix(self.path, self.security, timeout=max(0.001, deadline - monotonic()))
+        channel.keep_alive(self.keepalive)
+        return channel

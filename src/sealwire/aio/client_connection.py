@@ -12,8 +12,9 @@ import math
 from collections import deque
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 
-from sealwire.aio.pump import AsyncChannel
+from sealwire.aio.client_parts import ClientPartsChannel
 from sealwire.aio.unix_socket import PlainObject
 from sealwire.errors import (
     ConnectionClosed,
@@ -23,23 +24,26 @@ from sealwire.errors import (
 )
 from sealwire.security import Security
 from sealwire.session import explain, terms
-from sealwire.session.client import ClientSession, begin_client_session, begin_unix_client_session
+from sealwire.session.client import begin_client_session, begin_unix_client_session
+from sealwire.session.envelope import sendable
 from sealwire.session.requests import LINGER
+from sealwire.sync.keep_alive import PATIENCE
 from sealwire.sync.unix_socket import own_process, peer_process
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.contexts import certificates_above
 from sealwire.trust.identity import PeerIdentity
-from sealwire.wire.client import ClientProtocol
+from sealwire.wire.events import Ponged
 from sealwire.wire.frames import Payload, VerifiedPayload
+from sealwire.wire.metadata import Metadata
 
 
-class AsyncClientChannel(AsyncChannel):
+class AsyncClientChannel(ClientPartsChannel):
     """A client's end of a sealed connection.
 
     Args:
         security: The client's Security.
         certificates: The client's certificates.
-        host: The server's host name in canonical form, to verify; None on a Unix socket.
+        host: The server's host name in canonical form, to verify; empty if it has none, None on a Unix socket.
         address: The server's address, for messages.
 
     Attributes:
@@ -47,18 +51,19 @@ class AsyncClientChannel(AsyncChannel):
         end_error: The error for requests since no more replies can come; None while they can.
     """
 
-    _protocol: ClientProtocol
-    _session: ClientSession
     _reads_while_full = True
 
     def __init__(self, security: Security, certificates: Certificates, *, host: str | None, address: str) -> None:
         super().__init__(
-            None if host is None else terms.client_tls(security, certificates), server_side=False, host=host
+            None if host is None else terms.client_tls(security, certificates, named=bool(host)),
+            server_side=False,
+            host=host or None,
         )
         self._security = security
         self._certificates = certificates
         self._host = host or ""
         self._address = address
+        self._limits = security.limits
         self._frame_timeout = security.limits.frame_timeout
         self._replies: dict[int, asyncio.Future[VerifiedPayload]] = {}
         self._deadlines: dict[int, float] = {}
@@ -69,12 +74,12 @@ class AsyncClientChannel(AsyncChannel):
         self._in_order: deque[asyncio.Future[VerifiedPayload]] = deque()
         self._reader: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._last_heard = 0.0
-        """The time of the server's last frame."""
-        self._silent = False
-        """True if a request's time ran out without any frame of the server: the connection is not used any more."""
+        self._pinger: asyncio.Task[None] | None = None
+        self._pong: asyncio.Future[Any] | None = None
+        """Done when the PING that is unanswered is answered; None if there is none."""
         self.peer: PeerIdentity | None = None
         self.end_error: SealwireError | None = None
+        self._prepare_parts()
 
     async def establish(self, deadline: float) -> None:
         """Complete TLS and Sealwire's handshake.
@@ -109,6 +114,7 @@ class AsyncClientChannel(AsyncChannel):
             failed = explain.missing_welcome(error, self._address, self.failure, anonymous=anonymous)
             raise failed from failed.__cause__
         self._session.establish(event)
+        self._last_heard = monotonic()
         self._reader = self._loop.create_task(self._read_replies(), name=f"sealwire {self._address}")
 
     @property
@@ -118,17 +124,29 @@ class AsyncClientChannel(AsyncChannel):
 
     def usable(self) -> bool:
         """Return True if the connection can take a request. Checks certificates and key if due."""
-        return self.end_error is None and not self.ended and not self._silent and self._session.usable(monotonic())
+        is_heard = self._last_heard >= self._doubted_since or not self._is_doubted
+        return is_heard and self.end_error is None and not self.ended and self._session.usable(monotonic())
 
-    async def request(self, payload: Payload, deadline: float, *, idempotent: bool = False) -> VerifiedPayload:  # noqa: ARG002 - datagrams are sent again meanwhile
+    async def request(
+        self,
+        payload: Payload,
+        deadline: float,
+        *,
+        idempotent: bool = False,  # noqa: ARG002 - datagrams are sent again meanwhile
+        metadata: Metadata | None = None,
+        reply_metadata: dict[str, str] | None = None,
+    ) -> VerifiedPayload:
         """Send a request and return its reply.
 
         Args:
             payload: The encoded request.
             deadline: The time of ``time.monotonic()`` at which the caller stops waiting.
             idempotent: Not used.
+            metadata: The metadata of the request. Default: none.
+            reply_metadata: A dict to fill with the metadata of the reply. Default: none.
 
         Raises:
+            FeatureNotSupported: The server takes no metadata.
             RemoteError: The server answered with FAULT.
             PayloadTooLarge: The payload is over the server's limit.
             RemoteProtocolError: The server broke the protocol.
@@ -137,7 +155,12 @@ class AsyncClientChannel(AsyncChannel):
         """
         begun = now = monotonic()
         sequence: int | None = None
+        if metadata:
+            metadata = sendable(metadata, self._protocol.features, self._address)
         try:
+            if self._exchanges:
+                await self._wait_for_room(deadline)
+                now = monotonic()
             if self._full or self._unsent:
                 # If the connection breaks meanwhile, the missing reply reports it.
                 async with asyncio.timeout(deadline - begun):
@@ -146,7 +169,9 @@ class AsyncClientChannel(AsyncChannel):
                 now = monotonic()
             if self.end_error is not None or self.ended:
                 raise ConnectionClosed("the connection ended before the request was sent")  # noqa: TRY301 - handled below together with the end during the request
-            sequence, future = self._send(payload, max(0.0, deadline - now))
+            sequence, future = self._send(payload, max(0.0, deadline - now), metadata)
+            if reply_metadata is not None:
+                self._reply_metadata[sequence] = reply_metadata
             self._deadlines[sequence] = deadline
             if deadline < self._due:
                 self._watch_deadlines(deadline)
@@ -159,8 +184,7 @@ class AsyncClientChannel(AsyncChannel):
         except DeadlineExceeded:
             raise explain.not_taken(sent=self._was_sent(sequence)) from None
         except TimeoutError:
-            # A connection that has brought nothing since is left: perhaps it is broken, and would not tell.
-            self._silent = self._silent or self._last_heard < begun
+            self._doubt(sequence or 0, begun)
             sent = sequence is not None
             if sent and len(self._replies) == 1 and not self._was_sent(sequence):
                 # No other request needs the connection. Without it the rest of this one can no longer be sent.
@@ -170,8 +194,53 @@ class AsyncClientChannel(AsyncChannel):
         finally:
             if sequence is not None:
                 self._deadlines.pop(sequence, None)
+                if self._reply_metadata:
+                    self._reply_metadata.pop(sequence, None)
                 if self._replies.pop(sequence, None) is not None:
-                    self._protocol.give_up(sequence)
+                    self._cancel(sequence)
+
+    async def ping(self, deadline: float) -> float:
+        """Return the seconds until the server's answer to a PING.
+
+        Raises DeadlineExceeded, RemoteProtocolError, ConnectionLost.
+        """
+        begun = monotonic()
+        try:
+            async with asyncio.timeout(deadline - begun):
+                while self._pong is not None:  # the protocol allows one at a time
+                    await asyncio.wait([self._pong])
+                if self.end_error is not None or self.ended:
+                    raise self._session.lost(ConnectionClosed("the connection has ended"), None)
+                begun = monotonic()
+                self._pong = pong = self._loop.create_future()
+                self._protocol.send_ping()
+                self.flush_soon()
+                await asyncio.shield(pong)
+        except ConnectionClosed as closed:
+            raise self._session.lost(closed, None) from None
+        except TimeoutError:
+            self._doubt(0, begun)
+            raise explain.no_reply(self._address, sent=True) from None
+        return monotonic() - begun
+
+    def keep_alive(self, seconds: float | None) -> None:
+        """Send a PING whenever nothing was sent or received for ``seconds``; close the connection without an answer."""
+        if seconds is not None:
+            self._pinger = self._loop.create_task(self._ping_when_idle(seconds), name=f"keepalive {self._address}")
+
+    async def _ping_when_idle(self, seconds: float) -> None:
+        while self.end_error is None:
+            quiet = monotonic() - self._last_heard
+            if quiet < seconds or self._replies:
+                await asyncio.sleep(max(seconds - quiet, seconds / 4))
+                continue
+            try:
+                await self.ping(monotonic() + PATIENCE)
+            except SealwireError:
+                self._doubted_since, self._doubted_request = math.inf, 0
+                if not self._replies:
+                    self.abort()
+                return
 
     def send_msg(self, payload: Payload) -> None:
         """Send a request. Usually called as ``sealwire.send_msg(channel, payload)``.
@@ -204,7 +273,7 @@ class AsyncClientChannel(AsyncChannel):
             raise explain.nothing_awaited()
         future = self._in_order.popleft()
         try:
-            await asyncio.wait([future], timeout=self._security.limits.idle_timeout)
+            await asyncio.wait([future], timeout=self._limits.idle_timeout)
         finally:
             if not future.done():
                 self._in_order.appendleft(future)
@@ -272,9 +341,11 @@ class AsyncClientChannel(AsyncChannel):
         finally:
             self.abort()
 
-    def _send(self, payload: Payload, wait: float | None) -> tuple[int, asyncio.Future[VerifiedPayload]]:
+    def _send(
+        self, payload: Payload, wait: float | None, metadata: Metadata | None = None, flags: int = 0
+    ) -> tuple[int, asyncio.Future[VerifiedPayload]]:
         try:
-            sequence = self._protocol.send_request(payload, wait=wait)
+            sequence = self._protocol.send_request(payload, wait=wait, metadata=metadata, flags=flags)
         except SealwireError:
             raise  # it has changed nothing
         except BaseException:
@@ -306,10 +377,6 @@ class AsyncClientChannel(AsyncChannel):
                 future.set_exception(TimeoutError())
         self._watch_deadlines(min((each for each in self._deadlines.values() if each > now), default=math.inf))
 
-    def _was_sent(self, sequence: int | None) -> bool:
-        """Return True if the whole request was passed to TLS."""
-        return sequence is not None and self._frames_sent > sequence
-
     async def _read_replies(self) -> None:
         """Resolve the futures of requests until the connection ends or the client closes it."""
         try:
@@ -336,13 +403,28 @@ class AsyncClientChannel(AsyncChannel):
             return False
         while self.end_error is None:
             event = self._poll_event()
+            if self._hearing is not None:
+                self._heard()
             if event is None:
+                if self._room_waiters:
+                    self._wake_all()
                 return not (self._has_input or self.ended)
             self._last_heard = now
+            if type(event) is Ponged and self._pong is not None:
+                pong, self._pong = self._pong, None
+                pong.set_result(None)
+                continue
             answer = self._session.receive(event)
-            future = None if answer is None else self._replies.pop(answer[0], None)
-            if answer is not None and future is not None and not future.done():
-                _settle(future, answer[1])
+            if answer is None:
+                self._note(event)
+            else:
+                if self._reply_metadata:
+                    self._note_metadata(event)
+                future = self._replies.pop(answer[0], None)
+                if future is not None and not future.done():
+                    _settle(future, answer[1])
+                if self._room_waiters:
+                    self._wake_all()
             if self._is_exhausted:
                 return True
         return False
@@ -350,6 +432,8 @@ class AsyncClientChannel(AsyncChannel):
     def connection_lost(self, exc: Exception | None) -> None:
         """Process the end of the connection."""
         super().connection_lost(exc)
+        if self._pinger is not None:
+            self._pinger.cancel()
         self._watch_deadlines(math.inf)
 
     def _leave(self) -> None:
@@ -373,6 +457,11 @@ class AsyncClientChannel(AsyncChannel):
             if not future.done():
                 _settle(future, self.end_error)
         self._replies.clear()
+        if self._pong is not None and not self._pong.done():
+            _settle(self._pong, self.end_error)
+            self._pong = None
+        self._wake_all()
+        self._heard()
 
 
 def _settle(future: asyncio.Future[VerifiedPayload], result: VerifiedPayload | SealwireError) -> None:

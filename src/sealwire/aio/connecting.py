@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from sealwire.aio.client_connection import AsyncClientChannel
 from sealwire.aio.threads import refresh, run_in_thread
 from sealwire.client_base import check_seconds
+from sealwire.client_counts import counted
 from sealwire.errors import DeadlineExceeded
 from sealwire.listeners import address_text, check_port, path_text, socket_path, too_long
 from sealwire.security import Security
@@ -51,10 +52,20 @@ async def connect(host: str, port: int, security: Security, *, timeout: float = 
     """
     deadline = monotonic() + check_seconds("timeout", timeout)
     check_port(port)
+    canonical_host(host)
     address = address_text((host, port))
-    name = canonical_host(host)
     await refresh(security, timeout / 2)  # a disk that does not answer leaves time to connect
     found = await within(resolve(host, port, socket.SOCK_STREAM, address), deadline - monotonic(), address)
+    return await connect_to(found, host, port, security, deadline)
+
+
+@counted
+async def connect_to(
+    found: Sequence[Any], host: str, port: int, security: Security, deadline: float
+) -> AsyncClientChannel:
+    """Connect to the first address of a host that answers; see :func:`sealwire.sync.connecting.connect_to`."""
+    name, address = canonical_host(host), address_text((host, port))
+    security = security.pinned()
     failed, last = "no address", None
     for number, (*_, endpoint) in enumerate(found):
         channel = AsyncClientChannel(security, security.credentials.current, host=name, address=address)
@@ -67,7 +78,7 @@ async def connect(host: str, port: int, security: Security, *, timeout: float = 
         except OSError as error:
             failed, last = os.strerror(error.errno) if error.errno else explain.reason(error), error
         else:
-            return await _establish(channel, deadline)
+            return await establish(channel, deadline)
     raise explain.no_answer(address) if monotonic() >= deadline else explain.not_accepted(address, failed, last)
 
 
@@ -75,6 +86,7 @@ async def _connect_to(endpoint: Any, channel: AsyncClientChannel) -> None:
     await asyncio.get_running_loop().create_connection(lambda: channel, *endpoint[:2])
 
 
+@counted
 async def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> AsyncClientChannel:
     """Connect to a server on a Unix socket, for send_msg and recv_async.
 
@@ -97,6 +109,7 @@ async def connect_unix(path: str, security: Security, *, timeout: float = 10.0) 
     terms.check_unix_socket(security)
     address = path_text(path)
     await refresh(security, timeout / 2)  # a disk that does not answer leaves time to connect
+    security = security.pinned()
     channel = AsyncClientChannel(security, security.credentials.current, host=None, address=address)
     try:
         await within(_connect_unix(channel, path), deadline - monotonic(), address)
@@ -104,7 +117,7 @@ async def connect_unix(path: str, security: Security, *, timeout: float = 10.0) 
         raise
     except OSError as error:
         raise explain.unreachable(address, too_long(path) or explain.reason(error), unix=True) from None
-    return await _establish(channel, deadline)
+    return await establish(channel, deadline)
 
 
 async def _connect_unix(channel: AsyncClientChannel, path: str) -> None:
@@ -150,7 +163,8 @@ async def within(step: Awaitable[_T], seconds: float, address: str = "the server
         raise explain.no_answer(address) from None
 
 
-async def _establish(channel: AsyncClientChannel, deadline: float) -> AsyncClientChannel:
+async def establish(channel: AsyncClientChannel, deadline: float) -> AsyncClientChannel:
+    """Complete the handshakes on a channel that is connected, and return it; close it if they fail."""
     try:
         await channel.establish(deadline)
     except BaseException:

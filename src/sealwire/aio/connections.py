@@ -27,6 +27,7 @@ from sealwire.session import explain
 from sealwire.session.call_time import CallTime
 from sealwire.session.requests import LINGER
 from sealwire.wire.frames import Payload, VerifiedPayload
+from sealwire.wire.metadata import Metadata
 
 _GRACE: Final = 0.1
 """Seconds that a task waits longer than an attempt takes, for its error, which says more than a time-out."""
@@ -40,8 +41,19 @@ class LoopConnection(Connection, Protocol):
     def is_open(self) -> bool:
         """True until the socket is closed."""
 
-    async def request(self, payload: Payload, deadline: float, *, idempotent: bool) -> VerifiedPayload:
+    async def request(
+        self,
+        payload: Payload,
+        deadline: float,
+        *,
+        idempotent: bool,
+        metadata: Metadata | None = None,
+        reply_metadata: dict[str, str] | None = None,
+    ) -> VerifiedPayload:
         """Send a request and return its reply. Raises ConnectionLost, DeadlineExceeded and errors of the server."""
+
+    async def reassure(self) -> None:
+        """Wait a moment for a sign of life, if the connection is perhaps broken."""
 
     def retire(self) -> asyncio.Future[None]:
         """Close the connection when no request is in flight; return a future that is done then."""
@@ -79,6 +91,8 @@ class Connections(Generic[_C]):
         self._next_refresh = monotonic() + security.limits.reload_interval
         self._attempt: _Attempt[_C] | None = None
         self._retired: dict[_C, asyncio.Future[None]] = {}
+        self._lent: dict[_C, None] = {}
+        """The connections that one request or reply in parts has to itself."""
         self._closed = False
         self._free = max_in_flight
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -159,10 +173,13 @@ class Connections(Generic[_C]):
                 raise explain.closed_here()
             if self._process is not this_process():
                 raise explain.forked()
-            if self.current is not None and self.current.usable():
-                break
-            if self.current is not None:
-                self.retire(self.current)
+            if (current := self.current) is not None:
+                await current.reassure()
+                if self.current is not current:
+                    continue
+                if current.usable():
+                    break
+                self.retire(current)
             if self._attempt is None or self._attempt.ending:
                 self._attempt = _Attempt(connect, monotonic() + timeout, self._connected)
             await self._attempt.join(deadline, self._address)
@@ -177,6 +194,29 @@ class Connections(Generic[_C]):
             self.current = None
         self._retired[channel] = gone = channel.retire()
         gone.add_done_callback(lambda _: self._retired.pop(channel, None))
+
+    def lend(self, channel: _C) -> None:
+        """Give a connection to one request or reply in parts, until :meth:`give_back`."""
+        if self.current is channel:
+            self.current = None
+        self._lent[channel] = None
+
+    def give_back(self, channel: _C) -> None:
+        """Take a connection back. The next request finds out if it is usable: a cancelled one may be on its way out."""
+        self._lent.pop(channel, None)
+        if self.current is None and not self._closed:
+            self.current = channel
+        else:
+            self.retire(channel)
+
+    def end(self) -> None:
+        """Note that a request or reply in parts has ended; nothing is counted."""
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call a function in the loop of the connections, from any thread, if it runs."""
+        if self._process is this_process() and self._loop.is_running():
+            with suppress(RuntimeError):  # it was closed just now
+                self._loop.call_soon_threadsafe(function)
 
     def _connected(self, attempt: _Attempt[_C], channel: _C | None) -> None:
         if self._attempt is attempt:
@@ -194,6 +234,8 @@ class Connections(Generic[_C]):
             self.drop_soon()
             return
         self._closed = True
+        for channel in list(self._lent):
+            channel.close_now()
         for turn in self._queue:
             if not turn.done():
                 turn.set_exception(explain.closed_here())
@@ -212,7 +254,7 @@ class Connections(Generic[_C]):
     def drop(self) -> None:
         """Drop all connections without telling the server. A forked child has none: its copies were closed already."""
         self._closed = True
-        channels, self.current = [*self._retired, self.current], None
+        channels, self.current = [*self._retired, *self._lent, self.current], None
         for channel in channels if self._process is this_process() else []:
             if channel is not None:
                 channel.drop()
@@ -255,7 +297,8 @@ class _Attempt(Generic[_C]):
     ) -> None:
         self._deadline = deadline
         self._waiting = 0
-        self._task: asyncio.Task[None] = asyncio.get_running_loop().create_task(self._run(connect, connected))
+        # Not made by the loop's factory, whose tasks may be eager: an attempt must not be complete before it is known.
+        self._task = asyncio.Task(self._run(connect, connected), loop=asyncio.get_running_loop())
         # Mark an exception as retrieved, or asyncio logs it when no task is waiting.
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         self.ending = False

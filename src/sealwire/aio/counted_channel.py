@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from time import monotonic
 
+from sealwire.admission import Slot
 from sealwire.aio.byte_stream import settle
 from sealwire.aio.pump import AsyncChannel
 from sealwire.session import explain
 from sealwire.session.buffers import Holding
 from sealwire.session.server import ServerSession
 from sealwire.trust.identity import PeerIdentity
-
-logger = logging.getLogger("sealwire.server")
 
 
 class CountedChannel(AsyncChannel):
@@ -28,6 +26,7 @@ class CountedChannel(AsyncChannel):
 
     session: ServerSession
     _holding: Holding
+    _slot: Slot
     _in_hand = 0
     """Bytes of the requests that are not finished."""
 
@@ -65,13 +64,13 @@ class CountedChannel(AsyncChannel):
         return True
 
     def _shed_soon(self) -> None:
-        """End the connection to make room: it holds most. What it holds is free at once."""
+        """End the connection to make room: it holds most. What it holds is freed at once."""
         self._loop.call_soon(self._shed)
 
     def _shed(self) -> None:
         if self._discarding or self.lost.done():
             return
-        logger.warning("%s: ended: %s", self.peer, explain.shed())
+        self._slot.events.hit("max_buffered", self._slot.known, f"ended: {explain.shed()}")
         self.failure = self.failure or ConnectionAbortedError(str(explain.shed()))
         self.abort()
         self._wake()

@@ -32,8 +32,8 @@ class FirstSteps:
         self._reserve: asyncio.Task[None] | None = None
         self._remainder = _Remainder(self._loop)
 
-    def run(self, coroutine: Coroutine[Any, Any, None], current: asyncio.Task[Any] | None) -> None:
-        """Run a coroutine until it ends or waits.
+    def run(self, coroutine: Coroutine[Any, Any, None], current: asyncio.Task[Any] | None) -> asyncio.Task[None] | None:
+        """Run a coroutine until it ends or waits; return the task in which it goes on, or None if it has ended.
 
         Its exceptions are raised if it ends with one before it waits, and are the group's after that.
 
@@ -45,6 +45,7 @@ class FirstSteps:
         if task is None or self._remainder.is_cancelled or task.cancelling():
             self._remainder = _Remainder(loop)
             task = self._reserve = self._group.create_task(self._remainder)
+        goes_on = False
         references = getrefcount(task)
         if current is not None:
             _leave_task(loop, current)
@@ -55,13 +56,15 @@ class FirstSteps:
             pass
         else:
             self._reserve = None
+            goes_on = True
             self._remainder.take(coroutine, context, waited)
         finally:
             _leave_task(loop, task)
             if current is not None:
                 _enter_task(loop, current)
         if getrefcount(task) != references:
-            self.close()  # whoever keeps it must not cancel the next coroutine with it
+            self.close()  # what keeps it must not cancel the next coroutine with it
+        return task if goes_on else None
 
     def close(self) -> None:
         """End the task in reserve, or the group would wait for it."""

@@ -2,8 +2,8 @@
 
 ``_poll_event`` decrypts and parses only as much as the next event needs, and no more than _READS records: other
 connections come between. A deadline holds whatever arrives: ``_wait_for_input`` asks for it before anything else. An
-end processes most events in the iteration of the loop in which they come (``_process_input``); its task takes over
-where that must wait.
+end processes most events in the iteration of the loop in which they come (``_process_input``); its task takes over if
+that must wait.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from abc import abstractmethod
 from typing import Final
 
 from sealwire.aio.byte_stream import LARGE_READ, READ, ByteStream, large_buffer
+from sealwire.aio.unix_socket import PlainObject
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, SealwireError
 from sealwire.session import explain
 from sealwire.trust.stale_errors import repeat
@@ -57,6 +58,12 @@ class FrameInput(ByteStream):
         self._sealed = True
         self._ciphertext.surplus = self._incoming.pending
 
+    @property
+    def _unread(self) -> int:
+        """Bytes that have arrived and belong to no event yet; of TLS, whole records only: each is read at once."""
+        pending = self._incoming.pending
+        return pending + self._protocol.pending if self._sealed and type(self._tls) is PlainObject else pending
+
     @abstractmethod
     def flush_soon(self) -> None:
         """Send the queued frames soon."""
@@ -83,7 +90,7 @@ class FrameInput(ByteStream):
         while True:
             if self._discarding:
                 raise self._end_reason()
-            # Where nothing but ciphertext is there, no event can be.
+            # If only ciphertext is there, no event can be.
             event = self._next_event() if protocol.inside_frame or not self._incoming.pending else None
             if event is not None:
                 if self._read_size < READ:
@@ -156,6 +163,8 @@ class FrameInput(ByteStream):
             self._protocol.close(CloseCode.PROTOCOL_ERROR)
             self.flush_soon()
             raise explain.only_ciphertext()
+        else:
+            self._protocol.buffer_updated(0)
         return records if count >= 0 else 0
 
     def _read_more(self, size: int, buffer: memoryview) -> tuple[int, int]:

@@ -38,18 +38,25 @@ class HandlerRunner:
     def __init__(self, handler: type[RequestHandler], server: Any, workers: Workers) -> None:
         self._server = server
         self._calls = HandlerCalls(handler, server, workers)
-        self._limits = server.security.limits
-        self._places = Places(self._limits.max_in_flight_total, self._limits.max_in_flight_per_identity)
+        limits = server.security.limits
+        self._places = Places(limits.max_in_flight_total, limits.max_in_flight_per_identity)
+        self._stream_places = Places(limits.max_in_flight_total, limits.max_in_flight_per_identity)
 
     async def close(self, seconds: float) -> None:
         """Stop the runner's own threads, and wait up to ``seconds`` for them."""
         await self._calls.close(seconds)
 
+    @property
+    def takes_parts(self) -> bool:
+        """True if handlers take and give messages in parts."""
+        return not self._calls.owns_connection
+
     async def serve(self, channel: AsyncServerChannel, client_address: Any) -> None:
         """Serve a connection to its end. Raises SealwireError and any exception of the handler's own ``handle``."""
         calls = self._calls
         if not calls.owns_connection:
-            await Answering(calls, self._places, self._limits.max_in_flight, channel, client_address).serve()
+            places = self._places, self._stream_places
+            await Answering(calls, places, channel.security.limits.max_in_flight, channel, client_address).serve()
             return
         in_handler.set(True)
         if calls.on_loop:
@@ -60,7 +67,7 @@ class HandlerRunner:
                 handler.finish()
         elif (first := await channel.next_for_handler()) is not None:
             threaded = ThreadedChannel(channel, *first)
-            make: Callable[..., RequestHandler] = calls.handler_class
+            make: Callable[..., RequestHandler] = calls.class_for(channel)
             await run_in_thread(
                 partial(make, threaded, client_address, self._server), f"sealwire {address_text(client_address)}"
             )

@@ -49,7 +49,7 @@ class AsyncChannel(FrameInput, Sealed):
 
     Args:
         context: The TLS context; None for a Unix socket, which has no TLS.
-        server_side: Whether this is the server's end.
+        server_side: True if this is the server's end.
         host: The server's host name, for a client to verify.
     """
 

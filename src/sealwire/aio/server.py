@@ -20,9 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -30,30 +29,27 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from sealwire.admission import GRACE, Admission, Slot
-from sealwire.aio.accepting import Acceptor
+from sealwire.aio.accepting import Acceptor, receive_header
 from sealwire.aio.handler_calls import in_handler
 from sealwire.aio.handler_runner import HandlerRunner
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.threads import Workers
 from sealwire.aio.turns import LoopTurns
+from sealwire.contract import contract_of
 from sealwire.descriptors import Reserve
 from sealwire.errors import ConfigurationError, ConnectionClosed, DeadlineExceeded, InvalidState, SealwireError
+from sealwire.events import emit
+from sealwire.failures import error_location, report_connection_error, report_termination, report_unserved
 from sealwire.fork import leave_in_children
-from sealwire.handler import (
-    error_location,
-    handler_class,
-    log_refusal,
-    log_termination,
-    log_turned_away,
-    report_connection_error,
-)
 from sealwire.listeners import address_text, check_listener, is_unix, listen
+from sealwire.middleware.chain import Middleware
+from sealwire.middleware.serving import Served
+from sealwire.proxied import expected_header
+from sealwire.report import Statistics
 from sealwire.security import Security
 from sealwire.session.requests import LINGER
 from sealwire.session.server import TERMINATION_WAIT, reject_code
-from sealwire.session.terms import check_server, server_tls
-
-logger = logging.getLogger("sealwire.server")
+from sealwire.session.terms import check_security, check_server, server_tls
 
 _POLL: Final = 0.05
 """Seconds between two looks if clients are still in the middle of connecting."""
@@ -80,10 +76,12 @@ class AsyncTCPServer:
         workers: Number of threads for ``respond`` and functions that are not coroutine functions, 1 to 1024. Default:
             32.
         listener: A socket that listens already, instead of ``server_address``. The server closes it. Default: none.
+        middleware: Functions around each request, the outermost first; see :mod:`sealwire.middleware`. They may be
+            coroutine functions if the handler is one. Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
-        TransportError: The address cannot be listened on.
+        TransportError: The server cannot listen on the address.
 
     Attributes:
         server_address: Host and port that the server listens on.
@@ -101,12 +99,16 @@ class AsyncTCPServer:
         *,
         workers: int = 32,
         listener: socket.socket | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
-        check_server(security, unix=self._is_unix or is_unix(listener))
+        check_security(security, "server")
         self._workers = Workers(workers, "sealwire worker")
         self._files = Workers(1, "sealwire files")
         self.security = security
-        self.RequestHandlerClass = handler_class(RequestHandlerClass, coroutines=True)
+        self.served = Served.of(RequestHandlerClass, security, middleware, coroutines=True)
+        self.RequestHandlerClass = self.served.under(security.pinned())
+        self._is_unix = self._is_unix or is_unix(listener)
+        security.require(self._check_security)
         self.on_request: Callable[[], None] | None = None
         """The function to call for each request handed to a handler, or None. For pre-fork workers."""
         self.rejects_while_draining = True
@@ -129,6 +131,22 @@ class AsyncTCPServer:
         self._finished: asyncio.Event | None = None
         self._drain_task: asyncio.Task[None] | None = None
         leave_in_children(self)
+
+    def _check_security(self, security: Security) -> None:
+        """Raise ConfigurationError if this server and its handler cannot use a pinned Security."""
+        check_server(security, unix=self._is_unix)
+        contract_of(self.served.under(security), security)
+
+    @property
+    def state(self) -> str:
+        """``starting``, ``serving`` or ``draining``, for reports."""
+        if self._stopped or self._draining:
+            return "draining"
+        return "starting" if self._finished is None else "serving"
+
+    def statistics(self) -> Statistics:
+        """Return counts of connections and requests since the start, for reports."""
+        return self._admission.statistics()
 
     def leave_to_parent(self) -> None:
         """Let go of the listening socket in a forked child, if the parent serves. Called by Sealwire after a fork."""
@@ -182,7 +200,7 @@ class AsyncTCPServer:
                     duty.result()
 
     def reload(self) -> bool:
-        """Reload the files of certificates and keys now, instead of within Limits.reload_interval.
+        """Reload the configuration, certificates and keys now; see Security.reload.
 
         Returns:
             True if the content of the files is in use now. If False, the previous content stays in use, and the log
@@ -232,6 +250,7 @@ class AsyncTCPServer:
         """Stop listening. Without effect when called again."""
         self._reserve.close()
         self.socket.close()
+        self._admission.events.look(at_end=True)
 
     def _start_draining(self) -> asyncio.Task[None]:
         if self._drain_task is None:
@@ -279,12 +298,13 @@ class AsyncTCPServer:
     async def _accept_all(self) -> None:
         """Accept connections while there are slots, and start a task for each."""
         await self._reload_files()  # the Security may be much older than the server
-        acceptor = Acceptor(self.socket, self._admission, self._reserve)
+        acceptor = self._make_acceptor()
         while True:
             sock, client_address = await acceptor.accept()
-            slot = self._admission.acquire(sock, self.on_request)
+            header = expected_header(self.security, client_address)
+            slot = self._admission.acquire(sock, self.on_request, client_address, header)
             if slot.evicted:
-                log_turned_away(client_address)
+                slot.turned_away()
                 sock.close()
                 slot.release()
                 continue
@@ -295,13 +315,20 @@ class AsyncTCPServer:
             task.add_done_callback(self._connection_ended)
 
     async def _handle_connection(self, sock: socket.socket, client_address: Any, slot: Slot) -> None:
-        """Serve a connection from the TLS handshake to its end."""
+        """Serve a connection to its end, from a proxy's header or the TLS handshake on."""
+        try:
+            deadline = slot.since + self.security.limits.handshake_timeout
+            client_address = await receive_header(sock, slot, client_address, deadline)
+        except SealwireError as error:
+            self._refused(slot, error)
+            return
         try:
             unix = self.socket.family == socket.AF_UNIX
             channel = AsyncServerChannel(
-                self.security, unix=unix, slot=slot, turns=self._turns, busy=partial(self._busy, slot)
-            )
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: channel, sock)
+                self.security, unix=unix, slot=slot, turns=self._turns, busy=partial(self._busy, slot),
+                in_parts=self._runner.takes_parts,
+            )  # fmt: skip
+            await self._connect(channel, sock)
         except BaseException:
             sock.close()
             raise
@@ -312,20 +339,30 @@ class AsyncTCPServer:
                 channel.drain()
             await self._serve_requests(channel, client_address)
         except SealwireError as error:
-            counted = slot.is_counted or (slot.evicted and self._draining)  # there may be hundreds
-            log_refusal(client_address, slot.peer, error, evicted=slot.evicted, counted=counted)
+            self._refused(slot, error)
             await channel.close(linger=0 if isinstance(error, DeadlineExceeded | ConnectionClosed) else LINGER)
         finally:
             del self._channels[channel]
             await channel.close(linger=0)
 
+    def _refused(self, slot: Slot, error: SealwireError) -> None:
+        """Report why a client was not served."""
+        counted = slot.is_counted or (slot.evicted and self._draining)  # there may be hundreds
+        slot.events.refused(slot.known, error, evicted=slot.evicted, counted=counted)
+
+    def _make_acceptor(self) -> Any:
+        return Acceptor(self.socket, self._admission, self._reserve)
+
+    async def _connect(self, channel: AsyncServerChannel, sock: Any) -> None:
+        """Connect a channel to what was accepted."""
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: channel, sock)
+
     async def _serve_requests(self, channel: AsyncServerChannel, client_address: Any) -> None:
         try:
             await self._runner.serve(channel, client_address)
-            if channel.termination is not None:
-                log_termination(client_address, channel.peer, channel.termination)
+            report_termination(channel.session)
         except (Exception, GeneratorExit, SystemExit) as error:
-            report_connection_error(channel, client_address, error)
+            report_connection_error(channel, error)
         await channel.end()
 
     def _connection_ended(self, task: asyncio.Task[None]) -> None:
@@ -333,8 +370,7 @@ class AsyncTCPServer:
         slot.track_socket(None)
         slot.release()
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s: not served: %s", task.get_name(), error_location(error))
-            logger.debug("not served", exc_info=error)
+            report_unserved(slot.events, slot.known, error)
 
     async def _check_connections(self) -> None:
         """Reload files, and close connections that have become invalid or too old."""
@@ -346,7 +382,7 @@ class AsyncTCPServer:
             await self._check_channels()
 
     async def _check_channels(self) -> None:
-        self._admission.buffers.look()
+        self._admission.look()
         for number, channel in enumerate(list(self._channels), 1):
             channel.check()
             if number % _CHECKS_AT_ONCE == 0:
@@ -363,9 +399,11 @@ class AsyncTCPServer:
         try:
             self.security.refresh()
             if self.socket.family != socket.AF_UNIX:
-                server_tls(self.security, self.security.credentials.current)
+                security = self.security.pinned()
+                server_tls(security, security.credentials.current)
         except (OSError, ConfigurationError) as error:  # for example, no descriptor is free now
-            logger.error("cannot reload the files of certificates and keys: %s", error_location(error))
+            place = error_location(error)
+            emit("reload.failed", f"cannot reload the files of certificates and keys: {place}", place=place)
 
     def _duty_ended(self, duty: asyncio.Task[None]) -> None:
         """Shut down after a duty has failed; serve_forever raises its error."""

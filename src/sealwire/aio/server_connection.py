@@ -7,16 +7,15 @@ from time import monotonic
 from typing import Protocol
 
 from sealwire.admission import Slot
-from sealwire.aio.counted_channel import CountedChannel
+from sealwire.aio.server_parts import PartsChannel
 from sealwire.aio.threads import look
 from sealwire.aio.turns import LoopTurns
 from sealwire.aio.unix_socket import PlainObject
-from sealwire.errors import DeadlineExceeded, TransportError
+from sealwire.errors import ConnectionClosed, DeadlineExceeded, TransportError
 from sealwire.security import Security
 from sealwire.session import explain, terms
 from sealwire.session.arrival_times import Arrivals
 from sealwire.session.buffers import STEP
-from sealwire.session.requests import AnswerChannel
 from sealwire.session.server import MAX_UNANSWERED, ServerSession, begin_server_session, begin_unix_server_session
 from sealwire.session.turns import ROUND
 from sealwire.session.validity import Termination
@@ -26,15 +25,16 @@ from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.known_peers import known_peers
 from sealwire.wire.events import Doubted, Event, Request
 from sealwire.wire.frames import CloseCode, Payload
+from sealwire.wire.metadata import Metadata
 from sealwire.wire.server import ServerProtocol
 
 
 class Handlers(Protocol):
-    """What answers the requests of one connection, apart from a handler that owns it."""
+    """Answers the requests of one connection, unless a handler owns it."""
 
     @property
     def has_room(self) -> bool:
-        """True if another request may be read."""
+        """True if another frame may be read."""
 
     @property
     def is_ready(self) -> bool:
@@ -43,36 +43,53 @@ class Handlers(Protocol):
     def hand_over(self, request: Request, deadline: float | None) -> None:
         """Handle a request until its handler has to wait."""
 
+    def cancel(self, request: int) -> None:
+        """Cancel the handler of a request, if it is a coroutine that waits."""
 
-class AsyncServerChannel(CountedChannel, AnswerChannel):
+    def end_streams(self) -> None:
+        """Cancel the handlers that yield parts: the connection is closing."""
+
+
+class AsyncServerChannel(PartsChannel):
     """A server's end of a sealed connection; the ``self.request`` of an ``async def handle``.
 
     One task takes requests; any number of tasks may answer.
 
     Args:
         security: The server's Security.
-        unix: Whether the connection is on a Unix socket.
+        unix: True if the connection is on a Unix socket.
         slot: The connection's slot; gets the client's identity.
         turns: The turns of the server's connections.
         busy: Returns the code to REJECT an authorised client with, or None.
+        in_parts: True if handlers take and give messages in parts.
 
     Attributes:
+        security: The Security that was pinned for the connection.
         session: The rules of the connection, after TLS.
-        handlers: What answers requests; None for a handler that owns the connection.
-        deadline: The moment of ``time.monotonic()`` at which the client stops waiting for the reply to the last
-            request; None if it did not say.
+        handlers: Answers the requests; None if a handler owns the connection.
+        deadline: The time (``time.monotonic()``) at which the client stops waiting for the reply to the last request;
+            None if it did not say.
     """
 
     _protocol: ServerProtocol
     _reads_while_full = False
 
     def __init__(
-        self, security: Security, *, unix: bool, slot: Slot, turns: LoopTurns, busy: Callable[[], int | None]
+        self,
+        security: Security,
+        *,
+        unix: bool,
+        slot: Slot,
+        turns: LoopTurns,
+        busy: Callable[[], int | None],
+        in_parts: bool,
     ) -> None:
-        self._security = security
+        self.security = self._security = security = security.pinned()
+        self._features = terms.server_features(security, at_once=security.limits.max_in_flight, in_parts=in_parts)
         self._certificates = security.credentials.current
         super().__init__(None if unix else terms.server_tls(security, self._certificates), server_side=True)
         self._count_in(slot.holding)
+        self._prepare_parts()
         self._slot = slot
         self._turns = turns
         self._busy = busy
@@ -112,6 +129,8 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
     def connection_lost(self, exc: Exception | None) -> None:
         """Process the end of the connection, before the transport closes the socket."""
         self._slot.track_socket(None)
+        if self._sealed:
+            self.session.drop_unanswered()
         super().connection_lost(exc)
 
     async def accept(self) -> None:
@@ -119,10 +138,15 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
 
         Raises HandshakeFailed, PeerNotAllowed, RemoteProtocolError, ConnectionClosed, DeadlineExceeded.
         """
-        deadline = monotonic() + self._limits.handshake_timeout
+        deadline = self._slot.since + self._limits.handshake_timeout
         protocol, self.session = await self._begin_session(deadline)
         self.seal(protocol)
-        event = await self.next_event(deadline)
+        try:
+            event = await self.next_event(deadline)
+        except ConnectionClosed:
+            if isinstance(self._tls, PlainObject):
+                raise explain.silent() from None  # HELLO is the first that comes, and nothing of it has
+            raise
         if isinstance(event, Doubted):
             await look(self._security, deadline)
             try:
@@ -144,20 +168,21 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
                 raise explain.ended_at_start(error) from None
             slot.peer = process
             return begin_unix_server_session(
-                self._security, self._certificates, process, slot=slot, busy=self._busy, now=monotonic()
-            )
+                self._security, self._certificates, process, slot=slot, busy=self._busy, now=monotonic(),
+                features=self._features,
+            )  # fmt: skip
         try:
             await self.secure(deadline)
         except DeadlineExceeded:
             raise
         except OSError as error:
-            raise explain.server_tls(error, self._certificates) from None
+            raise (explain.silent() if self._is_silent else explain.server_tls(error, self._certificates)) from None
         leaf = self._tls.getpeercert(binary_form=True)
         slot.peer = None if leaf is None else known_peers.identify(leaf)
         alpn = self._tls.selected_alpn_protocol()
         return begin_server_session(
             self._security, self._certificates, alpn, leaf, slot.peer,
-            above=certificates_above(self._tls), slot=slot, busy=self._busy, now=monotonic(),
+            above=certificates_above(self._tls), slot=slot, busy=self._busy, now=monotonic(), features=self._features,
         )  # fmt: skip
 
     # Requests
@@ -173,7 +198,9 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
         if session.unanswered >= MAX_UNANSWERED:
             raise session.too_many_unanswered()
         turns, key = self._turns, self._slot.key
-        while session.closing is None and (handlers is None or handlers.has_room):
+        while session.closing is None if handlers is None else handlers.has_room:
+            if session.closing is not None and handlers is not None:
+                handlers.end_streams()
             if not turns.take(key, monotonic()):
                 await turns.wait(key)
             if (
@@ -212,8 +239,12 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
             self._in_hand += len(request.payload)
             if self._in_hand >= STEP:
                 self._count_held()
-            arrived = self._arrivals.at(self._incoming.pending)
+            arrived = self._arrivals.at(self._unread)
             self.deadline = None if request.wait is None else arrived + request.wait
+            if request.flags:
+                self._note_upload(request)
+        else:
+            self._note(event)
         return request
 
     def _process_input(self, now: float) -> bool:
@@ -249,12 +280,6 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
             now = monotonic()
         return False
 
-    def forget(self, request: Request) -> None:
-        """Count a request's bytes no more."""
-        self._in_hand -= len(request.payload)
-        if self._holding.counted:
-            self._count_held()
-
     def start_handling(self, request: Request, deadline: float | None) -> bool:
         """Start handling a request; return False if its deadline passed or the connection is closing.
 
@@ -267,7 +292,7 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
             self.flush_soon()
         return started
 
-    def send_reply(self, request: int, payload: Payload) -> None:
+    def send_reply(self, request: int, payload: Payload, metadata: Metadata | None = None) -> None:
         """Queue the answer to a request; FAULT 18 if the payload is over the client's limit.
 
         Raises ConnectionClosed, InvalidState, PayloadTooLarge.
@@ -275,7 +300,7 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
         if self._discarding or self.lost.done():
             raise explain.dropped_reply()
         try:
-            self.session.reply(request, payload, monotonic())
+            self.session.reply(request, payload, monotonic(), metadata)
             self._unsent_bytes += sum(map(len, payload)) if isinstance(payload, list) else len(payload)
             if self._unsent_bytes >= STEP:
                 self._count_held()
@@ -285,11 +310,22 @@ class AsyncServerChannel(CountedChannel, AnswerChannel):
             else:
                 self.flush_soon()
 
+    def _cancel_handler(self, request: int) -> None:
+        if self.handlers is not None:
+            self.handlers.cancel(request)
+
     def send_fault(self, request: int, code: int, text: str | None = None) -> None:
         """Queue FAULT for a request; the default text is the code's own. Raises like :meth:`send_reply`."""
         if self._discarding or self.lost.done():
             raise explain.dropped_reply()
         self.session.fault(request, code, text)
+        self.flush_soon()
+
+    def refuse_request(self, request: Request, limit: str) -> None:
+        """Queue FAULT for a request that is not handed over, because of a limit. Raises like :meth:`send_reply`."""
+        if self._discarding or self.lost.done():
+            raise explain.dropped_reply()
+        self.session.refuse(request.sequence, limit)
         self.flush_soon()
 
     async def next_for_handler(self) -> tuple[Request, float | None] | None:

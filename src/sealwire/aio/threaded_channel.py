@@ -10,6 +10,7 @@ from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.session.requests import RequestChannel
 from sealwire.wire.events import Request
 from sealwire.wire.frames import Payload
+from sealwire.wire.metadata import Metadata
 
 _T = TypeVar("_T")
 
@@ -28,6 +29,8 @@ class ThreadedChannel(RequestChannel):
         self._loop = asyncio.get_running_loop()
         self._first: Request | None = first
         self.deadline = deadline
+        self.security = channel.security
+        self.session = channel.session
         self.peer = channel.peer
         self.key_id = channel.key_id
 
@@ -46,9 +49,13 @@ class ThreadedChannel(RequestChannel):
         request, self.deadline = self._call(self._next_request())
         return request
 
-    def send_reply(self, request: int, payload: Payload) -> None:
+    def request_id(self, request: int) -> str:
+        """Return the id for logs of a request, by its number."""
+        return self._channel.request_id(request)
+
+    def send_reply(self, request: int, payload: Payload, metadata: Metadata | None = None) -> None:
         """Answer a request. Raises like ServerChannel.send_reply."""
-        self._call(self._send_reply(request, payload))
+        self._call(self._send_reply(request, payload, metadata))
 
     def send_fault(self, request: int, code: int, text: str | None = None) -> None:
         """Answer a request with FAULT. Raises like ServerChannel.send_fault."""
@@ -64,8 +71,8 @@ class ThreadedChannel(RequestChannel):
             return request, self.deadline
         return await self._channel.next_for_handler() or (None, self.deadline)
 
-    async def _send_reply(self, request: int, payload: Payload) -> None:
-        self._channel.send_reply(request, payload)
+    async def _send_reply(self, request: int, payload: Payload, metadata: Metadata | None) -> None:
+        self._channel.send_reply(request, payload, metadata)
         await self._channel.drained()
 
     async def _send_fault(self, request: int, code: int, text: str | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from time import monotonic
 from typing import Final
 
+from sealwire.contention import activity
 from sealwire.session.turns import Turns
 
 _ITERATIONS: Final = 3
@@ -25,6 +26,8 @@ class LoopTurns:
     def take(self, key: Hashable, now: float) -> bool:
         """Return True if a connection of the peer ``key`` may work now; otherwise it must :meth:`wait`."""
         taken = self._turns.take(key, now)
+        if self._turns.contended_until > activity.until:
+            activity.until = self._turns.contended_until
         if not self._left and self._turns.running:
             self._begin_round()
         return taken

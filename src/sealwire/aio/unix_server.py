@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from sealwire.aio.server import AsyncTCPServer
 from sealwire.listeners import SocketFile
+from sealwire.middleware.chain import Middleware
 from sealwire.security import Security
 
 
@@ -23,6 +25,7 @@ class AsyncUnixServer(AsyncTCPServer):
         workers: Number of threads for handlers that are not coroutine functions, 1 to 1024. Default: 32.
         listener: A socket that listens already, instead of ``server_address``. The server closes it. Default: none.
         mode: Permissions of the socket; users with write permission can connect. Default: 0o600, its owner only.
+        middleware: As for AsyncTCPServer. Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -40,9 +43,12 @@ class AsyncUnixServer(AsyncTCPServer):
         workers: int = 32,
         listener: socket.socket | None = None,
         mode: int = 0o600,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self._file = None if listener is not None else SocketFile(server_address, mode)
-        super().__init__(server_address, RequestHandlerClass, security, workers=workers, listener=listener)
+        super().__init__(
+            server_address, RequestHandlerClass, security, workers=workers, listener=listener, middleware=middleware
+        )
         if self._file is not None:
             self.server_address = self._file.path  # the socket's own name is the one before it was renamed
 

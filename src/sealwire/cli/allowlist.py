@@ -21,9 +21,11 @@ from sealwire.errors import ConfigurationError
 from sealwire.pickling import Allowlist
 from sealwire.pickling.adapters import Adapter
 from sealwire.pickling.allowlist import GROUPS
+from sealwire.pickling.importing import import_object
 from sealwire.toml_options import read_toml
 
-_LISTS: Final = ("types", "shallow", "adapters")
+_LISTS: Final = ("types", "shallow", "adapters", "handlers")
+_HEADER: Final = ("type", "kind", "fields", "what a peer can do")
 
 
 @click.group()
@@ -78,6 +80,9 @@ def _problem(summary: PickleSummary) -> str:
 def check(*, config: Path) -> None:
     """List the allowed types, and their risks.
 
+    If types come from the signatures of handlers, a column says where each of them was found: in a parameter, a reply,
+    or the field of another type.
+
     The modules of the types are found in the current directory or among the installed packages. A peer chooses the
     values of all fields; the last column says what else it can do.
 
@@ -96,19 +101,17 @@ def check(*, config: Path) -> None:
     refusals: list[str] = []
     for option, entry in entries:
         try:
-            missing: dict[str, Any] = (
-                {entry: table["missing"][entry]} if type(entry) is str and entry in table.get("missing", {}) else {}
-            )
-            single = Allowlist.from_table({option: [entry], "without": without, "missing": missing})
+            single = _single(table, option, entry, base)
             base |= single
         except ConfigurationError as error:
             refusals.append(str(error))
             continue
         singles.append(single)
-        rows |= {adapter.cls: _row(adapter, option, entry) for adapter in single.adapters}
+        new = [adapter for adapter in single.adapters if option != "handlers" or adapter.cls not in rows]
+        rows |= {adapter.cls: _row(adapter, option, entry) for adapter in new}
     refusals += _unchecked_fields(singles, base)
     if rows:
-        print_table(("type", "kind", "fields", "what a peer can do"), rows.values())
+        _print_types(rows, base)
     print_fields(
         [
             ("standard", ", ".join(group for group in GROUPS if group not in without) or "plain data only"),
@@ -119,6 +122,28 @@ def check(*, config: Path) -> None:
     if refusals:
         raise ConfigurationError(f"{config}: not every type can be allowed; see the lines REFUSED")
     load_codec(config)  # checks the limits as well
+
+
+def _single(table: dict[str, Any], option: str, entry: Any, base: Allowlist) -> Allowlist:
+    """Return the list of one entry; for a handler, the list before it as well. Raises ConfigurationError."""
+    if option == "handlers":
+        try:
+            return (Allowlist(without=base.without) | base).allow_handlers(import_object(entry))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"allowlist.handlers: {error}") from None
+    missing = {entry: table["missing"][entry]} if type(entry) is str and entry in table.get("missing", {}) else {}
+    return Allowlist.from_table({option: [entry], "without": list(base.without), "missing": missing})
+
+
+def _print_types(rows: dict[type, tuple[str, str, str, str]], allowlist: Allowlist) -> None:
+    origins = {cls: allowlist.origin(cls) for cls in rows}
+    if not any(origins.values()):
+        print_table(_HEADER, rows.values())
+        return
+    print_table(
+        (_HEADER[0], "found in", *_HEADER[1:]),
+        [(row[0], origins[cls] or "the configuration", *row[1:]) for cls, row in rows.items()],
+    )
 
 
 def _empty(table: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +170,7 @@ def _row(adapter: Adapter, option: str, entry: Any) -> tuple[str, str, str, str]
 
 
 def _unchecked_fields(singles: Sequence[Allowlist], complete: Allowlist) -> list[str]:
-    """Return the errors for fields with types that are not on the list, or that are no types of values.
+    """Return the errors for fields with types that are not on the list, or that are not types of values.
 
     A list raises its first error only, so that each type has to be the first once.
     """

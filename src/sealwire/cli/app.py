@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import signal
+import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -21,6 +24,7 @@ COMMANDS = {
     "inspect": "sealwire.cli.inspect",
     "allowlist": "sealwire.cli.allowlist",
     "status": "sealwire.cli.status",
+    "top": "sealwire.cli.top",
     "doctor": "sealwire.cli.doctor",
     "demo": "sealwire.demo.command",
 }
@@ -45,13 +49,20 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # standard output is gone, as with `| head`: click ends quietly
+        except KeyboardInterrupt:
+            # Ended by the signal, so that a shell's loop ends, too; what was printed may be gone with the pipe.
+            with suppress(OSError):
+                sys.stdout.flush()
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
+            raise
         except (SealwireError, OSError) as error:
             raise click.ClickException(escaped(_one_line(error))) from error
 
 
 def _one_line(error: SealwireError | OSError) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
 
 

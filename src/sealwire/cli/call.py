@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import importlib
 import json
 import math
 import sys
@@ -17,7 +18,7 @@ import click
 
 from sealwire.cli.config import import_from_here
 from sealwire.cli.console import print_json, print_line
-from sealwire.cli.options import Address, address_argument, config_option
+from sealwire.cli.options import Address, Subject, config_option, server_argument
 from sealwire.codec import RawCodec
 from sealwire.errors import ConfigurationError
 from sealwire.security import Security
@@ -33,14 +34,18 @@ wait_option = _seconds("wait", "For the reply.")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # -5 is a message
-@address_argument
+@server_argument
 @click.argument("message", metavar="JSON")
 @config_option
 @timeout_option
 @wait_option
 @click.option("--idempotent", is_flag=True, help="Send it again if the connection breaks: acting twice does no harm.")
-def call(*, address: Address, message: str, config: Path, timeout: float, wait: float, idempotent: bool) -> None:
+def call(
+    *, address: Address | Subject, message: str, config: Path, timeout: float, wait: float, idempotent: bool
+) -> None:
     """Send a JSON value and print the reply.
+
+    Of a service on NATS, the address is the URL of its subject.
 
     A dash in place of JSON reads it from standard input.
 
@@ -50,10 +55,11 @@ def call(*, address: Address, message: str, config: Path, timeout: float, wait: 
 
     \b
     sealwire call localhost:7443 '{"item": "tea", "count": 2}' --config client.toml
+    sealwire call tls://nats.example/orders '{"item": "tea", "count": 2}' --config client.toml
     """
     security = load_security(config)
     value = parse_message(config, security, sys.stdin.buffer.read() if message == "-" else message)
-    with SynchronousTCPClient(*address, timeout, wait, security=security) as client:
+    with _client(address, timeout, wait, security) as client:
         reply = client.send_request(value, idempotent=idempotent)
     # Python converts no integer of more than 4,300 digits by default; the codec has bounded these already.
     sys.set_int_max_str_digits(0)
@@ -61,19 +67,27 @@ def call(*, address: Address, message: str, config: Path, timeout: float, wait: 
 
 
 @click.command()
-@address_argument
+@server_argument
 @config_option
 @click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many, one after another.")
 @timeout_option
 @wait_option
-def ping(*, address: Address, config: Path, count: int, timeout: float, wait: float) -> None:
+def ping(*, address: Address | Subject, config: Path, count: int, timeout: float, wait: float) -> None:
     """Print how long a server takes to answer.
 
     One line for each ping, in milliseconds. All pings use one connection; connecting is not counted.
     """
-    with SynchronousTCPClient(*address, timeout, wait, security=load_security(config)) as client:
+    with _client(address, timeout, wait, load_security(config)) as client:
         for _ in range(count):
             print_line(f"{client.ping() * 1000:.3f} ms")
+
+
+def _client(address: Address | Subject, timeout: float, wait: float, security: Security) -> Any:
+    """Return a client of a server on TCP, or of a subject on NATS."""
+    if isinstance(address, Address):
+        return SynchronousTCPClient(*address, timeout, wait, security=security)
+    nats = importlib.import_module("sealwire.nats")  # it needs an extra
+    return nats.SynchronousNATSClient(*address, sessions=1, timeout=timeout, wait=wait, security=security)
 
 
 def load_security(config: Path) -> Security:

@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +23,10 @@ from sealwire.pki.authority import MAX_LEAF_DAYS, check_strength
 from sealwire.security import Security
 from sealwire.session.terms import accepts_host
 from sealwire.toml_options import read_toml
-from sealwire.trust.certificates import is_root
+from sealwire.trust.certificates import Certificates, is_root
 from sealwire.trust.file_permissions import in_private_directory, open_to_others
 from sealwire.trust.keyring import KeyringStatus
+from sealwire.trust.selftest import is_revoked
 
 _FILES: Final = ("cert", "key", "ca", "crl", "keyring")
 _SECRET: Final = ("key", "keyring")
@@ -35,7 +36,7 @@ _CLOCK_TOLERANCE: Final = 60.0
 """Seconds by which a file may have been written in the future."""
 
 _Check = tuple[bool, Severity, str, str, str]
-"""Whether there is a finding, and its parts."""
+"""True if there is a finding, and its parts."""
 _NOTE, _WARNING, _CRITICAL = Severity.NOTE, Severity.WARNING, Severity.CRITICAL
 
 
@@ -59,7 +60,10 @@ def check_files(config: Path) -> Iterator[Finding]:
             yield Finding(_CRITICAL, str(path), f"cannot be read ({error.strerror})", f"see {part} in {config}")
         else:
             accepted = part == "key" and (tables.get("allow_readable_key") is True or in_private_directory(path))
-            yield from _check_file(path, status, secret=part in _SECRET, accepted=accepted)
+            exposed = part in _SECRET and open_to_others(
+                path, status, keyring_group=tables.get("keyring_group") is True
+            )
+            yield from _check_file(path, status, exposed=exposed, accepted=accepted)
     for directory in {parent for path in paths.values() for parent in path.resolve().parents}:
         mode = stat.S_IMODE(directory.stat().st_mode)
         if mode & 0o022 and not mode & stat.S_ISVTX:
@@ -72,9 +76,8 @@ def check_files(config: Path) -> Iterator[Finding]:
             yield Finding(_NOTE, str(directory / "ca.key"), text, fix)
 
 
-def _check_file(path: Path, status: os.stat_result, *, secret: bool, accepted: bool) -> list[Finding]:
+def _check_file(path: Path, status: os.stat_result, *, exposed: bool, accepted: bool) -> list[Finding]:
     name, mode, owner = str(path), stat.S_IMODE(status.st_mode), status.st_uid
-    exposed = secret and open_to_others(path, status)
     replace = f"chmod 600 {path}; if another user could have read it, replace it"
     foreign = f"belongs to another user (uid {owner}), which can change it"
     early = "was written in the future: this machine's clock is behind, or was"
@@ -86,7 +89,7 @@ def _check_file(path: Path, status: os.stat_result, *, secret: bool, accepted: b
                 f"mode {mode:04o} lets other users change it", f"chmod go-w {path}",
             ),
             (owner not in (os.geteuid(), 0), _WARNING, name, foreign, "give it to root or to the service's user"),
-            (status.st_mtime > time.time() + _CLOCK_TOLERANCE, _WARNING, name, early, "have NTP keep the clock"),
+            (status.st_mtime > time.time() + _CLOCK_TOLERANCE, _WARNING, name, early, "keep the clock with NTP"),
         ]
     )  # fmt: skip
 
@@ -102,10 +105,7 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
     misnamed = bool(cert) and role == "server" and host is not None and not accepts_host(security, host)
     checks: list[_Check] = [
         (not cert and role == "server", _CRITICAL, ca, "a server needs a certificate", "give cert and key"),
-        (
-            bool(cert) and role not in current.roles, _CRITICAL, cert,
-            f"the certificate is not for TLS {role}s", f"issue one with the profile {role}, or peer for both",
-        ),
+        *((True, _CRITICAL, cert, problem, fix) for problem, fix in _refused_by_peers(current, role)),
         (
             misnamed, _CRITICAL, cert,
             f"the certificate is not for {host}", "issue one with this name, or list it under names",
@@ -153,6 +153,35 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
         *(_check_strength(ca, certificate) for certificate in current.authorities),
     ]
     return _findings([*checks, *strengths])
+
+
+def check_shown(security: Security) -> None:
+    """Refuse the certificate of a server if every client must refuse it, too. Raises ConfigurationError."""
+    current = security.credentials.current
+    for problem, fix in _refused_by_peers(current, "server"):
+        raise ConfigurationError(f"{current.paths['cert']}: {problem}, so clients would refuse it; {fix}")
+    if is_revoked(current):
+        raise ConfigurationError(
+            f"{current.paths['cert']}: the certificate, or that of a CA above it, is on a revocation list in "
+            f"{current.paths['crl']}, so clients would refuse it; get another one, with another key"
+        )
+
+
+def _refused_by_peers(current: Certificates, role: str) -> Iterator[tuple[str, str]]:
+    """Yield the reasons for which peers must refuse a loaded certificate, and what to do."""
+    own, now = current.identity, datetime.now(UTC)
+    if own is None:
+        return
+    if role not in current.roles:
+        fix = f"issue one with the profile {role} (`sealwire certs issue {role} NAME`), or peer for both"
+        yield f"the certificate is not for TLS {role}s", fix
+    if role == "server" and not (own.dns or own.ip or own.uri):
+        fix = "issue one with the names that clients use (a common name in the subject is none)"
+        yield "the certificate has no DNS name, IP address or URI", fix
+    for between in current.certificates[1:]:
+        if not is_root(between) and between.not_valid_after_utc < now:
+            name, end = between.subject.rfc4514_string(), between.not_valid_after_utc
+            yield f"the intermediate certificate {name} expired at {end.isoformat()}", "get the CA's current chain"
 
 
 def _check_strength(path: str, certificate: x509.Certificate) -> _Check:

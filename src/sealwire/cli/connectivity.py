@@ -65,7 +65,7 @@ def check_connectivity(security: Security, address: Address) -> Iterator[Finding
     now = datetime.now(UTC)
     if leaf.not_before > now:
         text = f"its certificate is not valid before {moment_text(leaf.not_before)}: one of the clocks is wrong"
-        yield Finding(Severity.CRITICAL, server, text, "have NTP keep both machines' clocks")
+        yield Finding(Severity.CRITICAL, server, text, "keep the clocks of both machines with NTP")
     if leaf.not_after < now:
         yield Finding(Severity.CRITICAL, server, "its certificate has expired", "renew it there")
     if "client" in security.credentials.current.roles:

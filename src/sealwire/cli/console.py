@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from sealwire.pickling import NATIVE
 from sealwire.wire.frames import escaped
 
+_IN_ASCII: Final = {"…": "..."}
+
+
+def adapt_streams() -> None:
+    """Have the standard streams take any text, in ASCII if need be, and open those that are closed.
+
+    A file or socket with the number of a closed one would get what is printed, here or in a child process.
+    """
+    codecs.register_error("sealwire", _without_characters)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Until the process ends, as the stream that it stands for.
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))  # noqa: SIM115 - stays open
+        elif mode == "w" and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="sealwire")
+
+
+def _without_characters(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeEncodeError) and (text := _IN_ASCII.get(error.object[error.start])):
+        return text, error.start + 1
+    return codecs.backslashreplace_errors(error)
+
 
 def print_line(text: object, *, err: bool = False) -> None:
     """Print one line, to standard error if ``err``; file names and names in certificates may hold anything."""
-    click.echo(escaped(text), err=err)
+    # To the stream itself: click takes one for ASCII as misconfigured, and writes UTF-8.
+    click.echo(escaped(text), file=sys.stderr if err else sys.stdout)
 
 
 def form() -> str:

@@ -24,7 +24,7 @@ from sealwire.security import Security
 @config_option
 @soon_option("--warn")
 @json_option
-def doctor(*, address: Address | None, config: Path, days: int, as_json: bool) -> None:
+def doctor(*, address: Address | None, config: Path, days: int | None, as_json: bool) -> None:
     """Find problems of a configuration.
 
     It checks file modes, expiry, chains, names, the strength of keys, the types that a peer may send, and clocks. With
@@ -48,7 +48,7 @@ def doctor(*, address: Address | None, config: Path, days: int, as_json: bool) -
     exit_for([finding.severity for finding in findings])
 
 
-def _check_loaded(config: Path, address: Address | None, days: int) -> Iterator[Finding]:
+def _check_loaded(config: Path, address: Address | None, days: int | None) -> Iterator[Finding]:
     import_from_here()
     try:
         security = Security.from_toml(config)

@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwire.cli.lifetimes import Lifetime, days_left, iso
-from sealwire.cli.pem_files import CRL, UNREADABLE, problem_of, read_certificates, read_crls, read_pem, read_private_key
+from sealwire.cli.pem_files import CERTIFICATE, CRL, UNREADABLE, problem_of, read_certificates, read_crls, read_pem
 from sealwire.errors import ConfigurationError
 from sealwire.pki.crl import number_of
 from sealwire.pki.extensions import alternative_names, extended_key_usage, find_extension
+from sealwire.pki.pem import private_key_of
 from sealwire.pki.subject_names import name_text
 from sealwire.trust.revocation import canonical_name
 
@@ -39,7 +40,7 @@ class Row:
     not_after: datetime | None = None
     days_left: int | None = None
     key: str = ""
-    """``ok``, ``missing``, or the problem of the private key beside it."""
+    """``ok``, ``missing``, or the problem of the private key beside it; empty for a CA behind the first certificate."""
     state: str
     """``ok``, or the problem."""
 
@@ -51,24 +52,28 @@ class Row:
     def lifetime(self) -> Lifetime:
         """The time when it ends."""
         if not self.kind:
-            return Lifetime(self.file, self.state, None, readable=False)
-        return Lifetime(self.file, f"{self.kind} {', '.join(self.names)}", self.not_after)
+            return Lifetime(self.file, self.state, None, None, readable=False)
+        return Lifetime(self.file, f"{self.kind} {', '.join(self.names)}", self.not_before, self.not_after)
 
 
 def inventory(directory: Path) -> list[Row]:
-    """Read the ``.pem`` and ``.crt`` files of a directory, the CA's first. Raises OSError."""
+    """Read the ``.pem`` and ``.crt`` files of a directory, the CA's first; files of a key alone are not among the rows.
+
+    The names may be another tool's: certificates are of the CA in ``ca.pem`` or, without that, of any that is there,
+    and a key is known by its content. Raises OSError.
+    """
     paths = [path for path in directory.iterdir() if path.suffix in _SUFFIXES and not path.name.startswith(".")]
     paths.sort(key=lambda path: (path.name != "ca.pem", path.name))
-    try:
-        anchors = read_certificates(directory / "ca.pem")
-    except ConfigurationError:
-        anchors = []
-    return [row for path in paths for row in _rows(path, path.name, anchors)]
+    keys = [path for path in paths if _is_key(path)]
+    paths = [path for path in paths if path not in keys]
+    named = directory / "ca.pem"
+    anchors = [each for path in ([named] if named in paths else paths) for each in _authorities(path)]
+    return [row for path in paths for row in _rows(path, path.name, anchors, keys)]
 
 
 def rows_of(path: Path) -> list[Row]:
     """Read one file; the issuers are not verified."""
-    return _rows(path, str(path), [])
+    return _rows(path, str(path), [], [])
 
 
 def names_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> tuple[str, ...]:
@@ -91,18 +96,37 @@ def kind_of(certificate: x509.Certificate) -> str:
     return "server" if server else "client" if client else "other"
 
 
-def _rows(path: Path, file: str, anchors: list[x509.Certificate]) -> list[Row]:
+def _is_key(path: Path) -> bool:
+    """Return True for a file with a private key and no certificate."""
+    try:
+        data = read_pem(path)
+    except ConfigurationError:
+        return False
+    return b"PRIVATE KEY-----" in data and CERTIFICATE not in data
+
+
+def _authorities(path: Path) -> list[x509.Certificate]:
+    try:
+        found = read_certificates(path)
+    except ConfigurationError:
+        return []
+    return found if path.name == "ca.pem" else [each for each in found if kind_of(each) == "CA"]
+
+
+def _rows(path: Path, file: str, anchors: list[x509.Certificate], keys: list[Path]) -> list[Row]:
     try:
         if CRL in read_pem(path):
             return [_crl_row(file, crl, anchors) for crl in read_crls(path)]
-        return [_row(path, file, certificate, anchors) for certificate in read_certificates(path)]
+        leaf, *above = read_certificates(path)
+        first = _row(file, leaf, anchors, _key_state(path, leaf, keys))
+        return [first, *(_row(file, certificate, anchors, "") for certificate in above)]
     except ConfigurationError as error:
         return [Row(file=file, state=problem_of(error, path))]
     except UNREADABLE:
         return [Row(file=file, state="has names or extensions that cannot be read")]
 
 
-def _row(path: Path, file: str, certificate: x509.Certificate, anchors: list[x509.Certificate]) -> Row:
+def _row(file: str, certificate: x509.Certificate, anchors: list[x509.Certificate], key: str) -> Row:
     trusted = any(is_issued_by(certificate, anchor) for anchor in anchors)
     return Row(
         file=file,
@@ -113,7 +137,7 @@ def _row(path: Path, file: str, certificate: x509.Certificate, anchors: list[x50
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         days_left=days_left(certificate.not_valid_after_utc),
-        key=_key_state(path.with_suffix(".key"), certificate),
+        key=key,
         state=_state(certificate.not_valid_before_utc, certificate.not_valid_after_utc, trusted=trusted),
     )
 
@@ -139,11 +163,11 @@ def _state(start: datetime, end: datetime | None, *, trusted: bool) -> str:
         return "expired"
     if now < start:
         return "not yet valid"
-    return "ok" if trusted else "not from the CA in ca.pem"
+    return "ok" if trusted else "not from a CA that is here"
 
 
 def is_issued_by(certificate: x509.Certificate, anchor: x509.Certificate) -> bool:
-    """Return whether a certificate names a CA as its issuer and is signed with its key."""
+    """Return True if a certificate names a CA as its issuer and is signed with its key."""
     try:
         certificate.verify_directly_issued_by(anchor)
     except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
@@ -151,11 +175,16 @@ def is_issued_by(certificate: x509.Certificate, anchor: x509.Certificate) -> boo
     return True
 
 
-def _key_state(path: Path, certificate: x509.Certificate) -> str:
-    if not path.exists():
-        return "missing"
-    try:
-        key = read_private_key(path)
-    except ConfigurationError as error:
-        return problem_of(error, path)
-    return "ok" if key.public_key() == certificate.public_key() else "of another certificate"
+def _key_state(path: Path, certificate: x509.Certificate, others: list[Path]) -> str:
+    beside = path.with_suffix(".key")
+    problem = "missing"
+    for each in [beside] if beside.exists() else others:
+        try:
+            if private_key_of(read_pem(each, private=True), str(each), certificate.public_key()):
+                return "ok"
+            found = "of another certificate"
+        except ConfigurationError as error:
+            found = problem_of(error, each)
+        if each == beside:
+            problem = found
+    return problem

@@ -1,10 +1,12 @@
-"""When certificates, revocation lists and keys end, for all commands that show or check it."""
+"""The ends of certificates, revocation lists and keys, for all commands that show or check them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
+
+from cryptography import x509
 
 from sealwire.cli.report import Finding, Severity
 from sealwire.errors import ConfigurationError
@@ -13,13 +15,33 @@ from sealwire.trust.key_snapshot import KeySnapshot
 from sealwire.trust.keyring import Keyring, KeyringStatus
 from sealwire.wire.keys import Key
 
-CRL_DAYS: Final = 1
-"""Days before the end of a revocation list from which on ``status`` warns: lists are short-lived."""
+SOON: Final = timedelta(days=14)
+"""The time before an end at which all commands begin to warn, or a quarter of the whole life if that is less, to suit
+certificates of an hour and lists of a week, too. By then a renewal after two thirds of the life has failed."""
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def days_left(moment: datetime | None) -> int | None:
     """Return the whole days until then, negative if it has passed; None if there is no end."""
     return None if moment is None else (moment - datetime.now(UTC)).days
+
+
+def warning_from(start: datetime | None, end: datetime, days: int | None = None) -> datetime:
+    """Return the moment at which warnings of an end begin.
+
+    Args:
+        start: When the life began; None if that is not known.
+        end: When it ends.
+        days: So many days before the end; None for :data:`SOON`.
+    """
+    if days is not None:
+        return end - timedelta(days=days)
+    return end - (SOON if start is None else min(SOON, (end - start) / 4))
+
+
+def due_from(start: datetime, end: datetime, part: float) -> datetime:
+    """Return the moment at which that part of a life is over."""
+    return start + (end - start) * part
 
 
 def moment_text(moment: datetime | None, *, none: str = "no end") -> str:
@@ -33,23 +55,29 @@ def iso(moment: datetime | None) -> str | None:
 
 
 class Lifetime(NamedTuple):
-    """When something ends; ``not_after`` is None if it has no end, or cannot be read."""
+    """The life of something; ``not_after`` is None if it has no end, or cannot be read."""
 
     file: str
     name: str
+    not_before: datetime | None
     not_after: datetime | None
     fix: str = ""
     readable: bool = True
 
-    def severity(self, days: int) -> Severity | None:
-        """Return CRITICAL if it has ended or cannot be read, WARNING if it ends in fewer days, None otherwise."""
-        remaining = days_left(self.not_after)
-        if not self.readable or (remaining is not None and remaining < 0):
-            return Severity.CRITICAL
-        return Severity.WARNING if remaining is not None and remaining < days else None
+    def severity(self, days: int | None) -> Severity | None:
+        """Return CRITICAL if it has ended or cannot be read, WARNING if it ends soon, None otherwise.
 
-    def finding(self, days: int) -> Iterator[Finding]:
-        """Yield a finding if it has ended or ends in fewer days."""
+        ``days`` is as for :func:`warning_from`.
+        """
+        now = datetime.now(UTC)
+        if not self.readable:
+            return Severity.CRITICAL
+        if self.not_after is None or now < warning_from(self.not_before, self.not_after, days):
+            return None
+        return Severity.WARNING if now <= self.not_after else Severity.CRITICAL
+
+    def finding(self, days: int | None) -> Iterator[Finding]:
+        """Yield a finding if it has ended or ends soon."""
         severity, remaining, end = self.severity(days), days_left(self.not_after), moment_text(self.not_after)
         if severity is not None:
             soon = f"expires at {end}, in {remaining} {'day' if remaining == 1 else 'days'}"
@@ -57,20 +85,20 @@ class Lifetime(NamedTuple):
             yield Finding(severity, self.file, f"the {self.name} {text}", self.fix)
 
 
-def expiring(credentials: CredentialsStatus, keys: KeyringStatus, days: int) -> Iterator[Finding]:
-    """Find certificates, revocation lists and keys in service that have ended or end in fewer days."""
-    files = credentials.files
-    if credentials.identity is not None:
-        end, fix = credentials.identity.not_after, "renew it: `sealwire certs renew`"
-        yield from Lifetime(files["cert"], "certificate", end, fix).finding(days)
+def expiring(credentials: CredentialsStatus, keys: KeyringStatus, days: int | None) -> Iterator[Finding]:
+    """Find certificates, revocation lists and keys in service that have ended or end soon (:func:`warning_from`)."""
+    files, own = credentials.files, credentials.identity
+    if own is not None:
+        fix = "renew it: `sealwire certs renew`"
+        yield from Lifetime(files["cert"], "certificate", own.not_before, own.not_after, fix).finding(days)
     fix = "make a new CA, give it to every peer beside the old one (`sealwire certs bundle`), then renew"
     for anchor in credentials.authorities:
-        name = f"trust anchor {anchor.subject.rfc4514_string()}"
-        yield from Lifetime(files["ca"], name, anchor.not_valid_after_utc, fix).finding(days)
+        name, life = f"trust anchor {anchor.subject.rfc4514_string()}", life_of(anchor)
+        yield from Lifetime(files["ca"], name, *life, fix).finding(days)
     fix = "get the CA's current list: `sealwire certs crl` there"
     for crl in credentials.lists:
         name = f"revocation list of {crl.issuer.rfc4514_string()}"
-        yield from Lifetime(files["crl"], name, crl.next_update_utc, fix).finding(CRL_DAYS)
+        yield from Lifetime(files["crl"], name, *life_of(crl), fix).finding(days)
     if credentials.revoked:
         fix = "issue a new one, and bring it here"
         yield Finding(
@@ -79,27 +107,49 @@ def expiring(credentials: CredentialsStatus, keys: KeyringStatus, days: int) -> 
             "the certificate, or that of a CA above it, is on a revocation list here",
             fix,
         )
-    for identity in key_owners(keys.keys):
-        yield from _missing_key(keys, identity, days)
+    yield from missing_keys(keys, days)
 
 
-def key_owners(keys: KeySnapshot | Keyring) -> list[str | None]:
+def life_of(source: x509.Certificate | x509.CertificateRevocationList) -> tuple[datetime, datetime | None]:
+    """Return when a certificate or revocation list begins and ends."""
+    if isinstance(source, x509.Certificate):
+        return source.not_valid_before_utc, source.not_valid_after_utc
+    return source.last_update_utc, source.next_update_utc
+
+
+def key_owners(keys: Iterable[Key]) -> list[str | None]:
     """Return the identities that keys are bound to, each once; None for keys that every client may use."""
     return list(dict.fromkeys(key.identity for key in keys))
 
 
-def _missing_key(status: KeyringStatus, identity: str | None, days: int) -> Iterator[Finding]:
+def missing_keys(status: KeyringStatus, days: int | None) -> Iterator[Finding]:
+    """Find identities that have no valid key, now or soon (:func:`warning_from`)."""
+    for identity in key_owners(status.keys):
+        yield from _missing_key(status, identity, days)
+
+
+def _missing_key(status: KeyringStatus, identity: str | None, days: int | None) -> Iterator[Finding]:
     now = datetime.now(UTC)
     owned = [key for key in status.keys if key.identity == identity]
-    for severity, moment, when in (
-        (Severity.CRITICAL, now, "now"),
-        (Severity.WARNING, now + timedelta(days=days), f"in {days} days"),
-    ):
-        if not any(key.valid_at(moment) for key in owned):
-            owner = "" if identity is None else f" for {identity}"
-            text = f"no key{owner} is valid {when}"
-            yield Finding(severity, status.file or "keyring", text, "add one: `sealwire keys rotate`")
-            return
+    owner = "" if identity is None else f" for {identity}"
+    fix = "add one: `sealwire keys rotate`"
+    last = _last_of_row(owned, now)
+    if last is None:
+        yield Finding(Severity.CRITICAL, status.file or "keyring", f"no key{owner} is valid now", fix)
+    elif last.not_after is not None and now >= warning_from(last.not_before, last.not_after, days):
+        text = f"no key{owner} is valid after {moment_text(last.not_after)}"
+        yield Finding(Severity.WARNING, status.file or "keyring", text, fix)
+
+
+def _last_of_row(keys: Iterable[Key], moment: datetime) -> Key | None:
+    """Return the key that ends last of those that follow each other without a gap from that moment on; None without."""
+    last = None
+    while valid := [key for key in keys if key.valid_at(moment)]:
+        last = max(valid, key=lambda key: key.not_after or _NEVER)
+        if last.not_after is None or last.not_after == moment:
+            break
+        moment = last.not_after
+    return last
 
 
 def signing_now(keys: KeySnapshot | Keyring, identity: str | None) -> str:

@@ -133,7 +133,7 @@ class _Machine:
         try:
             for opcode, argument, at in pickletools.genops(self._data):
                 yield opcode, argument, at or 0
-        except Exception as error:  # genops raises errors of many types for bytes that are no pickle
+        except Exception as error:  # genops raises errors of many types for bytes that are not a pickle
             self.summary.error = f"no pickle ({type(error).__name__})"
 
     # The stack. No unpickler accepts a pickle that pops more than there is; here it gets leaves.

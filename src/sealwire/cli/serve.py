@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -9,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,13 +18,17 @@ from typing import Any, Final, Literal
 
 import click
 
+from sealwire.admin import AdminEndpoint
 from sealwire.cli import systemd
+from sealwire.cli.checks import check_shown
 from sealwire.cli.config import import_from_here
 from sealwire.cli.console import print_line
+from sealwire.cli.logs import log_options, set_up_logging
 from sealwire.cli.options import config_option
 from sealwire.errors import ConfigurationError
 from sealwire.handler import handler_class
 from sealwire.listeners import address_text, is_unix, path_text
+from sealwire.middleware import audit
 from sealwire.pickling.importing import import_object
 from sealwire.prefork.supervisor import PreforkTCPServer
 from sealwire.security import Security
@@ -56,6 +61,13 @@ class _Options:
     loop: Literal["threads", "asyncio"]
     max_requests: int | None
     max_memory: int | None
+    nats: str | None
+    subject: str | None
+    admin: str | None
+    access_log: bool
+    log_level: str | None
+    log_format: str | None
+    log_config: Path | None
     verbose: bool
 
     @property
@@ -90,7 +102,19 @@ class _Options:
 )
 @click.option("--max-requests", type=click.IntRange(1), metavar="N", help="Replace a worker after N requests.")
 @click.option("--max-memory", type=click.IntRange(1), metavar="MIB", help="Replace a worker that has grown so large.")
-@click.option("--verbose", is_flag=True, help="Log tracebacks of handlers; they can hold parts of messages.")
+@click.option(
+    "--nats",
+    metavar="URL",
+    help="Serve a subject of NATS instead of a port: nats://HOST:PORT or tls://HOST:PORT, of a cluster with commas.",
+)
+@click.option("--subject", help="The subject to serve, with --nats.")
+@click.option(
+    "--admin",
+    metavar="ADDRESS",
+    help="Answer probes and scrapes at 127.0.0.1:PORT or unix:PATH. Default: [admin] in the configuration, or nowhere.",
+)
+@click.option("--access-log", is_flag=True, help="Log each request: its client, type, outcome and duration.")
+@log_options
 def serve(**options: Any) -> None:
     """Serve a handler until SIGINT or SIGTERM.
 
@@ -98,33 +122,53 @@ def serve(**options: Any) -> None:
     current directory or among the installed packages.
 
     The first line of the output is the address that it serves on; the log goes to standard error. On SIGINT or SIGTERM
-    it finishes the requests in hand and exits with status 0; a second signal ends it at once. It notices when
-    certificates and keys are replaced; SIGHUP makes it check now. A socket that systemd listens on takes the place of
-    --host and --port, and systemd is told when the service is ready, reloads and stops.
+    it finishes the requests in progress and exits with status 0; a second signal ends it at once. It notices when
+    certificates and keys are replaced; SIGHUP makes it load the whole configuration again. A certificate that clients
+    must refuse is an error at the start. A socket that systemd listens on takes the place of --host and --port, and
+    systemd is told when the service is ready, reloads and stops.
 
     \b
     sealwire serve orders:respond --config sealwire.toml --port 7443
     sealwire serve orders:respond --config sealwire.toml --port 7443 --workers 4 --loop asyncio
+    sealwire serve orders:respond --config sealwire.toml --nats tls://nats.example --subject orders
     """
     chosen = _Options(**options)
+    _check(chosen)
+    with _make_server(chosen) as server, ExitStack() as stack:
+        address = chosen.admin if chosen.admin is not None else server.security.admin
+        if address is not None:
+            endpoint = stack.enter_context(AdminEndpoint(server, address))
+            logger.info("admin endpoint on %s", endpoint.address)
+        _run(server, chosen.name)
+
+
+def _check(chosen: _Options) -> None:
+    """Raise UsageError if options do not go together."""
     if chosen.prefork and chosen.kind != "threading":
         raise click.UsageError("--server is for one process; leave it out, or leave out --workers and --loop")
     if not chosen.prefork and (chosen.max_requests or chosen.max_memory):
         raise click.UsageError("--max-requests and --max-memory are for workers; add --workers")
-    with _make_server(chosen) as server:
-        _run(server, chosen.name)
+    if chosen.log_config is not None and (chosen.log_level or chosen.log_format or chosen.verbose):
+        raise click.UsageError("--log-config has the levels and forms of the log; leave the other options out")
+    if (chosen.nats is None) is not (chosen.subject is None):
+        raise click.UsageError("--nats and --subject belong together")
+    if chosen.nats is not None and (chosen.workers is not None or chosen.kind != "threading"):
+        raise click.UsageError("--nats is for one process with an event loop; start as many as you need")
 
 
 def _make_server(options: _Options) -> Server:
     """Load the handler and the configuration, and listen. Raises ConfigurationError."""
-    handler = _load_handler(options.name, coroutines=options.loop == "asyncio")
+    handler = _load_handler(options.name, coroutines=options.loop == "asyncio" or options.nats is not None)
     security = Security.from_toml(options.config)
     listener = systemd.listener()
     try:
         check_server(security, unix=is_unix(listener))
+        if not is_unix(listener):
+            check_shown(security)
     except ConfigurationError as error:
         raise ConfigurationError(f"{options.config}: {error}") from None
-    _log_to_stderr(verbose=options.verbose)
+    level = "debug" if options.verbose else options.log_level
+    set_up_logging(level, options.log_format, options.log_config)
     try:
         return _listen(options, handler, security, listener)
     except OSError as error:
@@ -132,6 +176,13 @@ def _make_server(options: _Options) -> Server:
 
 
 def _listen(options: _Options, handler: type, security: Security, listener: socket.socket | None) -> Server:
+    around = [audit] if options.access_log else []
+    if options.nats is not None:
+        process = importlib.import_module("sealwire.nats.process")  # it needs an extra
+        worker: Server = process.WorkerProcess(
+            options.nats, handler, security, subject=options.subject, middleware=around
+        )
+        return worker
     address = (options.host, options.port)
     if options.prefork:
         return PreforkTCPServer(
@@ -143,11 +194,12 @@ def _listen(options: _Options, handler: type, security: Security, listener: sock
             loop=options.loop,
             max_requests=options.max_requests,
             max_memory=None if options.max_memory is None else options.max_memory * _MIB,
+            middleware=around,
         )
     on_tcp, on_unix = _SERVERS[options.kind]
     if listener is not None and is_unix(listener):
-        return on_unix(listener.getsockname(), handler, security, listener=listener)
-    return on_tcp(address, handler, security, listener=listener)
+        return on_unix(listener.getsockname(), handler, security, listener=listener, middleware=around)
+    return on_tcp(address, handler, security, listener=listener, middleware=around)
 
 
 def _run(server: Server, name: str) -> None:
@@ -161,7 +213,7 @@ def _run(server: Server, name: str) -> None:
         sys.stdout.flush()  # a parent process may wait for this line
         systemd.notify("READY=1", f"STATUS=serving on {address}")
 
-    if isinstance(server, PreforkTCPServer):
+    if hasattr(server, "on_ready"):
         server.on_ready = ready
     else:
         ready()
@@ -183,14 +235,6 @@ def _load_handler(name: str, *, coroutines: bool) -> type:
         raise ConfigurationError(f"{name}: {error}") from None
 
 
-def _log_to_stderr(*, verbose: bool) -> None:
-    # Without effect if the user's module has set up logging of its own.
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
-    )
-    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
-
-
 def _listening_address(address: Any) -> str:
     """Return host and port, or the path of a Unix socket."""
     if isinstance(address, bytes):
@@ -199,7 +243,7 @@ def _listening_address(address: Any) -> str:
 
 
 def _reload_on_signal(server: Server) -> None:
-    """Check certificates and keys at SIGHUP, rather than within Limits.reload_interval."""
+    """Load configuration, certificates and keys again at SIGHUP."""
 
     def report(good: bool) -> None:
         logger.info("SIGHUP: %s", "the content of the files is in service" if good else "rejected, see above")
@@ -222,8 +266,8 @@ def _stop_on_signals(server: Server) -> None:
     stopping = False
 
     def announce(name: str) -> None:
-        logger.info("%s: finishing the requests in hand; a second signal ends it at once", name)
-        systemd.notify("STOPPING=1", "STATUS=finishing the requests in hand")
+        logger.info("%s: finishing the requests in progress; a second signal ends it at once", name)
+        systemd.notify("STOPPING=1", "STATUS=finishing the requests in progress")
 
     def shut_down(name: str) -> None:
         announce(name)

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from sealwire.cli.admin_client import admin_option, fetch_report, print_report, report_findings
 from sealwire.cli.connectivity import shown_certificate
 from sealwire.cli.console import print_fields, print_json, print_line
 from sealwire.cli.lifetimes import days_left, expiring, iso, key_owners, moment_text, signing_next, signing_now
-from sealwire.cli.options import Address, config_option, json_option, optional_address_argument, soon_option
+from sealwire.cli.options import FILE, Address, json_option, optional_address_argument, soon_option
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.errors import SealwireError
 from sealwire.listeners import address_text
@@ -24,21 +25,31 @@ from sealwire.trust.keyring import KeyringStatus
 
 @click.command()
 @optional_address_argument
-@config_option
+@click.option("--config", type=FILE, help="Configuration file (TOML).")
+@admin_option
 @soon_option("--warn")
 @json_option
-def status(*, address: Address | None, config: Path, days: int, as_json: bool) -> None:
+def status(*, address: Address | None, config: Path | None, admin: str | None, days: int | None, as_json: bool) -> None:
     """Show which certificates and keys are loaded.
 
     It shows their files, when they end, and which key signs. With HOST:PORT it also checks that the server there shows
     the certificate in the files. The digests are equal to those of a running server with the same files.
 
-    Exit status: 0 if all is well, 1 if something ends in fewer than --warn days, 2 if something has ended, cannot be
+    With --admin, in place of --config, it asks a running server what is in service there and in its workers, which
+    clients are connected, and what it has refused.
+
+    Exit status: 0 if all is well, 1 if something ends soon (--warn), 2 if something has ended, cannot be
     loaded, or differs from the server's.
 
     \b
     sealwire status --config server.toml localhost:7443
+    sealwire status --admin 127.0.0.1:9090
     """
+    if admin is not None:
+        _show_running(admin, as_json=as_json)
+        return
+    if config is None:
+        raise click.UsageError("give --config for the files, or --admin for a running server")
     try:
         loaded = Security.from_toml(config).status()
     except SealwireError as error:
@@ -61,9 +72,24 @@ def status(*, address: Address | None, config: Path, days: int, as_json: bool) -
             _print_keys(loaded.keys)
             if shown is not None:
                 print_fields([("server shows", f"sha256:{shown}")])
-            for finding in worst_first(findings):
-                print_line(f"{finding.severity}: {finding.location}: {finding.problem}; {finding.remedy}")
+            _print_findings(findings)
     exit_for([finding.severity for finding in findings])
+
+
+def _show_running(admin: str, *, as_json: bool) -> None:
+    report = fetch_report(admin)
+    findings = report_findings(admin, report)
+    if as_json:
+        print_json(report | {"findings": findings_json(findings)})
+    else:
+        print_report(report)
+        _print_findings(findings)
+    exit_for([finding.severity for finding in findings])
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    for finding in worst_first(findings):
+        print_line(f"{finding.severity}: {finding.location}: {finding.problem}; {finding.remedy}")
 
 
 def _compare_with_server(address: Address, own: PeerIdentity | None) -> tuple[str | None, list[Finding]]:
@@ -118,9 +144,17 @@ def _until(moment: datetime | None) -> str:
 
 
 def _as_json(loaded: SecurityStatus) -> dict[str, Any]:
-    credentials, keys = loaded
+    credentials, keys, configuration = loaded
     own = credentials.identity
     return {
+        "configuration": None
+        if configuration is None
+        else {
+            "generation": configuration.generation,
+            "digest": configuration.digest,
+            "files": configuration.files,
+            "waits_for_restart": list(configuration.waiting),
+        },
         "credentials": {
             "generation": credentials.generation,
             "digest": credentials.digest,

@@ -108,7 +108,7 @@ def _refusal(module: str, name: str, uses: set[str], *, standard: bool) -> str:
     if module in _BUILTINS:
         builtin = getattr(builtins, name, None)
         exception = isinstance(builtin, type) and issubclass(builtin, Exception)
-        return "" if exception else "a builtin that is no type of values"
+        return "" if exception else "a builtin that is not a type of values"
     if module == "__main__":
         return "its program was started as a script, and the reader is another; move it to a module"
     if "<" in name:

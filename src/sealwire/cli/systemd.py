@@ -16,7 +16,7 @@ from sealwire.errors import ConfigurationError
 
 _FIRST_DESCRIPTOR: Final = 3
 _SEND_SECONDS: Final = 1.0
-"""How long a state may take to be sent: serving matters more than reporting."""
+"""Seconds that sending a state may take: serving matters more than reporting."""
 
 
 def listener() -> socket.socket | None:
@@ -40,7 +40,7 @@ def listener() -> socket.socket | None:
         listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         supported = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
     except OSError as error:
-        raise ConfigurationError(f"systemd passes a descriptor that is no socket: {error.strerror}") from None
+        raise ConfigurationError(f"systemd passes a descriptor that is not a socket: {error.strerror}") from None
     if not (listens and supported):
         sock.close()
         raise ConfigurationError(

@@ -96,7 +96,7 @@ def present(
             console.print(Text(f"  {escaped(line)}"))
         _head(console, "The end")
         status = running.stop()
-        console.print(f"  SIGTERM: the server finished the requests in hand, and exited with status {status}")
+        console.print(f"  SIGTERM: the server finished the requests in progress, and exited with status {status}")
     if status:
         failed.append(f"the server exited with status {status}")
     if failed:

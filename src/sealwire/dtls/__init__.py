@@ -29,12 +29,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sealwire.errors import ConfigurationError
+from sealwire import extras
 
 try:
     import OpenSSL  # noqa: F401 - checks that it is installed
 except ImportError:
-    raise ConfigurationError("sealwire.dtls needs pyOpenSSL: pip install 'sealwire[dtls]'") from None
+    raise extras.missing("dtls", "sealwire.dtls") from None
 
 from sealwire.dtls.client import SynchronousUDPClient
 from sealwire.dtls.server import ThreadingUDPServer, UDPServer

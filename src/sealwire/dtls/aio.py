@@ -15,6 +15,7 @@ from sealwire.aio.client import AsyncClient
 from sealwire.aio.connecting import resolve
 from sealwire.aio.threads import refresh
 from sealwire.client_base import HostClient
+from sealwire.client_counts import counted
 from sealwire.dtls.client_association import PATIENCE, ClientAssociation, Stalled
 from sealwire.dtls.exchange import Exchange, Exchanges
 from sealwire.dtls.records import MAX_DATAGRAM
@@ -30,8 +31,10 @@ from sealwire.errors import (
 from sealwire.fork import blank, leave_in_children
 from sealwire.listeners import address_text
 from sealwire.session import explain
+from sealwire.session.envelope import envelope_of
 from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.wire.frames import Payload, VerifiedPayload
+from sealwire.wire.metadata import Metadata
 
 MAX_IN_FLIGHT: Final = 32
 """Requests in flight; more requests wait.
@@ -130,16 +133,28 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
             and self.association.session.usable(monotonic())
         )
 
-    async def request(self, payload: Payload, deadline: float, *, idempotent: bool) -> VerifiedPayload:
+    async def reassure(self) -> None:
+        """Do nothing: a server that has let go of the association cannot tell."""
+
+    async def request(
+        self,
+        payload: Payload,
+        deadline: float,
+        *,
+        idempotent: bool,
+        metadata: Metadata | None = None,
+        reply_metadata: dict[str, str] | None = None,
+    ) -> VerifiedPayload:
         """Send a request and return its reply.
 
-        Raises RemoteError, PayloadTooLarge, DeadlineExceeded, ConnectionLost.
+        Raises RemoteError, FeatureNotSupported, PayloadTooLarge, DeadlineExceeded, ConnectionLost.
         """
         if self.failure is not None:
             closed = ConnectionClosed("the association ended before the request was sent")
             raise self.association.session.lost(closed, None)
         begun = monotonic()
-        exchange = Exchange(self._exchanges, payload, deadline, begun, idempotent=idempotent)
+        envelope = envelope_of(metadata, reply_metadata)
+        exchange = Exchange(self._exchanges, payload, deadline, begun, idempotent=idempotent, envelope=envelope)
         try:
             self._flush()
             await self._wait(exchange, deadline)
@@ -248,7 +263,7 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
 
     A message has at most 1,132 bytes encoded. Requests and replies can be lost, so after DeadlineExceeded the server
     may or may not have acted on the request. With ``idempotent=True`` a request is sent again until its reply comes:
-    after 0.25 seconds, then after twice the time each time, 2 seconds at most.
+    after 0.25 seconds, then after twice as long each time, 2 seconds at most.
 
     The client connects on first use. Up to 32 requests are in flight at a time. It belongs to one event loop. As an
     asynchronous context manager it closes the association at the end.
@@ -260,6 +275,8 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
         timeout: Seconds for connecting, with DTLS and Sealwire's handshake together. Default: 10.
         wait: Seconds for one request, with all repetitions. Default: 10.
         security: The client's security configuration.
+        middleware: Functions around each request, the outermost first; see :mod:`sealwire.middleware`.
+            They may be coroutine functions. Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -267,6 +284,7 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
 
     _max_in_flight = MAX_IN_FLIGHT
 
+    @counted
     async def _connect(self, deadline: float) -> AsyncUDPConnection:
         """Return a connection to the first address of the host that answers."""
         address = address_text((self.host, self.port))
@@ -285,7 +303,7 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
         raise AssertionError  # pragma: no cover - getaddrinfo returns one address at least
 
     async def _try_address(self, endpoint: Any, address: str, seconds: float) -> AsyncUDPConnection:
-        """Connect to one address; begin anew, with more patience, each time that the handshake goes on no more."""
+        """Connect to one address; begin again, with more patience, each time that the handshake stalls."""
         deadline = monotonic() + seconds
         patience = PATIENCE
         while True:
@@ -295,9 +313,10 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
                 patience *= 2
 
     async def _shake_hands(self, endpoint: Any, address: str, deadline: float, patience: float) -> AsyncUDPConnection:
+        security = self.security.pinned()
         association = ClientAssociation(
-            self.security,
-            self.security.credentials.current,
+            security,
+            security.credentials.current,
             host=canonical_host(self.host),
             address=address,
             patience=patience,

@@ -33,6 +33,7 @@ from sealwire.dtls.contexts import (
 )
 from sealwire.dtls.records import MAX_DATAGRAM, MTU, datagrams, is_forged
 from sealwire.errors import HandshakeFailed
+from sealwire.fork_gate import apart_from_forks
 from sealwire.security import Security
 from sealwire.session.client import ClientSession
 from sealwire.session.server import ServerSession
@@ -56,6 +57,7 @@ class Association(ABC):
 
     Attributes:
         protocol: The wire protocol, after the DTLS handshake.
+        security: The Security that was pinned for the association.
         session: The rules of the association, after the DTLS handshake.
         peer: The other end's identity, after the DTLS handshake; None for a client without a certificate.
         started_at: The time at which the association began.
@@ -68,7 +70,7 @@ class Association(ABC):
     """Bytes of a datagram with handshake messages."""
 
     def __init__(self, security: Security, certificates: Certificates, connection: SSL.Connection) -> None:
-        self._security = security
+        self.security = self._security = security = security.pinned()
         self._certificates = certificates
         self._dtls = connection
         self.secured = False
@@ -163,7 +165,7 @@ class Association(ABC):
     def _handshake(self) -> bool:
         """Continue the DTLS handshake; return True if it is complete. Raises HandshakeFailed."""
         try:
-            self._dtls.do_handshake()
+            apart_from_forks(self._dtls.do_handshake)
         except SSL.WantReadError:
             return False
         except SSL.Error as error:
@@ -193,7 +195,7 @@ class Association(ABC):
                     self.has_records = True  # perhaps the answer to a repeated handshake message
                 return events
             except SSL.Error:
-                # The peer ended DTLS by close_notify or an alert. On UDP this is no error, since CLOSE may be lost.
+                # The peer ended DTLS by close_notify or an alert. On UDP this is not an error, since CLOSE may be lost.
                 self.dtls_ended = self.has_records = True
                 return events
             came = True

@@ -6,9 +6,10 @@ import select
 import socket
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from sealwire.client_base import HostClient
+from sealwire.client_counts import counted
 from sealwire.dtls.client_association import PATIENCE, ClientAssociation, Stalled
 from sealwire.dtls.exchange import Exchange, Exchanges
 from sealwire.dtls.records import MAX_DATAGRAM
@@ -30,6 +31,7 @@ from sealwire.security import Security
 from sealwire.session import explain
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
+from sealwire.session.envelope import Envelope
 from sealwire.sync.shared_client import Call, SharedClient
 from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.wire.frames import Payload, VerifiedPayload
@@ -74,12 +76,14 @@ class UDPConnection:
             if self._association.ended and self._exchanges.closed is None:
                 raise explain.ended_handshake(self._address)
 
-    def request(self, payload: Payload, deadline: float, *, idempotent: bool) -> VerifiedPayload:
+    def request(
+        self, payload: Payload, deadline: float, *, idempotent: bool, envelope: Envelope | None = None
+    ) -> VerifiedPayload:
         """Send a request and return its reply.
 
         Raises RemoteError, PayloadTooLarge, DeadlineExceeded, ConnectionLost.
         """
-        exchange = Exchange(self._exchanges, payload, deadline, monotonic(), idempotent=idempotent)
+        exchange = Exchange(self._exchanges, payload, deadline, monotonic(), idempotent=idempotent, envelope=envelope)
         self._flush()
         try:
             while exchange.result is None:
@@ -133,7 +137,8 @@ class UDPConnection:
     leave_to_parent = abandon
 
     def __del__(self) -> None:
-        self._sock.close()
+        with suppress(AttributeError):  # interrupted in its constructor
+            self._sock.close()
 
     def usable(self) -> bool:
         """Return True if the association can take a request. Reads datagrams that have arrived; never waits."""
@@ -209,7 +214,7 @@ class SynchronousUDPClient(HostClient, SharedClient[UDPConnection]):
 
     A message has at most 1,132 bytes encoded. Requests and replies can be lost, so after DeadlineExceeded the server
     may or may not have acted on the request. With ``idempotent=True`` a request is sent again until its reply comes:
-    after 0.25 seconds, then after twice the time each time, 2 seconds at most.
+    after 0.25 seconds, then after twice as long each time, 2 seconds at most.
 
     The client connects on first use. Threads can share it; one request is in flight at a time. As a context manager it
     closes the association at the end.
@@ -221,22 +226,37 @@ class SynchronousUDPClient(HostClient, SharedClient[UDPConnection]):
         timeout: Seconds for connecting, with DTLS and Sealwire's handshake together. Default: 10.
         wait: Seconds for one request, with all repetitions. Default: 10.
         security: The client's security configuration.
+        middleware: Functions around each request, the outermost first; see :mod:`sealwire.middleware`.
+            Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
     """
 
+    def stream(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise FeatureNotSupported: UDP carries no messages in parts."""
+        raise explain.no_parts_on_udp()
+
+    def send_parts(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise FeatureNotSupported: UDP carries no messages in parts."""
+        raise explain.no_parts_on_udp()
+
     def _connect(self, timeout: float) -> UDPConnection:
         return _connect(self.host, self.port, self.security, monotonic() + timeout)
 
     def _request(
-        self, call: Call[UDPConnection], payload: Payload, time: CallTime, idempotent: bool
+        self,
+        call: Call[UDPConnection],
+        payload: Payload,
+        time: CallTime,
+        idempotent: bool,
+        envelope: Envelope | None,
     ) -> VerifiedPayload:
         resend: Resend | None = None
         while True:
             connection = self._channel_within(call, time)
             try:
-                return connection.request(payload, time.deadline, idempotent=idempotent)
+                return connection.request(payload, time.deadline, idempotent=idempotent, envelope=envelope)
             except (RemoteError, LocalProtocolError):
                 raise
             except SealwireError as error:
@@ -249,6 +269,7 @@ class SynchronousUDPClient(HostClient, SharedClient[UDPConnection]):
                 time.sent = not error.unprocessed
 
 
+@counted
 def _connect(host: str, port: int, security: Security, deadline: float) -> UDPConnection:
     """Return a connection to the first address of the host that answers."""
     address = address_text((host, port))
@@ -274,7 +295,7 @@ def _connect(host: str, port: int, security: Security, deadline: float) -> UDPCo
 def _try_address(
     family: int, kind: int, protocol: int, endpoint: Any, host: str, address: str, security: Security, deadline: float
 ) -> UDPConnection:
-    """Connect to one address; begin anew, with more patience, each time that the handshake goes on no more."""
+    """Connect to one address; begin again, with more patience, each time that the handshake stalls."""
     patience = PATIENCE
     while True:
         sock = socket.socket(family, kind, protocol)
@@ -302,6 +323,7 @@ def _shake_hands(
     except OSError as error:
         raise explain.unreachable(address, explain.reason(error)) from None
     sock.setblocking(False)
+    security = security.pinned()
     association = ClientAssociation(
         security, security.credentials.current, host=canonical_host(host), address=address, patience=patience
     )

@@ -13,6 +13,7 @@ from sealwire.dtls.association import Association
 from sealwire.dtls.contexts import certificate_problem, client_connection, reason
 from sealwire.dtls.records import client_random
 from sealwire.errors import HandshakeFailed, RemoteProtocolError
+from sealwire.fork_gate import apart_from_forks
 from sealwire.security import Security
 from sealwire.session import explain, terms
 from sealwire.session.client import ClientSession
@@ -24,7 +25,7 @@ from sealwire.wire.events import Event
 from sealwire.wire.protocol import State
 
 _REQUESTS_FOR_MORE: Final = 100
-"""How often a client sends its ClientHello again for the rest of an answer."""
+"""The number of times that a client sends its ClientHello again for the rest of an answer."""
 PATIENCE: Final = 4.0
 """Seconds without progress after which a first attempt at the handshake is given up; twice as many for the next."""
 _HELLO_PATIENCE: Final = 8.0
@@ -32,7 +33,7 @@ _HELLO_PATIENCE: Final = 8.0
 
 
 class Stalled(HandshakeFailed):
-    """A handshake went on no more. The server may have ended it, which it cannot tell: begin anew, at another port."""
+    """A handshake stalled. The server may have ended it, which it cannot tell: begin again, at another port."""
 
 
 class ClientAssociation(Association):
@@ -72,7 +73,7 @@ class ClientAssociation(Association):
         if not host.replace(".", "").isdigit() and ":" not in host:
             self._dtls.set_tlsext_host_name(host.encode())
         with suppress(SSL.WantReadError):
-            self._dtls.do_handshake()
+            apart_from_forks(self._dtls.do_handshake)
 
     def datagram_received(self, datagram: bytes) -> list[Event]:
         """Process a datagram and return its events.
@@ -171,4 +172,4 @@ class ClientAssociation(Association):
             security, certificates, host=self._host, peer=self.peer, leaf=leaf, above=above
         )
         self.protocol = ClientDatagrams(now, **parameters)
-        self.session = ClientSession(self.protocol, validity, self.peer, self._address)
+        self.session = ClientSession(self.protocol, validity, self.peer, self._address, security.faults)

@@ -10,7 +10,6 @@ and more may be sent to it in answer to more bytes (see :mod:`sealwire.dtls.flig
 
 from __future__ import annotations
 
-import logging
 import secrets
 from hmac import compare_digest
 from time import monotonic
@@ -21,11 +20,10 @@ from OpenSSL import SSL
 from sealwire.dtls.contexts import callback_state, server_connection
 from sealwire.dtls.records import client_offer, datagrams
 from sealwire.errors import ConfigurationError
+from sealwire.events import emit
 from sealwire.security import Security
 from sealwire.trust.certificates import Certificates
 from sealwire.wire.keys import Mac
-
-logger = logging.getLogger("sealwire.server")
 
 PERIOD: Final = 30.0
 """Seconds after which cookies are made differently; one is valid for this long to twice as long."""
@@ -52,7 +50,8 @@ class CookieExchange:
     def __init__(self, security: Security) -> None:
         self._security = security
         self._mac = Mac(secrets.token_bytes(32))
-        self._seen = self._certificates = security.credentials.current
+        self._pinned = security.pinned()
+        self._seen = self._certificates = self._pinned.credentials.current
         self._spare: SSL.Connection | None = server_connection(security, self._certificates)
 
     def listen(self, datagram: bytes, address: Any) -> tuple[Certificates, SSL.Connection] | list[bytes]:
@@ -69,9 +68,10 @@ class CookieExchange:
         offer = client_offer(datagram)
         if offer is None:
             return []
-        if self._security.credentials.current is not self._seen:
-            self._take_certificates(self._security.credentials.current)
-        connection = self._spare or server_connection(self._security, self._certificates)
+        pinned = self._security.pinned()
+        if pinned is not self._pinned or pinned.credentials.current is not self._seen:
+            self._take_certificates(pinned)
+        connection = self._spare or server_connection(self._pinned, self._certificates)
         self._spare = connection
         period = int(monotonic() / PERIOD)
         valid = [self._mac.tag(f"{each} {address!r} ".encode() + offer) for each in (period, period - 1)]
@@ -89,13 +89,14 @@ class CookieExchange:
         self._spare = None
         return self._certificates, connection
 
-    def _take_certificates(self, certificates: Certificates) -> None:
+    def _take_certificates(self, pinned: Security) -> None:
+        self._pinned, certificates = pinned, pinned.credentials.current
         self._seen = certificates
         try:
-            self._spare = server_connection(self._security, certificates)
+            self._spare = server_connection(pinned, certificates)
             self._certificates = certificates
         except ConfigurationError as error:
-            logger.error("UDP clients are still shown the certificate before: %s", error)
+            emit("reload.failed", f"UDP clients are still shown the certificate before: {error}", why=str(error))
 
 
 def _answer(connection: SSL.Connection) -> list[bytes]:

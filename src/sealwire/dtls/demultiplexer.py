@@ -5,6 +5,11 @@ until its client proves its identity, and *established* afterwards. The states h
 Limits.max_handshakes and Limits.max_connections, as for TCP (see :mod:`sealwire.admission`). A new one over
 max_handshakes takes the place of the oldest of the source (an IPv4 address, or an IPv6 network) that has most of them.
 
+Clients that are gone. No event tells the end of a client that could not say so: its process was killed, or an exception
+interrupted it and it began again (``UDPClient`` does, without a word). So an identity whose share of max_connections is
+taken, or that finds all of them taken, gets the place of its own association that has been silent for longest and has
+no request in progress (``_silent``). It is told CLOSE 1, as if it had been idle. Others' associations never give way.
+
 Two associations of one address. An attacker that has read a cookie can forge datagrams with its address, so a new
 handshake does not replace an established association before it is authenticated itself (``_establish``). Until then the
 address has both, and ``_recipients`` finds those that a datagram may belong to: an encrypted one goes to both, and each
@@ -26,23 +31,27 @@ from sealwire.dtls.client_association import PATIENCE
 from sealwire.dtls.cookies import CookieExchange
 from sealwire.dtls.records import client_random, is_encrypted
 from sealwire.dtls.server_association import ServerAssociation, source
-from sealwire.errors import ConnectionClosed, RemoteProtocolError, SealwireError
-from sealwire.handler import log_refusal, log_termination
-from sealwire.listeners import address_text
+from sealwire.errors import ConnectionClosed, DeadlineExceeded, RemoteProtocolError, SealwireError
+from sealwire.failures import report_broken, report_termination
+from sealwire.limits import Limits
+from sealwire.rates import rates_for
+from sealwire.report import Statistics
 from sealwire.security import Security
+from sealwire.server_events import ServerEvents
 from sealwire.session import explain
 from sealwire.session.buffers import Buffers
-from sealwire.session.rates import rates_for
 from sealwire.session.server import reject_code
 from sealwire.wire.events import Event, Request
-from sealwire.wire.frames import CloseCode, FaultCode, Payload
+from sealwire.wire.frames import CloseCode, Payload
+from sealwire.wire.metadata import Metadata
 from sealwire.wire.protocol import State
 
-logger = logging.getLogger("sealwire.server")
-
 _GRACE: Final = PATIENCE
-"""Seconds for which an unauthenticated association cannot be ended: after as many a client that waits begins anew. A
+"""Seconds for which an unauthenticated association cannot be ended: after as many a client that waits begins again. A
 full table of handshakes takes longer than on TCP, since datagrams are repeated."""
+_SILENCE: Final = 0.3
+"""Seconds without a datagram after which it can be ended earlier, before its client's certificate was accepted. A
+client repeats what may have been lost after a quarter of a second."""
 _BEGUN: Final = 4
 """ClientHellos that are remembered, as a multiple of max_handshakes."""
 
@@ -58,6 +67,7 @@ class Demultiplexer:
 
     Attributes:
         in_progress: Number of requests that handlers are working on.
+        events: Takes what is to be reported.
     """
 
     def __init__(
@@ -68,7 +78,7 @@ class Demultiplexer:
         dispatch: Callable[[ServerAssociation, Request, float | None], None],
     ) -> None:
         self._security = security
-        self._limits = security.limits
+        self.events = ServerEvents()
         self._send = send
         self._dispatch = dispatch
         self._cookies = CookieExchange(security)
@@ -90,6 +100,10 @@ class Demultiplexer:
         self.in_progress = 0
 
     @property
+    def _limits(self) -> Limits:
+        return self._security.limits
+
+    @property
     def until_due(self) -> float:
         """The seconds until :meth:`handle_timeouts` is due."""
         due = min(self._next_sweep, self._next_expiry)
@@ -99,6 +113,11 @@ class Demultiplexer:
     def peers(self) -> int:
         """The number of associations."""
         return len(self._established) + len(self._unauthenticated)
+
+    def statistics(self) -> Statistics:
+        """Return the counts of associations, and what was counted of them."""
+        peers = Counter(str(each.peer or "anonymous") for each in self._established.values())
+        return Statistics(len(self._established), len(self._unauthenticated), self.events.numbers(), peers)
 
     def datagram_received(self, datagram: bytes, address: Any, arrived: float) -> None:
         """Process a datagram. Never raises for its content.
@@ -131,17 +150,20 @@ class Demultiplexer:
         if now < self._next_sweep:
             return
         self._next_sweep = now + min(self._limits.reload_interval, self._limits.idle_timeout / 2)
+        self.events.look()
         for association in self._all():
             if association.open:
                 self._check(association, now)
 
-    def send_reply(self, association: ServerAssociation, request: int, payload: Payload) -> None:
+    def send_reply(
+        self, association: ServerAssociation, request: int, payload: Payload, metadata: Metadata | None = None
+    ) -> None:
         """Answer a request; with FAULT 18 if the payload does not fit into a datagram.
 
         Does nothing if the association has ended. Raises PayloadTooLarge.
         """
         try:
-            association.session.reply(request, payload, monotonic())
+            association.session.reply(request, payload, monotonic(), metadata)
         except ConnectionClosed:
             self._end_if_due(association)
         finally:
@@ -181,6 +203,7 @@ class Demultiplexer:
         """End all associations."""
         for association in self._all():
             self._end(association, CloseCode.GOING_AWAY)
+        self.events.look(at_end=True)
 
     def _recipients(self, datagram: bytes, address: Any) -> list[ServerAssociation]:
         """Return the associations that a datagram may belong to; see the head of the module."""
@@ -233,6 +256,7 @@ class Demultiplexer:
             establish=self._establish,
             rates=self._rates,
             holding=self._buffers.open(),
+            events=self.events,
         )
         association.holding.end = partial(self._shed, association)
         self._unauthenticated[address] = association
@@ -263,13 +287,15 @@ class Demultiplexer:
         return True
 
     def _is_late(self, association: ServerAssociation) -> bool:
-        """Return True if an unauthenticated association can be ended.
+        """Return True if an unauthenticated association can be ended: it is silent, or old.
 
         One with WELCOME may have sent a request, and one whose certificate was accepted is a client's, which has spent
         as much on it as this end.
         """
+        now = monotonic()
         grace = max(_GRACE, self._limits.handshake_timeout) if association.secured else _GRACE
-        return monotonic() - association.started_at >= grace
+        silent = not association.secured and now - association.last_arrival >= _SILENCE
+        return silent or now - association.started_at >= grace
 
     def _expire(self, now: float) -> None:
         """End all associations that took too long for the handshake."""
@@ -282,7 +308,8 @@ class Demultiplexer:
                 self._next_expiry = min(self._next_expiry, expiry)
                 continue
             if association.rejected is None:
-                logger.info("%s: did not complete the handshake in time", address_text(association.address))
+                late = DeadlineExceeded("it did not complete the handshake in time")
+                self.events.refused(association.known, late, level=logging.INFO)
             self._forget(association)
 
     def _receive(self, association: ServerAssociation, event: Event, arrived: float) -> None:
@@ -293,7 +320,9 @@ class Demultiplexer:
         if request is None:
             self._end_if_due(association)
         elif self._has_too_many(association):
-            self.send_fault(association, request.sequence, FaultCode.OVERLOADED)
+            with suppress(ConnectionClosed):
+                session.refuse(request.sequence, "max_in_flight")
+                self._flush(association)
         else:
             deadline = None if request.wait is None else arrived + request.wait
             if session.start_handling(request, deadline, now):
@@ -314,7 +343,7 @@ class Demultiplexer:
 
     def _shed(self, association: ServerAssociation) -> None:
         """End an association because it holds most of the bytes that the server may buffer."""
-        logger.warning("%s: ended: %s", address_text(association.address), explain.shed())
+        self.events.hit("max_buffered", association.known, f"ended: {explain.shed()}")
         self._forget(association)
 
     def _establish(self, association: ServerAssociation) -> bool:
@@ -324,8 +353,12 @@ class Demultiplexer:
             return True
         if address in self._established:
             self._forget(self._established[address])
-        if self._busy(association.account) is not None:
+        account = association.account
+        if self._busy(account) is not None:
             return False
+        if self._is_full(account) and (silent := self._silent(account)) is not None:
+            self.events.hit("max_connections", silent.known, f"ended: {explain.gave_way()}", level=logging.INFO)
+            self._end(silent, CloseCode.IDLE)
         self._forget(association)
         self._established[address] = association
         self._accounts[association.account] += 1
@@ -342,14 +375,14 @@ class Demultiplexer:
         if session.closing is None or (session.working and not immediate):
             return
         if session.termination is not None and association in self._all():
-            log_termination(association.address, association.peer, session.termination)
+            report_termination(session)
         self._end(association, session.closing)
 
     def _handle_error(self, association: ServerAssociation, error: SealwireError) -> None:
         if isinstance(error, RemoteProtocolError) and association.secured and association.session.key_id:
-            logger.warning("%s: ended: %s", address_text(association.address), error)
+            report_broken(association.session, error)
         else:
-            log_refusal(association.address, association.peer, error, evicted=False)
+            self.events.refused(association.known, error)
         self._flush(association)
         # After REJECT the client may repeat its HELLO, if the answer was lost.
         if association.rejected is None:
@@ -367,6 +400,8 @@ class Demultiplexer:
     def _forget(self, association: ServerAssociation) -> None:
         address = association.address
         association.holding.release()
+        if association.secured:
+            association.session.drop_unanswered()
         if self._established.get(address) is association:
             del self._established[address]
             self._accounts[association.account] -= 1
@@ -380,8 +415,18 @@ class Demultiplexer:
                 del self._sources[theirs]
 
     def _busy(self, account: Hashable) -> int | None:
+        """Return the code to REJECT a client with; None if there is room, or a silent association to give way."""
+        full = self._is_full(account) and self._silent(account) is None
+        return reject_code(draining=self._draining, full=full)
+
+    def _is_full(self, account: Hashable) -> bool:
         limits = self._limits
-        full = len(self._established) >= limits.max_connections
-        return reject_code(
-            draining=self._draining, full=full or self._accounts[account] >= limits.max_connections_per_identity
+        return (
+            len(self._established) >= limits.max_connections
+            or self._accounts[account] >= limits.max_connections_per_identity
         )
+
+    def _silent(self, account: Hashable) -> ServerAssociation | None:
+        """Return the account's association that has been silent for longest, of those without a request in progress."""
+        theirs = (each for each in self._established.values() if each.account == account and not each.session.working)
+        return min(theirs, key=lambda each: each.last_heard, default=None)

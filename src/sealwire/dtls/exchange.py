@@ -11,7 +11,8 @@ from sealwire.dtls.client_association import ClientAssociation
 from sealwire.errors import ConnectionClosed, RemoteError, SealwireError
 from sealwire.session import explain
 from sealwire.session.client import ConnectionLost
-from sealwire.wire.events import Event
+from sealwire.session.envelope import Envelope, sendable
+from sealwire.wire.events import Event, Reply
 from sealwire.wire.frames import FaultCode, Payload, VerifiedPayload
 
 _FIRST_PAUSE: Final = 0.25
@@ -48,7 +49,7 @@ class Exchanges:
             self.closed = closed.with_traceback(None)  # which would hold this object
             return
         if answer is not None and answer[0] in self.in_flight:
-            self.in_flight[answer[0]].answer(answer[1])
+            self.in_flight[answer[0]].answer(answer[1], event.metadata if isinstance(event, Reply) else None)
 
     def loss(self) -> ConnectionClosed | None:
         """Return the error if the association has ended, or None."""
@@ -70,7 +71,8 @@ class Exchange:
         payload: The encoded request.
         deadline: The time at which the caller stops waiting.
         now: The current time.
-        idempotent: Whether to send the request again while no reply comes.
+        idempotent: Send the request again while no reply comes.
+        envelope: The metadata of the call, if there is any.
 
     Raises:
         PayloadTooLarge: The payload does not fit into a datagram.
@@ -90,7 +92,12 @@ class Exchange:
         now: float,
         *,
         idempotent: bool,
+        envelope: Envelope | None = None,
     ) -> None:
+        self._envelope = envelope
+        self._metadata = None
+        if envelope is not None:
+            self._metadata = sendable(envelope.metadata, exchanges.association.protocol.features, exchanges.address)
         self._exchanges = exchanges
         self._in_flight = exchanges.in_flight
         self._payload = payload
@@ -106,18 +113,20 @@ class Exchange:
     def send(self, now: float) -> None:
         """Queue the request, again if it was sent before. Raises PayloadTooLarge, InvalidState."""
         wait = max(0.001, self._deadline - now)
-        number = self._exchanges.association.protocol.send_request(self._payload, wait=wait)
+        number = self._exchanges.association.protocol.send_request(self._payload, wait=wait, metadata=self._metadata)
         self._numbers.append(number)
         self._in_flight[number] = self
         if self._backoff is not None:
             self.resend_at = now + self._backoff.next()
 
-    def answer(self, result: VerifiedPayload | RemoteError) -> None:
+    def answer(self, result: VerifiedPayload | RemoteError, metadata: dict[str, str] | None = None) -> None:
         """Process a reply or a fault. If the server is overloaded, an idempotent request is sent again later."""
         if self._backoff is not None and isinstance(result, RemoteError) and result.code == FaultCode.OVERLOADED:
             self._overloaded = result
         elif self.result is None:
             self.result = result
+            if self._envelope is not None and not isinstance(result, RemoteError):
+                self._envelope.receive(metadata)
             if self.on_result is not None:
                 self.on_result()
 

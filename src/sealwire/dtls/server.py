@@ -8,12 +8,11 @@ but their handlers may run at the same time. Requests that have come take turns 
 
 from __future__ import annotations
 
-import logging
 import select
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from struct import Struct
@@ -21,28 +20,26 @@ from time import monotonic, time
 from types import TracebackType
 from typing import Any, Final, Self
 
+from sealwire.contract import contract_of
 from sealwire.dtls.channel import DatagramChannel
 from sealwire.dtls.demultiplexer import Demultiplexer
 from sealwire.dtls.records import MAX_DATAGRAM
 from sealwire.dtls.server_association import ServerAssociation
 from sealwire.errors import SealwireError
+from sealwire.failures import report_connection_error, report_unserved
 from sealwire.fork import leave_in_children
-from sealwire.handler import (
-    error_location,
-    handler_class,
-    report_connection_error,
-)
 from sealwire.life_cycle import LifeCycle
 from sealwire.listeners import bind, check_address, family_of
+from sealwire.middleware.chain import Middleware
+from sealwire.middleware.serving import Served
+from sealwire.report import Statistics
 from sealwire.security import Security
 from sealwire.session.server import TERMINATION_WAIT
-from sealwire.session.terms import check_server
+from sealwire.session.terms import check_security, check_server, check_unproxied
 from sealwire.session.turns import RoundRobin
 from sealwire.threads import ThreadPool
 from sealwire.wire.events import Request
 from sealwire.wire.frames import FaultCode
-
-logger = logging.getLogger("sealwire.server")
 
 _RECEIVE_BUFFER: Final = 1 << 20
 """Bytes for datagrams that wait, if the system permits it: those of some thousand clients that begin at once."""
@@ -88,6 +85,7 @@ class UDPServer:
         server_address: Host and port; port 0 picks a free one.
         RequestHandlerClass: A class derived from RequestHandler, or a function from message to reply.
         security: The server's security configuration, with ``peers``.
+        middleware: Functions around each request, the outermost first; see :mod:`sealwire.middleware`. Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -104,11 +102,15 @@ class UDPServer:
         server_address: tuple[str, int],
         RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
         security: Security,
+        *,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
-        check_server(security)
+        check_security(security, "server")
         server_address = check_address(server_address)
         self.security = security
-        self.RequestHandlerClass = handler_class(RequestHandlerClass)
+        self.served = Served.of(RequestHandlerClass, security, middleware)
+        self.RequestHandlerClass = self.served.under(security.pinned())
+        security.require(self._check_security)
         self._begin()
         self._answered = 0
         self._next_refresh = 0.0
@@ -126,6 +128,24 @@ class UDPServer:
             self.socket.close()
             raise
         leave_in_children(self)
+
+    @property
+    def state(self) -> str:
+        """``starting``, ``serving`` or ``draining``, for reports."""
+        if self._life.stopping:
+            return "draining"
+        return "serving" if self._life.serving else "starting"
+
+    def statistics(self) -> Statistics:
+        """Return counts of associations and requests since the start, for reports."""
+        with self.lock:
+            return self.demultiplexer.statistics()
+
+    def _check_security(self, security: Security) -> None:
+        """Raise ConfigurationError if this server and its handler cannot use a pinned Security."""
+        check_server(security)
+        check_unproxied(security, "UDP", "has no PROXY headers, which come before the bytes of a stream")
+        contract_of(self.served.under(security), security)
 
     def _begin(self) -> None:
         """Begin without associations."""
@@ -215,7 +235,7 @@ class UDPServer:
             self._wake_writer.send(b"x")
 
     def reload(self) -> bool:
-        """Reload the files of certificates and keys now, instead of within Limits.reload_interval.
+        """Reload the configuration, certificates and keys now; see Security.reload.
 
         Returns:
             True if the content of the files is in use now. If False, the previous content stays in use, and the log
@@ -290,12 +310,12 @@ class UDPServer:
     def _answer(self, association: ServerAssociation, request: Request, deadline: float | None) -> None:
         """Run a handler for a request, and answer with FAULT if the handler did not answer."""
         channel = DatagramChannel(self, association, request, deadline)
-        handler: Callable[..., Any] = self.RequestHandlerClass
+        handler: Callable[..., Any] = self.served.under(channel.security)
         try:
             handler(channel, association.address, self)
         except (Exception, GeneratorExit, SystemExit) as error:
             with suppress(SealwireError):
-                report_connection_error(channel, association.address, error)
+                report_connection_error(channel, error)
         finally:
             with self.lock:
                 if channel.oldest_unanswered is not None:
@@ -331,6 +351,7 @@ class ThreadingUDPServer(UDPServer):
         RequestHandlerClass: A class derived from RequestHandler, or a function from message to reply.
         security: The server's security configuration, with ``peers``.
         workers: Number of threads, 1 to 1024. Default: 32.
+        middleware: As for UDPServer. Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -344,9 +365,10 @@ class ThreadingUDPServer(UDPServer):
         security: Security,
         *,
         workers: int = 32,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self._workers = workers
-        super().__init__(server_address, RequestHandlerClass, security)
+        super().__init__(server_address, RequestHandlerClass, security, middleware=middleware)
 
     def _begin(self) -> None:
         self._pool = ThreadPool(self._workers, "sealwire udp")
@@ -359,7 +381,7 @@ class ThreadingUDPServer(UDPServer):
         try:
             self._answer(association, request, deadline)
         except BaseException as error:
-            logger.error("a datagram was not answered: %s", error_location(error))
+            report_unserved(self.demultiplexer.events, association.known, error)
 
     def _is_handler_thread(self, thread: threading.Thread) -> bool:
         return thread in self._pool

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -16,14 +17,16 @@ from sealwire.dtls.contexts import certificate_problem, reason
 from sealwire.dtls.flight import LARGEST, Flight
 from sealwire.dtls.records import announced, client_random
 from sealwire.errors import HandshakeFailed
+from sealwire.rates import Rates
 from sealwire.security import Security
+from sealwire.server_events import ServerEvents, Source
 from sealwire.session import explain, terms
 from sealwire.session.buffers import Holding
-from sealwire.session.rates import RequestRates
 from sealwire.session.server import ServerSession
 from sealwire.session.validity import Validity
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.known_peers import known_peers
+from sealwire.trust.reloading import LOOK_PATIENCE
 from sealwire.wire.datagram import ServerDatagrams
 from sealwire.wire.events import Doubted, Event
 
@@ -46,9 +49,10 @@ class ServerAssociation(Association):
         establish: Called when the client has authenticated itself; returns False if there is no room for it.
         rates: Bounds the requests of each account; None without a bound.
         holding: Counts the bytes that the association holds.
+        events: Takes what is to be reported.
 
     Attributes:
-        holding: As given.
+        holding, events: As given.
         account: The client as far as its associations and requests are counted: its identity, or its address.
     """
 
@@ -66,8 +70,9 @@ class ServerAssociation(Association):
         hello: bytes,
         busy: Callable[[Hashable], int | None],
         establish: Callable[[ServerAssociation], bool],
-        rates: RequestRates | None = None,
+        rates: Rates | None = None,
         holding: Holding,
+        events: ServerEvents,
     ) -> None:
         super().__init__(security, certificates, connection)
         self._busy = busy
@@ -76,12 +81,19 @@ class ServerAssociation(Association):
         self._flight = Flight()
         self._flight.receive(hello)
         self.holding = holding
+        self.events = events
+        self.state = SimpleNamespace()
+        """The handlers' own state of this association."""
         self._held = 0
+        self._doubt_ends = 0.0
+        """The time until which HELLO with an unknown key may wait for new keys; zero after the answer."""
         self._messages: dict[int, int] = {}
         """The lengths of the client's handshake messages, by number."""
         self.address = address
         self.account: Hashable = source(address)
         self.random = client_random(hello)
+        self.last_arrival = self.started_at
+        """The time of the last datagram of the handshake."""
 
     def begin(self) -> None:
         """Continue after the ClientHello with the cookie. Raises HandshakeFailed."""
@@ -97,6 +109,7 @@ class ServerAssociation(Association):
         Raises HandshakeFailed or RemoteProtocolError if the datagram ends the association.
         """
         if not self.secured:
+            self.last_arrival = monotonic()
             self._flight.receive(datagram)
             if not self._has_room_for(datagram):
                 return []
@@ -105,7 +118,7 @@ class ServerAssociation(Association):
     def _has_room_for(self, datagram: bytes) -> bool:
         """Return False if the handshake messages that a datagram announces are too long together.
 
-        OpenSSL keeps parts of ten messages to come, of 100 KiB each, for anyone who answers a cookie.
+        OpenSSL keeps parts of ten messages to come, of 100 KiB each, for any client that answers a cookie.
         """
         messages = self._messages | {number: size for number, size in announced(datagram) if number < _MESSAGES}
         if sum(messages.values()) > _MAX_MESSAGES:
@@ -132,13 +145,30 @@ class ServerAssociation(Association):
     def _unseal(self, frame: bytes) -> Event | None:
         event = super()._unseal(frame)
         if isinstance(event, Doubted):
-            self._security.look(self.last_heard)  # without waiting for files that are just being written
-            event = self.session.answer_hello()
-        return event
+            self._doubt_ends = self.last_heard + LOOK_PATIENCE
+            self._security.look(self.last_heard)
+        elif self._doubt_ends:
+            self._security.refresh()
+        else:
+            return event
+        if self._security.keys.looking and self.last_heard < self._doubt_ends:
+            return None  # the file is just being written, and the client will send HELLO again
+        self._doubt_ends = 0.0
+        return self.session.answer_hello()
 
     # The association is its session's slot
 
     on_request = None
+
+    @property
+    def since(self) -> float:
+        """The time at which the client's first valid cookie came."""
+        return self.started_at
+
+    @property
+    def known(self) -> Source:
+        """The facts about the client, for a report."""
+        return self.session.source() if self.secured else Source(self.address, self.peer)
 
     @property
     def allow_request(self) -> Callable[[float], bool] | None:
@@ -178,6 +208,7 @@ class ServerAssociation(Association):
                 above=above,
                 busy=partial(self._busy, self.account),
                 keys=lambda: validity.keys,
+                features=terms.server_features(self._security, at_once=1, in_parts=False),
             )
         )
         # Without a cycle of references, so that all of this is freed at once when the association ends.

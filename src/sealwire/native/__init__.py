@@ -1,7 +1,7 @@
 """The native core: the hot parts of :mod:`sealwire.pickling`, :mod:`sealwire.wire` and :mod:`sealwire.aio`, in Cython.
 
-It need not be there. Where it is not, or ``SEALWIRE_NATIVE=off`` is set when this is imported, Sealwire does the same
-in Python, more slowly. ``SEALWIRE_NATIVE=require`` makes it an ImportError that it is not there.
+It is optional. Without it, or if ``SEALWIRE_NATIVE=off`` is set when this is imported, Sealwire does the same in
+Python, more slowly. With ``SEALWIRE_NATIVE=require``, its absence is an ImportError.
 
 The Python of those packages is the reference, written for readers, and refuses what must be refused. The twins here
 accept what the reference accepts. What they do not accept they leave to the reference, which has the last word and
@@ -37,10 +37,12 @@ def _is_there() -> bool:
             raise ImportError("what is compiled is older than its sources")  # noqa: TRY301 - one remedy for both
     except ImportError as error:
         if wish == "require":
+            from sealwire.extras import installing
+
             raise ImportError(
                 "SEALWIRE_NATIVE=require, but the native core is not installed: with a C compiler and CPython's "
-                "headers, run SEALWIRE_NATIVE=require pip install --force-reinstall --no-binary sealwire sealwire "
-                f"(or, in a checkout, make native), or unset the variable ({error})"
+                f"headers, {installing('', '--force-reinstall', '--no-deps')} (or, in a checkout, make native), or "
+                f"unset the variable ({error})"
             ) from error
         return False
     return True

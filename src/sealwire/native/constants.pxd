@@ -2,6 +2,7 @@
 # A test compares them.
 
 cdef enum:
+    PIECE = 8192
     # Opcodes
     PROTO = 0x80
     FRAME = 0x95

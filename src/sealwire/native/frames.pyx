@@ -101,57 +101,56 @@ cdef class FrameOpener(Hmac):
     Args:
         inner: The hash of the inner block.
         outer: The hash of the outer block.
-        buffer: The buffer that frames are read into, a bytearray.
         frame_type: :class:`sealwire.wire.frame_reader.Frame`.
     """
 
-    cdef unsigned char[::1] buffer
-    cdef object window
     cdef object frame_type
 
-    def __init__(self, inner, outer, buffer, frame_type):
+    def __init__(self, inner, outer, frame_type):
         super().__init__(inner, outer)
-        self.buffer = buffer
-        self.window = memoryview(buffer)
         self.frame_type = frame_type
 
-    def open(self, Py_ssize_t start, Py_ssize_t end, unsigned long long cap,
+    def open(self, view not None, Py_ssize_t start, Py_ssize_t end, unsigned long long cap,
              unsigned long long sequence, bint from_client):
         """Return the frame at ``start``, without ``raw``; None if in doubt.
 
         Args:
-            start: Where the frame begins in the buffer.
-            end: Where the bytes that have arrived end.
+            view: A view of the buffer that frames are read into, a whole bytearray.
+            start: The frame's position in the buffer.
+            end: The end of the bytes that have arrived.
             cap: The largest ``length``.
             sequence: The sequence number that the frame must have.
-            from_client: Whether it is a client's, which may have a ``wait``, or a server's, which has a ``reply_to``.
+            from_client: True if it is a client's, which may have a ``wait``, or a server's, which has a ``reply_to``.
         """
+        cdef bytearray buffer = view.obj
         cdef unsigned long long length, wait, reply_to
         cdef Py_ssize_t stop
         cdef bytes frame
-        if start < 0 or end > self.buffer.shape[0] or end - start < HEAD + TAG:
+        if buffer is None or start < 0 or end > len(buffer) or end - start < HEAD + TAG:
             return None
-        length = self.take(start, 4)
+        length = take(buffer, start, 4)
         if length < OVERHEAD or length > cap or length + 4 > <unsigned long long> (end - start):
             return None
-        if self.buffer[start + KIND] != MESSAGE or self.buffer[start + FLAGS] != 0:
+        if buffer[start + KIND] != MESSAGE or buffer[start + FLAGS] != 0:
             return None
-        if self.take(start + SEQUENCE, 8) != sequence:
+        if take(buffer, start + SEQUENCE, 8) != sequence:
             return None
-        wait = self.take(start + WAIT, 2)
-        reply_to = self.take(start + REPLY_TO, 8)
+        wait = take(buffer, start + WAIT, 2)
+        reply_to = take(buffer, start + REPLY_TO, 8)
         if (reply_to if from_client else wait) != 0:
             return None
         stop = start + 4 + <Py_ssize_t> length
-        frame = self.window[start:stop].tobytes()
+        frame = view[start:stop].tobytes()
         if not compare_digest(self.tag(frame[: len(frame) - TAG]), frame[len(frame) - TAG :]):
             return None
         payload = frame[HEAD : len(frame) - TAG]
         return tuple.__new__(self.frame_type, (MESSAGE, 0, wait, sequence, reply_to, payload, b""))
 
-    cdef unsigned long long take(self, Py_ssize_t at, Py_ssize_t size) except? 0:
-        cdef unsigned long long value = 0
-        cdef Py_ssize_t i
-        for i in range(at, at + size):
-            value = value << 8 | self.buffer[i]
-        return value
+
+cdef unsigned long long take(bytearray buffer, Py_ssize_t at, Py_ssize_t size) except? 0:
+    """Return an unsigned big-endian integer."""
+    cdef unsigned long long value = 0
+    cdef Py_ssize_t i
+    for i in range(at, at + size):
+        value = value << 8 | buffer[i]
+    return value

@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """Makes instances out of what was built in their places: the twin of :mod:`sealwire.pickling.resolve` and of
 :mod:`sealwire.pickling.adapters.record`, which have the reasons.
 

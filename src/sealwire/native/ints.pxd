@@ -1,6 +1,18 @@
-# A list of C integers that grows, each index checked.
+# A list of C integers that grows, each index checked; and turns for other threads.
 
 cimport cython
+
+cdef enum:
+    BREATH = 1024  # steps of a loop, some 0.02 to 0.3 ms
+
+
+cdef inline int breathe(long long steps) except -1:
+    """Let another thread take the interpreter's lock, after each BREATH steps of a loop that may be long."""
+    if steps & (BREATH - 1) == BREATH - 1:
+        with nogil:
+            pass
+    return 0
+
 
 
 cdef long long[::1] zeros(Py_ssize_t count)

@@ -5,7 +5,7 @@ before the tuple itself is asked for.
 """
 
 from sealwire.native.collisions cimport CollisionCounter
-from sealwire.native.ints cimport Ints
+from sealwire.native.ints cimport Ints, breathe
 
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
@@ -178,6 +178,7 @@ cdef class KeyTable:
             if value != expected:
                 self.are_dense = False
             expected += 1
+            breathe(expected)
         self.key_hashes += hashes
         if self.counter is not None:
             self.count(self.counter, hashes)
@@ -192,6 +193,8 @@ cdef class KeyTable:
             self.groups.update(zip(self.key_hashes[:have], self.keys))
         for one, key in zip(hashes, keys):
             self.put_alike(one, key, costs)
+            have += 1
+            breathe(have)
 
     cdef int count(self, CollisionCounter counter, list hashes) except -1:
         """Count the probes of the next hashes, or of all; and in a set of hashes, whose hashes may be others."""

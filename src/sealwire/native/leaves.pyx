@@ -76,12 +76,14 @@ cdef class Leaves:
         cdef bytes data = self.data
         cdef int opcode = data[entry]
         cdef Py_ssize_t start
+        cdef long long small
         if opcode == BININT1:
             return data[entry + 1]
         if opcode == BININT2:
             return data[entry + 1] + data[entry + 2] * 256
         if opcode == BININT:
-            return int.from_bytes(data[entry + 1 : entry + 5], "little", signed=True)
+            small = self.little(entry + 1, entry + 5)
+            return small - (small >> 31 << 32)
         if opcode == BINFLOAT:
             number = unpack_from(">d", data, entry + 1)[0]
             if number != number:

@@ -7,7 +7,7 @@ Keys that are short str are told apart as bytes (:mod:`.texts`), and cost nothin
 """
 
 from sealwire.native.constants cimport *
-from sealwire.native.ints cimport Ints
+from sealwire.native.ints cimport Ints, breathe
 from sealwire.native.keys cimport KeyCosts, KeyTable
 from sealwire.native.leaves cimport Leaves, Rules
 from sealwire.native.texts cimport Texts, text_code
@@ -245,6 +245,7 @@ cdef class Nodes(Leaves):
             while i < self.stack.count:
                 if not self.scratch.add(self.data, self.stack.get(i)):
                     return False
+                breathe(self.scratch.entries.count)
                 i += step
         return True
 
@@ -296,6 +297,7 @@ cdef class Nodes(Leaves):
             self.check_utf8(self.stack.get(i))
             if not texts.add(self.data, self.stack.get(i)):
                 raise InDoubt
+            breathe(texts.entries.count)
             i += step
         texts.batches.push(texts.entries.count)
         return True
@@ -319,6 +321,7 @@ cdef class Nodes(Leaves):
         i = start
         while i < stop:
             values.append(self.key_value(source.get(i)))
+            breathe(len(values))
             i += step
         return values
 

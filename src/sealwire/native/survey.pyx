@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """Surveys a value before it is pickled: would the decoder surely accept the pickle?
 
 The decoder has the last word about what can be sent, but asking it means to decode whatever is encoded. Here the value
@@ -84,11 +85,13 @@ cdef class Plan:
             self.memory += (TEXT_MEMORY + LONG_TEXT_COPIES) * max([9 + 4 * len(str(value)) for value in self.members.values()])
 
     cdef object parts(self, object value):
-        """Return the container of the parts of a value that CPython writes, or None."""
+        """Return the container of the parts of a value that CPython writes, or None if that is in doubt."""
+        cdef object parts
         if self.form == ITEMS:
             return PyTuple_GetSlice(value, 0, PyTuple_GET_SIZE(value))
         if self.form == ATTRIBUTES:
-            return PyObject_GenericGetDict(value, NULL)
+            parts = PyObject_GenericGetDict(value, NULL)
+            return parts if PyDict_CheckExact(parts) else None  # one of a subclass can be put in its place
         if self.form == LISTED:
             return [getattr(value, name) for name in self.names]
         named = {name: getattr(value, name) for name in self.names}
@@ -351,11 +354,11 @@ cdef class Walk:
 
     cdef bint open_instance(self, object item, Plan plan) except -1:
         """Charge for an instance and check its fields; its parts are opened after it, one level below."""
-        cdef object parts = plan.parts(item), part
-        cdef object fields = parts[1] if plan.form == SLOTS else parts
-        cdef Py_ssize_t index = 0, count = len(plan.names)
+        cdef object parts = plan.parts(item), fields, part
+        cdef Py_ssize_t index, count = len(plan.names)
         if parts is None:
             return False
+        fields = parts[1] if plan.form == SLOTS else parts
         self.memory += plan.memory
         if not self.charge(1, 3):
             return False

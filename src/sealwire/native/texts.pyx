@@ -104,8 +104,9 @@ cdef class Texts:
         cdef long long[::1] marks = self.marks
         cdef long long[::1] owners = self.owners
         cdef Py_ssize_t slot
-        self.marks = zeros(marks.shape[0] * 4)
+        cdef long long[::1] larger = zeros(marks.shape[0] * 4)
         self.owners = zeros(marks.shape[0] * 4)
+        self.marks = larger  # not before there is memory for both
         for slot in range(marks.shape[0]):
             if marks[slot] >= self.base:
                 self.place(marks[slot] - self.base, owners[slot])

@@ -5,24 +5,29 @@ doubt and leaves the message to the reference. Whatever goes wrong here, an inde
 overflows included, is such a doubt.
 """
 
+cimport cython
+
 from sealwire.native.calls cimport Calls
 from sealwire.native.constants cimport *
-from sealwire.native.ints cimport Ints
+from sealwire.native.ints cimport Ints, breathe
 from sealwire.native.leaves cimport Rules
 from sealwire.native.keys import InDoubt
 
 cdef dict NONE_LARGE = {}
 
 
+@cython.final
 cdef class Vetting(Calls):
     """The examination of one message, and then of others."""
 
     cdef bint is_framed
+    cdef list frames
 
-    cdef int run(self, bytes data, dict large_buffers) except? -1:
+    cdef int run(self, bytes data, dict large_buffers, list frames) except? -1:
         """Return the sum of what was found, or -1 if in doubt."""
         try:
             self.begin(data, large_buffers)
+            self.frames = frames
             if self.size < 3 or data[0] != PROTO or not 2 <= data[1] <= 5:
                 return -1
             self.read_opcodes()
@@ -30,6 +35,7 @@ cdef class Vetting(Calls):
         except Exception:
             return -1
         finally:
+            self.frames = None
             self.forget()
 
     cdef int begin(self, bytes data, dict large_buffers) except -1:
@@ -48,6 +54,7 @@ cdef class Vetting(Calls):
         cdef long long opcodes, entry
         cdef int opcode
         for opcodes in range(most):
+            breathe(opcodes)
             if at >= end:
                 end = self.end_frame(at, end)
             opcode = data[at]
@@ -127,6 +134,8 @@ cdef class Vetting(Calls):
         length = self.little(at + 1, at + 9)
         if length > self.size - at - 9:
             raise InDoubt
+        if length + 9 > PIECE and self.frames is not None:
+            self.frames.append(at)
         self.is_framed = True
         return at + 9 + length
 
@@ -348,6 +357,7 @@ cdef class Vetting(Calls):
         return 0
 
 
+@cython.final
 cdef class Vetter:
     """The vetting pass of one codec; threads may share it.
 
@@ -383,12 +393,13 @@ cdef class Vetter:
                 pass
         return self.build(data, found)
 
-    cpdef int vet(self, bytes data, dict large_buffers=None) except? -1:
+    cpdef int vet(self, bytes data, dict large_buffers=None, list frames=None) except? -1:
         """Examine a message, or one without its large bytes.
 
         Args:
             data: The message.
             large_buffers: The bytes that it lacks, by the offset of the opcode that stands for each of them.
+            frames: Gets the offsets of frames that are longer than a piece.
 
         Returns:
             A sum of the FOUND constants of the reference; or -1 if in doubt, and the reference decides.
@@ -399,6 +410,6 @@ cdef class Vetter:
         cdef int found
         if vetting is None:
             vetting = Vetting(self.rules)
-        found = vetting.run(data, NONE_LARGE if large_buffers is None else large_buffers)
+        found = vetting.run(data, NONE_LARGE if large_buffers is None else large_buffers, frames)
         self.idle = vetting
         return found

@@ -13,6 +13,7 @@ Reading a message:
   types, and :mod:`.constructors` makes their values.
 * :mod:`.placeholders`, :mod:`.resolve`: inert objects that are built instead of instances, and their replacement.
 * :mod:`.elide`: leaves large bytes out of the vetting pass.
+* :mod:`.message_file`: gives a long message to the unpickler in pieces, so that other threads get their turn.
 
 Writing a message:
 

@@ -8,6 +8,7 @@ import fractions
 import ipaddress
 import os
 import pathlib
+import pickle
 import typing
 import uuid
 import zoneinfo
@@ -26,9 +27,11 @@ from sealwire.pickling.adapters import (
     qualified_name,
 )
 from sealwire.pickling.annotations import Types
+from sealwire.pickling.collecting import Collector
 from sealwire.pickling.constructors import only_named
 from sealwire.pickling.globals import GlobalRule, how_to_allow, shown
 from sealwire.pickling.importing import import_object
+from sealwire.pickling.signatures import signatures_of
 from sealwire.pickling.standard import standard_rules
 
 PLAIN: Final = frozenset(
@@ -51,10 +54,12 @@ GROUPS: Final[dict[str, tuple[type, ...]]] = {
 
 VALUES: Final = frozenset(cls for group in GROUPS.values() for cls in group)
 STANDARD: Final = PLAIN | VALUES
+_BUFFERS: Final = frozenset((memoryview, pickle.PickleBuffer))  # encoded as bytes
 _ABSTRACT: Final = frozenset((pathlib.PurePath, pathlib.Path))  # values are of a subclass
 _GROUP_OF: Final = {cls: name for name, group in GROUPS.items() for cls in group}
 
-_OPTIONS: Final = ("types", "shallow", "without", "adapters", "missing")
+_OPTIONS: Final = ("types", "shallow", "without", "adapters", "handlers", "missing")
+_LISTS: Final = ("types", "shallow", "without", "handlers")
 _ADAPTER: Final = {"type", "dump", "load"}
 
 Validate = Literal["deep", "shallow"]
@@ -77,12 +82,14 @@ class Allowlist:
         ConfigurationError: A type cannot be allowed; the error says why.
     """
 
-    __slots__ = ("_adapters", "_covered", "_in_use", "_without")
+    __slots__ = ("_adapters", "_covered", "_in_use", "_origins", "_without")
 
     def __init__(self, *types: Any, without: Iterable[str] = ()) -> None:
         self._adapters: dict[type, Adapter] = {}
         self._covered: dict[type, Adapter] = {}
         """The adapter for each exact type of values."""
+        self._origins: dict[type, str] = {}
+        """The place of the annotation that a type was found in."""
         if not isinstance(without, Iterable):
             raise ConfigurationError(f"without must be a list of {', '.join(GROUPS)}, not {type(without).__name__}")
         names = [without] if isinstance(without, str) else list(without)
@@ -92,6 +99,20 @@ class Allowlist:
         self._without: Final = frozenset(names)
         self._in_use = False
         self.allow(*types)
+
+    @classmethod
+    def from_handler(cls, *handlers: Any) -> Allowlist:
+        """Make a list of the types that the signatures of handlers declare.
+
+        ``Allowlist.from_handler(Orders)`` is ``Allowlist().allow_handlers(Orders)``.
+
+        Args:
+            handlers: As for :meth:`allow_handlers`.
+
+        Raises:
+            ConfigurationError: As for :meth:`allow_handlers`.
+        """
+        return cls().allow_handlers(*handlers)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Allowlist:
@@ -112,12 +133,12 @@ class Allowlist:
 
     @classmethod
     def from_table(cls, table: object) -> Allowlist:
-        """Make a list from a table ``[allowlist]`` that was read already. Raises ConfigurationError."""
+        """Make a list from a table ``[allowlist]`` that has been read. Raises ConfigurationError."""
         if type(table) is not dict:
             raise ConfigurationError("allowlist: expected a table")
         toml_options.reject_unknown(table, _OPTIONS, "allowlist.")
         try:
-            lists = {option: toml_options.strings(table, option) or [] for option in ("without", "types", "shallow")}
+            lists = {option: toml_options.strings(table, option) or [] for option in _LISTS}
         except ConfigurationError as error:
             raise ConfigurationError(f"allowlist.{error}") from None
         option = "missing"
@@ -136,6 +157,8 @@ class Allowlist:
                 made.register(
                     import_object(each["type"]), dump=import_object(each["dump"]), load=import_object(each["load"])
                 )
+            option = "handlers"
+            made.allow_handlers(*map(import_object, lists["handlers"]))
         except ConfigurationError as error:
             raise ConfigurationError(f"allowlist.{option}: {error}") from None
         return made
@@ -146,8 +169,8 @@ class Allowlist:
         Args:
             types: The types, as for the constructor.
             validate: "deep" checks the items of containers in their fields as well, "shallow" does not.
-            missing: "default" gives a field its default if a message lacks it, as while a type with one more field is
-                being rolled out; "refuse" refuses the message. A field without a default may never be missing.
+            missing: "default" gives a field its default if a message lacks it, for example while a type with one more
+                field is being rolled out; "refuse" refuses the message. A field without a default may never be missing.
 
         Returns:
             The list itself.
@@ -169,14 +192,41 @@ class Allowlist:
             self._add(adapter)
         return self
 
+    def allow_handlers(self, *handlers: Any) -> Self:
+        """Add the types that the signatures of handlers declare, and those in their fields.
+
+        Register a type that needs an adapter first, and add subclasses that are not declared themselves with
+        :meth:`allow`.
+
+        Args:
+            handlers: Functions, or classes derived from RequestHandler or Service. A parameter or field without an
+                annotation, or with ``Any``, adds nothing.
+
+        Returns:
+            The list itself.
+
+        Raises:
+            ConfigurationError: An annotation cannot be resolved or is not a type of values, a type cannot be allowed,
+                or the list is in use. The error names the handler or the field.
+        """
+        collector = Collector(self._standard() | _BUFFERS, VALUES - self._standard(), self._covered)
+        for handler in handlers:
+            for signature in signatures_of(handler):
+                for place, annotation in signature.places:
+                    collector.collect(annotation, place, signature.module)
+        for adapter, place in collector.found.items():
+            self._add(adapter)
+            self._origins[adapter.cls] = place
+        return self
+
     def register(self, cls: type, *, dump: Callable[[Any], tuple[Any, ...]], load: Callable[..., Any]) -> Self:
         """Add a type of any other kind.
 
         Args:
             cls: The type.
             dump: Takes a value and returns a tuple of accepted values.
-            load: Takes these parts and makes the value again. A peer chose them, so that ``load`` must check them; its
-                exceptions become InvalidValue.
+            load: Takes these values and makes the original one again. A peer chose them, so ``load`` must check them;
+                its exceptions become InvalidValue.
 
         Returns:
             The list itself.
@@ -205,7 +255,7 @@ class Allowlist:
             )
         for other in self._adapters.values():
             if other.qualified_name == adapter.qualified_name and other.cls is not adapter.cls:
-                raise ConfigurationError(f"there are two types of the name {adapter.qualified_name}")
+                raise ConfigurationError(f"two types have the name {adapter.qualified_name}")
         self._adapters[adapter.cls] = adapter
         self._covered.update(dict.fromkeys(adapter.value_types, adapter))
 
@@ -218,6 +268,22 @@ class Allowlist:
         """Return the adapter for values of exactly this type, or None if no listed type covers them."""
         return self._covered.get(cls)
 
+    def origin(self, cls: type) -> str | None:
+        """Return the place of the annotation for which a type was added; None if it was added by its name."""
+        return self._origins.get(cls)
+
+    def types(self, *, encoded: bool = False) -> Types:
+        """Return the types that a message can contain, to compile the checks of annotations.
+
+        Args:
+            encoded: Include the types whose values are encoded as bytes.
+        """
+        standard = self._standard() | (_BUFFERS if encoded else frozenset[type]())
+        return Types(standard, self._covered, self._fields, self._narrow)
+
+    def _standard(self) -> frozenset[type]:
+        return STANDARD.difference(*(GROUPS[name] for name in self._without))
+
     @property
     def without(self) -> frozenset[str]:
         """The groups of standard value types that are not accepted."""
@@ -226,10 +292,10 @@ class Allowlist:
     def global_rules(self) -> Iterator[GlobalRule]:
         """Yield the table of globals. The list is in use from then on. Raises ConfigurationError."""
         self._in_use = True
-        off = frozenset(cls for name in self._without for cls in GROUPS[name])
+        off = STANDARD - self._standard()
         zoned = any(issubclass(cls, datetime.tzinfo) for cls in self._covered)
         yield from standard_rules(off, zoned=zoned)
-        types = Types(STANDARD - off, self._covered, self._fields, self._narrow)
+        types = self.types()
         names: set[tuple[str, str]] = set()
         outer: set[tuple[str, str]] = set()
         for adapter in self._adapters.values():
@@ -265,6 +331,7 @@ class Allowlist:
         union = Allowlist(without=self._without & other._without)
         for adapter in (*self._adapters.values(), *other._adapters.values()):
             union._add(adapter)
+        union._origins.update(other._origins | self._origins)
         return union
 
     def __repr__(self) -> str:

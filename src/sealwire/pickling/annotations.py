@@ -57,19 +57,25 @@ class Types:
         self._fields: Final = fields
         self.argument_check: Final = argument_check
 
-    def check(self, annotation: Any, owner: str, cls: type | None = None) -> Check:
-        """Return the check of one annotation of ``cls``. Raises ConfigurationError, which begins with ``owner``."""
-        module = "builtins" if cls is None else cls.__module__
+    def check(self, annotation: Any, owner: str, cls: type | None = None, module: str = "builtins") -> Check:
+        """Return the check of one annotation of ``cls``, or of a function in ``module``.
+
+        Raises ConfigurationError, which begins with ``owner``.
+        """
         try:
-            return _Reader(self, owner, {}, cls, module, {}).check(annotation)
+            return _Reader(self, owner, {}, cls, module if cls is None else cls.__module__, {}).check(annotation)
         except RecursionError:
             raise ConfigurationError(
-                f"{owner}: its annotation contains itself with ever other arguments; register an adapter"
+                f"{owner}: its annotation contains itself with ever different arguments; register an adapter"
             ) from None
 
     def subclasses(self, cls: type) -> frozenset[type]:
         """Return the types of a message that are this class or a subclass of it."""
         return frozenset(candidate for candidate in self.all if issubclass(candidate, cls))
+
+    def is_configured(self, cls: type) -> bool:
+        """Return True if a class is on the allowlist by name."""
+        return cls in self.configured
 
     def fields(self, cls: type) -> Mapping[str, Any]:
         """Return the annotations of a class, by the names of its fields."""
@@ -108,7 +114,7 @@ class _Reader:
         return _Reader(self._types, self._owner, variables, self._cls, module, self._done)
 
     def check(self, annotation: Any) -> Check:
-        expected = _source(annotation)
+        expected = annotation_text(annotation)
         if annotation is Any or annotation is object:
             return exactly(expected, self._types.all)
         if annotation is None:
@@ -162,10 +168,12 @@ class _Reader:
             raise self._error(f"{expected} says nothing about a value's content")
         try:
             exact_types = self._types.subclasses(cls).union(_PROMOTIONS.get(cls, ()))
+        except ConfigurationError:
+            raise
         except Exception:  # from a class that answers issubclass itself
             raise self._error(f"{expected} cannot be checked") from None
         if not exact_types:
-            raise ConfigurationError(f"{self._owner}: {_source(cls)} is not on the allowlist; allow it as well")
+            raise ConfigurationError(f"{self._owner}: {annotation_text(cls)} is not on the allowlist; allow it as well")
         return exactly(expected, exact_types)
 
     def _recursive(self, annotation: Any, expected: str, read: Callable[[], Check]) -> Check:
@@ -191,6 +199,8 @@ class _Reader:
         if origin in _UNION:
             return self._union(arguments, expected)
         if origin is Literal:
+            for each in arguments:  # the members of an enum among them must be on the list
+                self._class(type(each), expected)
             return literal(arguments, expected)
         if origin is ClassVar or origin is type or origin is collections.abc.Callable:
             raise self._error(f"{expected} is not a value that can be sent")
@@ -206,7 +216,7 @@ class _Reader:
             return self._class(origin, expected)
         if issubclass(origin, tuple) and origin is tuple:
             return self._tuple(arguments, expected)
-        if origin in self._types.configured:
+        if self._types.is_configured(origin):
             whole = self._bound(annotation)
             return self._recursive(whole, expected, lambda: self._generic(origin, arguments, expected))
         candidates = self._class(origin, expected).exact_types
@@ -282,8 +292,8 @@ class _Reader:
                 if isinstance(variable, TypeVar) and variable not in getattr(cls, "__parameters__", ()):
                     # Before Python 3.12, only a direct base is known with its arguments.
                     raise ConfigurationError(
-                        f"{self._owner}: {_source(cls)} inherits {name} with the type variable {variable.__name__}; "
-                        f"annotate {name} in {_source(cls)} as well"
+                        f"{self._owner}: {annotation_text(cls)} inherits {name} with the type variable "
+                        f"{variable.__name__}; annotate {name} in {annotation_text(cls)} as well"
                     )
         # __required_keys__ is wrong for annotations that were strings when the class was made.
         required = {name for name in cls.__required_keys__ if get_origin(found[name]) is not typing.NotRequired}
@@ -294,7 +304,7 @@ class _Reader:
 _UNCHECKABLE: Final = frozenset((type, types.ModuleType, types.FunctionType, types.CodeType, collections.abc.Callable))
 
 
-def _source(annotation: Any) -> str:
+def annotation_text(annotation: Any) -> str:
     """Return an annotation as its author would write it."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
         plain = annotation.__module__ in ("builtins", "typing")

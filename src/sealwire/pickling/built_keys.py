@@ -72,7 +72,7 @@ class BuiltKeyCosts(KeyCosts):
         return 1 + size + size * size if self._converts else 1 + size
 
     def other_weight(self, key: Any) -> int:
-        """Return the weight of a key, or of a part of one, that is no plain value."""
+        """Return the weight of a key, or of a part of one, that is not a plain value."""
         kind = type(key)
         if kind in _CONSTANTS:
             return 1

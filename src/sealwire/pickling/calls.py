@@ -75,7 +75,8 @@ class Calls(Nodes):
         if number < 0 and self._data[1] == 2:
             number = self._rules.old_numbers.get((module, name), -1)
         if number < 0:
-            raise not_listed(module, name, f" ({OPCODE_NAMES[opcode]} at byte {at})")
+            place = f" ({OPCODE_NAMES[opcode]} at byte {at})"
+            raise not_listed(module, name, place, protocol=self._data[1])
         self._found |= FOUND_GLOBALS
         self._stack.append(self._node(GLOBAL_NODE, number, 0))
 

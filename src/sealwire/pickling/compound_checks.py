@@ -27,14 +27,16 @@ def union_of(checks: Sequence[Check], expected: str) -> Check:
     fallbacks = [check for check in checks if not isinstance(check.check_value, RejectAll)]
 
     def check_value(value: Any) -> None:
+        found: list[Mismatch] = []
         for check in fallbacks:
             charge(1)
             if check.fits(value):
                 try:
                     return check.check_value(value)
-                except Mismatch:
-                    continue
-        raise Mismatch(expected, type(value))
+                except Mismatch as mismatch:
+                    found.append(mismatch)
+        # If the value can only be of one member, that one's mismatch has the path to the part at fault.
+        raise found[0] if len(found) == 1 and found[0].path else Mismatch(expected, type(value))
 
     def fits(value: Any) -> bool:
         return type(value) in exact_types or any(check.fits(value) for check in fallbacks)

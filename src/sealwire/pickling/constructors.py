@@ -249,7 +249,7 @@ def ip_loader(cls: Any) -> Load:
             _refuse(qualified_name, "not an address, or too long")
         # The ipaddress module caches every spelling of a prefix length for ever, leading zeros included.
         if type(value) is str and "/" in value and not _PREFIX.search(value):
-            _refuse(qualified_name, "a prefix length that is no plain number")
+            _refuse(qualified_name, "a prefix length that is not a plain number")
         return cls(value)
 
     return load

@@ -14,6 +14,8 @@ from sealwire.pickling import opcodes as op
 
 LARGE: Final = 65_536
 """Bytes from which on CPython's picklers write bytes outside of frames."""
+FRAME_SIZE: Final = 9
+"""Bytes of the opcode FRAME and its length."""
 Memory = bytes | bytearray | memoryview
 
 _ONE_BYTE: Final = (op.OPENS_CONTAINER, op.SETS_ITEMS, op.ADDS_ITEMS, op.MAKES_CONTAINER)
@@ -26,9 +28,9 @@ _MAX_UNFRAMED: Final = 4
 
 def placeholder_opcode(opcode: int) -> bytes | None:
     """Return the empty bytes or bytearray that stands for elided bytes of this opcode; None for other opcodes."""
-    if opcode in (op.BINBYTES, op.BINBYTES8):
-        return bytes((op.BINBYTES8, *bytes(8)))
-    return bytes((op.BYTEARRAY8, *bytes(8))) if opcode == op.BYTEARRAY8 else None
+    if opcode == op.BINBYTES:
+        return bytes((opcode, *bytes(4)))
+    return bytes((opcode, *bytes(8))) if opcode in (op.BINBYTES8, op.BYTEARRAY8) else None
 
 
 def elide(message: memoryview, max_string: int) -> tuple[bytes, dict[int, Memory]]:
@@ -47,7 +49,7 @@ def elide(message: memoryview, max_string: int) -> tuple[bytes, dict[int, Memory
         opcode = message[at]
         if opcode == op.FRAME:
             unframed = 0
-            at += 9 + int.from_bytes(message[at + 1 : at + 9], "little")
+            at += FRAME_SIZE + int.from_bytes(message[at + 1 : at + FRAME_SIZE], "little")
             continue
         replacement = placeholder_opcode(opcode)
         if replacement is None:

@@ -7,6 +7,7 @@ does not permit is refused as well. The vetting pass and the building pass share
 
 from __future__ import annotations
 
+import builtins
 import re
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
@@ -108,18 +109,39 @@ def shown(text: str) -> str:
     return escaped(text[:_MAX_SHOWN])[:_MAX_SHOWN] + ("…" if len(text) > _MAX_SHOWN else "")
 
 
-def not_listed(module: str, name: str, place: str) -> TypeNotAllowed:
-    """Return the error for a name in a message that is not on the allowlist."""
+def not_listed(module: str, name: str, place: str, *, protocol: int = 5) -> TypeNotAllowed:
+    """Return the error for a name in a message of a pickle protocol that is not on the allowlist."""
     full = shown(f"{module}:{name}")
+    if protocol == 2:
+        module, name = _todays_name(module, name)
     # No advice to allow what an attack names: os.system, builtins.eval.
-    own = _IDENTIFIERS.fullmatch(full) and module.partition(".")[0] not in sys.stdlib_module_names
-    remedy = f"; if peers may send it: {how_to_allow(full)}" if own else ""
+    own = module.partition(".")[0] not in sys.stdlib_module_names or _is_exception(module, name)
+    today = shown(f"{module}:{name}")
+    remedy = f"; if peers may send it: {how_to_allow(today)}" if own and _IDENTIFIERS.fullmatch(today) else ""
     return TypeNotAllowed(f"the message names a type that is not on the allowlist{place}: {full}{remedy}", full)
+
+
+def _todays_name(module: str, name: str) -> Name:
+    """Return the name that CPython's unpickler takes for one of Python 2."""
+    if (module, name) in NAME_MAPPING:
+        module, name = NAME_MAPPING[module, name]
+    else:
+        module = "builtins" if module == "exceptions" else IMPORT_MAPPING.get(module, module)
+    # IOError is OSError.
+    return module, getattr(builtins, name).__name__ if _is_exception(module, name) else name
+
+
+def _is_exception(module: str, name: str) -> bool:
+    """Return True if a name is that of one of CPython's exceptions."""
+    found = getattr(builtins, name, None) if module == "builtins" else None
+    return isinstance(found, type) and issubclass(found, Exception)
 
 
 def _old_names(name: Name) -> Iterator[Name]:
     """Yield the names of Python 2 that CPython's unpickler takes for a name."""
     yield from (old for old, new in NAME_MAPPING.items() if new == name)
+    if name == ("builtins", "OSError"):  # whose other names in Python 2 are other names of it in Python 3
+        yield from (("exceptions", alias) for alias in ("EnvironmentError", "IOError"))
     for old_module, new_module in IMPORT_MAPPING.items():
         if new_module == name[0] and (old_module, name[1]) not in NAME_MAPPING:
             yield old_module, name[1]

@@ -40,7 +40,7 @@ def hints(thing: Any, owner: str, namespace: dict[str, Any] | None = None) -> di
 
 def _bound_hints(cls: Any) -> dict[str, Any]:
     found: dict[str, Any] = typing.get_type_hints(cls, include_extras=True)
-    # A TypedDict repeats the annotations of its bases, and is no subclass of them.
+    # A TypedDict repeats the annotations of its bases, and is not a subclass of them.
     own = () if typing.is_typeddict(cls) else inspect.get_annotations(cls)
     for base in reversed(vars(cls).get("__orig_bases__", cls.__bases__)):
         origin = get_origin(base) or base

@@ -3,7 +3,7 @@
 If a message has instances, or keys that are objects, CPython's unpickler builds placeholders for them, which keep their
 parts, hash and compare by identity, and run no code. Then this pass walks over the result. Each placeholder is replaced
 by the value that its rule's ``load`` makes of its parts; lists and dicts are changed in place, tuples and sets are made
-again. Dicts and sets with placeholders among their keys are filled anew, now that the hashes are known and can be
+again. Dicts and sets with placeholders among their keys are filled again, now that the hashes are known and can be
 checked. An object that is shared is resolved once and stays shared; there are no cycles, because vetting refuses them.
 """
 

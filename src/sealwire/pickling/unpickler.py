@@ -44,6 +44,7 @@ from sealwire.pickling.globals import (
     not_listed,
 )
 from sealwire.pickling.leaves import VettingRules
+from sealwire.pickling.message_file import LONG_MESSAGE, MessageFile, with_large_buffers
 from sealwire.pickling.nodes import FOUND_OBJECT_KEYS, FOUND_PLACEHOLDERS
 from sealwire.pickling.pickle_writer import PieceWriter
 from sealwire.pickling.placeholders import Placeholder, placeholder_class
@@ -69,13 +70,13 @@ class Decoder:
         self._limits = limits
         self._max_size = limits.max_frame - FRAME_OVERHEAD
         self._rules = VettingRules(table, limits)
-        self._vet: Callable[[bytes, dict[int, Memory] | None], int] = _in_doubt
+        self._vet: Callable[[bytes, dict[int, Memory] | None, list[int] | None], int] = _in_doubt
         """The native vetting pass; less than 0 if it leaves the message to the reference."""
         self.decode_at_once: Callable[[Any], Any] = self._decode
         """As :meth:`decode`; with the native core, most messages are decoded without a step in Python."""
         if NATIVE:
             native = import_module("sealwire.native.vetting")  # compiled, and so not known to the linters
-            vetter = native.Vetter(self._rules, self._max_size, pickle.loads, self._decode)
+            vetter = native.Vetter(self._rules, min(self._max_size, LONG_MESSAGE), pickle.loads, self._decode)
             self._vet, self.decode_at_once = vetter.vet, vetter.decode
         pairs = [_stand_ins(rule) for rule in table.rules]
         self._methods = methods(direct for direct, _ in pairs)
@@ -100,14 +101,21 @@ class Decoder:
     def _decode(self, data: bytes | bytearray | memoryview, found: int = -1) -> Any:
         """Return the value of a pickle that was vetted natively; if ``found`` is less than 0, it is vetted here."""
         message = data if type(data) is bytes else _readable(data)
-        return self._build(self.check(message) if found < 0 else found, message, ())
+        frames: list[int] = []
+        return self._build(self.check(message, frames=frames) if found < 0 else found, message, (), frames)
 
-    def check(self, data: bytes | memoryview, large_buffers: dict[int, Memory] | None = None) -> int:
+    def check(
+        self,
+        data: bytes | memoryview,
+        large_buffers: dict[int, Memory] | None = None,
+        frames: list[int] | None = None,
+    ) -> int:
         """Vet a message and build nothing.
 
         Args:
             data: The message, or one without its large bytes.
             large_buffers: The large bytes that ``data`` lacks, as from :func:`.elide`.
+            frames: Gets the offsets in ``data`` of frames that are longer than a piece (:mod:`.message_file`).
 
         Returns:
             A sum of the FOUND constants of :mod:`.nodes`.
@@ -120,12 +128,18 @@ class Decoder:
         try:
             if not isinstance(data, bytes):
                 data, large_buffers = elide(data, self._limits.max_string)
-            found = self._vet(data, large_buffers)
-            return Vetting(data, self._rules, large_buffers).run() if found < 0 else found
+            found_frames: list[int] = []
+            found = self._vet(data, large_buffers, found_frames)
+            if found < 0:
+                found_frames = []
+                found = Vetting(data, self._rules, large_buffers).run(found_frames)
         except BytesWarning:  # pragma: no cover - only with -bb, of which tests have processes of their own
             raise InvalidValue(_COMPARED) from None
         except (RecursionError, MemoryError) as error:
             raise refused("the message", error) from None
+        if frames is not None:
+            frames += with_large_buffers(found_frames, large_buffers or {})
+        return found
 
     def check_encoded(self, written: PieceWriter, *, copy_buffers: bool) -> None:
         """Raise DecodeError if :meth:`decode` would refuse a message that was just written.
@@ -140,13 +154,23 @@ class Decoder:
             buffers = [bytearray(buffer) if type(buffer) is bytearray else buffer for buffer in buffers]
         self._build(found, b"".join(written.building_message), buffers)
 
-    def _build(self, found: int, message: bytes | memoryview, buffers: Sequence[bytes | bytearray]) -> Any:
+    def _build(
+        self,
+        found: int,
+        message: bytes | memoryview,
+        buffers: Sequence[bytes | bytearray],
+        frames: Sequence[int] = (),
+    ) -> Any:
+        is_short = isinstance(message, bytes) and len(message) <= LONG_MESSAGE
+        file = partial(io.BytesIO, message) if is_short else partial(MessageFile, message, frames)
         try:
-            if not found and isinstance(message, bytes):
+            if not found and isinstance(message, bytes) and is_short:
                 return pickle.loads(message, buffers=buffers)  # noqa: S301 - vetted, without globals, immutable
+            if not found:
+                return self._no_globals(file(), buffers=buffers).load()
             try:
                 with Examining(self._limits.max_expanded_nodes) as examining:
-                    return self._build_objects(found, message, buffers, examining)
+                    return self._build_objects(found, file, buffers, examining)
             finally:
                 forget_hashes()
         except UnicodeDecodeError:
@@ -159,12 +183,12 @@ class Decoder:
             raise InvalidValue(_COMPARED) from None
 
     def _build_objects(
-        self, found: int, message: bytes | memoryview, buffers: Sequence[bytes | bytearray], examining: Examining
+        self, found: int, file: Callable[[], Any], buffers: Sequence[bytes | bytearray], examining: Examining
     ) -> Any:
         if not found & (FOUND_PLACEHOLDERS | FOUND_OBJECT_KEYS):
-            unpickler = self._direct if found else self._no_globals
+            unpickler = self._direct
             try:
-                return unpickler(_file(message), buffers=buffers).load()
+                return unpickler(file(), buffers=buffers).load()
             except InvalidValue:
                 found = FOUND_OBJECT_KEYS  # built once more, by the way that reports the path
         unpickler = self._inert if found & FOUND_OBJECT_KEYS else self._direct
@@ -172,10 +196,10 @@ class Decoder:
         if self._twin is not None and not has_object_keys:
             with Examining(self._limits.max_expanded_nodes):
                 try:
-                    return self._twin(unpickler(_file(message), buffers=buffers).load())
+                    return self._twin(unpickler(file(), buffers=buffers).load())
                 except Exception:  # noqa: S110 - in doubt: the reference builds it once more, and reports the path
                     pass
-        value = unpickler(_file(message), buffers=buffers).load()
+        value = unpickler(file(), buffers=buffers).load()
         resolver = Resolver(self._limits, self._methods, self._field_names, has_object_keys=has_object_keys)
         examining.key_costs = resolver.key_costs
         return resolver.resolve(value)
@@ -254,10 +278,6 @@ class _Unpickler(pickle.Unpickler):
             raise not_listed(module, name, "") from None
 
 
-def _file(message: bytes | memoryview) -> io.BytesIO | _Window:
-    return io.BytesIO(message) if isinstance(message, bytes) else _Window(message)
-
-
 def _readable(data: bytes | bytearray | memoryview) -> bytes | memoryview:
     """Return a message in a form that both passes can read, without copying a large one."""
     view = memoryview(data)
@@ -265,32 +285,4 @@ def _readable(data: bytes | bytearray | memoryview) -> bytes | memoryview:
         return view.tobytes()
     if type(view.obj) is bytes and view.nbytes == len(view.obj):
         return view.obj
-    view = view.cast("B")
-    # From protocol 4 on the unpickler reads frame by frame. Before, it reads byte by byte, and a copy is cheaper.
-    return view if view[0] == 0x80 and view[1] >= 4 else view.tobytes()
-
-
-class _Window:
-    """A file over memory that is not copied. The unpickler reads large bytes from it straight into their place."""
-
-    def __init__(self, view: memoryview) -> None:
-        self._view = view
-        self._at = 0
-
-    def read(self, size: int) -> bytes:
-        start = self._at
-        self._at = start + size
-        return bytes(self._view[start : self._at])
-
-    def readinto(self, buffer: memoryview) -> int:
-        start = self._at
-        piece = self._view[start : start + len(buffer)]
-        self._at = start + len(piece)
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    def readline(self) -> bytes:
-        line = bytes(self._view[self._at : self._at + 512])
-        line = line[: line.find(b"\n") + 1]
-        self._at += len(line)
-        return line
+    return view.cast("B")

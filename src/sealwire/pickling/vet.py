@@ -46,8 +46,10 @@ from __future__ import annotations
 
 from sealwire.errors import LimitExceeded, MalformedPickle
 from sealwire.pickling.calls import Calls
+from sealwire.pickling.elide import FRAME_SIZE
 from sealwire.pickling.globals import TAKES_ITEMS, TAKES_PAIRS
 from sealwire.pickling.leaves import HEADERS, TEXTS, limit_exceeded
+from sealwire.pickling.message_file import PIECE
 from sealwire.pickling.nodes import (
     BYTEARRAY_NODE,
     CLOSED,
@@ -107,8 +109,11 @@ class Vetting(Calls):
 
     _is_framed = False
 
-    def run(self) -> int:
+    def run(self, frames: list[int] | None = None) -> int:
         """Examine the message.
+
+        Args:
+            frames: Gets the offsets of frames that are longer than a piece (:mod:`.message_file`).
 
         Returns:
             A sum of the FOUND constants of :mod:`.nodes`.
@@ -117,6 +122,7 @@ class Vetting(Calls):
             DecodeError: The message is refused.
         """
         data = self._data
+        self._frames = [] if frames is None else frames
         if len(data) < 3 or data[0] != PROTO or not 2 <= data[1] <= 5:
             raise MalformedPickle("not a pickle of protocol 2 to 5")
         try:
@@ -204,9 +210,11 @@ class Vetting(Calls):
         """Return the offset at which the frame ends."""
         if self._is_framed or self._data[1] < 4:
             raise MalformedPickle(f"a frame out of place (FRAME at byte {at})")
-        end = at + 9 + int.from_bytes(self._data[at + 1 : at + 9], "little")
+        end = at + FRAME_SIZE + int.from_bytes(self._data[at + 1 : at + FRAME_SIZE], "little")
         if end > len(self._data):
             raise MalformedPickle(f"a frame longer than the message (FRAME at byte {at})")
+        if end - at > PIECE:
+            self._frames.append(at)
         self._is_framed = True
         return end
 
@@ -377,7 +385,7 @@ class Vetting(Calls):
             stop = at + (2 if opcode == BINPUT else 5)
             self._use_memo(opcode, int.from_bytes(data[at + 1 : stop], "little"), at)
         else:
-            raise MalformedPickle(f"opcode 0x{opcode:02x} at byte {at} has no place in a message")
+            raise MalformedPickle(f"opcode 0x{opcode:02x} at byte {at} is not allowed in a message")
         return stop
 
     def _use_memo(self, opcode: int, index: int, at: int) -> None:

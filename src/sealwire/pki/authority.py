@@ -43,7 +43,7 @@ MAX_CA_DAYS = 9132
 """Longest validity of a CA, about 25 years: CA/Browser Forum Baseline Requirements, section 7.1.2.1.1."""
 DEFAULT_CA_DAYS = 3650
 BACKDATED = timedelta(minutes=5)
-"""How far the start of a new certificate lies in the past, for peers with a slow clock. Part of its validity."""
+"""The time by which a certificate's validity begins in the past, for peers with a slow clock; a part of it."""
 
 MIN_RSA_BITS = 2048
 """Smallest RSA key accepted (NIST SP 800-131A); none are made here."""

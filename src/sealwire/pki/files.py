@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 PRIVATE = 0o600
 PUBLIC = 0o644
+_KEPT: Final = re.compile(r"(.+)\.\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ(?:\.\d+)?")
+_LEFT: Final = re.compile(r"\.(.+)\.[0-9a-f]{16}")
 
 
 class NewFile(NamedTuple):
@@ -33,7 +36,7 @@ def write_files(files: Iterable[NewFile], *, replace: bool = False, keep: bool =
     whole new one at any moment.
 
     Args:
-        files: The files, in existing directories.
+        files: The files, in existing directories, in the order in which they are to appear. A name may come twice.
         replace: Replace existing files.
         keep: Keep replaced files beside the new ones, with their modification time appended to the name.
 
@@ -52,10 +55,14 @@ def write_files(files: Iterable[NewFile], *, replace: bool = False, keep: bool =
     kept: list[Path] = []
     try:
         for name, file, before in zip(names, wanted, old, strict=True):
-            _create(name, file, made, before)
+            try:
+                _create(name, file, made, before)
+            except OSError as error:
+                error.filename = os.fspath(file.path)  # neither none, of a full disk, nor the temporary one
+                raise
         if replace:
-            for file in wanted if keep else ():
-                kept += _keep(file.path)
+            for path in dict.fromkeys(file.path for file in wanted) if keep else ():
+                kept += _keep(path)
             for name, file in zip(names, wanted, strict=True):
                 os.replace(name, file.path)
     except BaseException:
@@ -66,6 +73,33 @@ def write_files(files: Iterable[NewFile], *, replace: bool = False, keep: bool =
     for directory in {file.path.parent for file in wanted}:
         _sync_directory(directory)
     return kept
+
+
+def pair(cert: NewFile, key: NewFile, old_key: bytes) -> list[NewFile]:
+    """Return what to write, in this order, to replace a certificate and its private key.
+
+    Two files cannot be replaced at one moment. So the file of the key has both keys, the old one first, until the
+    certificate is the new one: whenever a process reads the two or is interrupted between, there is a key that fits.
+
+    Args:
+        cert: The file of the new certificate.
+        key: The file of its private key (PEM).
+        old_key: The key of the present certificate (PEM), empty if there is none.
+    """
+    return [key._replace(content=old_key + key.content), cert, key] if old_key else [key, cert]
+
+
+def kept_copies(directory: Path) -> dict[Path, str]:
+    """Return the copies that :func:`write_files` has kept in a directory, with the name of the file of each.
+
+    With them come files of processes that were killed while they wrote. Raises OSError.
+    """
+    found = {}
+    for path in directory.iterdir():
+        match = _KEPT.fullmatch(path.name) or _LEFT.fullmatch(path.name)
+        if match is not None:
+            found[path] = match[1]
+    return found
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def found_instead(data: bytes, kind: str, name: str) -> str:
 
     Args:
         data: The content of the file.
-        kind: What was looked for: ``certificate``, ``revocation list`` or ``private key``.
+        kind: The kind that was looked for: ``certificate``, ``revocation list`` or ``private key``.
         name: The file's name.
     """
     hint = _binary(data, kind) if _LABEL.search(data) is None else _text(data, kind)
@@ -60,7 +60,7 @@ def _text(data: bytes, kind: str) -> str | None:
 
 def _binary(data: bytes, kind: str) -> str | None:
     if not data.strip():
-        return "empty; write the file again, or look what wrote it"
+        return "empty; write the file again, or find out what wrote it"
     if data.startswith(_PUTTY):
         return (
             "a PuTTY key; write a copy out with `puttygen {name} -O private-openssh -o COPY`, and convert that with "

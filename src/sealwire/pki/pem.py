@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from sealwire.errors import ConfigurationError
 from sealwire.pki.forms import found_instead
 
+_KEY: Final = re.compile(rb"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----.*?-----END [A-Z ]{0,20}PRIVATE KEY-----", re.DOTALL)
 _CRL_END: Final = b"-----END X509 CRL-----"
 _MALFORMED: Final = (ValueError, x509.InvalidVersion, UnsupportedAlgorithm)
 
@@ -57,6 +59,32 @@ def read_private_key(pem: bytes, name: str) -> PrivateKeyTypes:
         ) from None
     except _MALFORMED:
         raise _unreadable(pem, "private key", name) from None
+
+
+def private_key_of(pem: bytes, name: str, public: CertificatePublicKeyTypes) -> bytes | None:
+    """Return the private key (PEM) of a public one in a file that may have several, as while a pair is replaced.
+
+    Args:
+        pem: The content of a file.
+        name: Its name, for errors.
+        public: The public key.
+
+    Returns:
+        The block of the key; None if it is not there.
+
+    Raises:
+        ConfigurationError: There is no key, or one cannot be parsed.
+    """
+    wanted = _spki(public)
+    blocks: list[bytes] = _KEY.findall(pem)
+    for block in blocks or [pem]:
+        if _spki(read_private_key(block, name).public_key()) == wanted:
+            return block + b"\n"
+    return None
+
+
+def _spki(key: Any) -> bytes:
+    return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def to_pem(items: Iterable[x509.Certificate | x509.CertificateRevocationList]) -> bytes:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from sealwire.admission import Admission
 from sealwire.aio.server import AsyncTCPServer
 from sealwire.prefork.worker import RestartPolicy, follow_parent
 from sealwire.security import Security
@@ -30,14 +29,14 @@ def serve(
     security: Security,
     link: socket.socket,
     policy: RestartPolicy,
-    share: Callable[[Admission], None],
+    join: Callable[[Any], None],
 ) -> None:
     """Serve connections from ``listener`` until the parent, at the other end of ``link``, ends this worker.
 
-    ``share`` makes the server share its bounds with the other workers.
+    ``join`` makes the server share its bounds with the other workers, and report to the parent.
     """
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(listener, handler, security, link, policy, share))
+        runner.run(_serve(listener, handler, security, link, policy, join))
 
 
 async def _serve(
@@ -46,12 +45,12 @@ async def _serve(
     security: Security,
     link: socket.socket,
     policy: RestartPolicy,
-    share: Callable[[Admission], None],
+    join: Callable[[Any], None],
 ) -> None:
     loop = asyncio.get_running_loop()
     async with AsyncTCPServer(None, handler, security, listener=listener) as server:
         server.on_request = policy.count_request
-        share(server._admission)
+        join(server)
 
         def leave(replaced: bool) -> None:
             server.rejects_while_draining = not replaced

@@ -7,15 +7,14 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from time import monotonic
 from typing import Final
 
 from sealwire.backoff import Backoff
+from sealwire.events import emit
 from sealwire.prefork.worker import EXIT_MARGIN, Message, send
-
-logger = logging.getLogger("sealwire.server")
 
 _CRASH_SECONDS: Final = 5.0
 """A worker that exits sooner delays its replacement, so that a crash loop does not use up the processor."""
@@ -82,6 +81,8 @@ class WorkerTable:
         self._workers: dict[int, WorkerProcess] = {}
         self._scheduled: list[tuple[float, WorkerProcess | None]] = []
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self.on_failure: Callable[[], object] = lambda: None
+        """Called for each worker that has ended of itself."""
 
     def __iter__(self) -> Iterator[WorkerProcess]:
         return iter(list(self._workers.values()))
@@ -98,7 +99,7 @@ class WorkerTable:
 
     @property
     def complete(self) -> bool:
-        """Whether all workers were started and none of them is starting still."""
+        """True if all workers were started and none is still starting."""
         return len(self._workers) >= self._size and all(each.state is not WorkerState.STARTING for each in self)
 
     def clear(self) -> None:
@@ -164,7 +165,7 @@ class WorkerTable:
                 self._remove(worker, os.waitstatus_to_exitcode(status), restart=restart)
             elif monotonic() >= worker.deadline:
                 worker.deadline = math.inf
-                logger.error("worker %d did not exit in time; killing it", worker.pid)
+                emit("worker.exited", f"worker {worker.pid} did not exit in time; killing it", worker=worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
 
     def _remove(self, worker: WorkerProcess, code: int, *, restart: bool) -> None:
@@ -172,9 +173,11 @@ class WorkerTable:
         worker.link.close()
         expected = not restart or worker.state in (WorkerState.OUTGOING, WorkerState.DRAINING)
         level = logging.DEBUG if expected and code == 0 else logging.ERROR
-        logger.log(level, "worker %d exited (%s)", worker.pid, _describe_exit(code))
+        how = _describe_exit(code)
+        emit("worker.exited", f"worker {worker.pid} exited ({how})", level=level, worker=worker.pid, how=how)
         if expected:
             return  # the successor of an outgoing worker was scheduled when the worker asked for it
+        self.on_failure()
         if monotonic() - worker.started >= _CRASH_SECONDS:
             self._backoff.reset()
             self.schedule(worker.replaces)

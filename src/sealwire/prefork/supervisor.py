@@ -13,7 +13,7 @@ message            direction           meaning
 =================  ==================  =============================================================================
 READY              worker to parent    I accept connections; you may dismiss the worker that I replace
 REPLACE            worker to parent    I have reached max_requests or max_memory, or got SIGTERM: start a successor
-REPLACED           parent to worker    your successor is ready: stop accepting, finish the requests in hand, exit
+REPLACED           parent to worker    your successor is ready: stop accepting, finish the requests in progress, exit
 DRAIN              parent to worker    the server shuts down: reject new connections, else as for REPLACED
 RELOAD             parent to worker    read the files of certificates and keys now
 RELOADED           worker to parent    answers RELOAD: the content of the files is in service
@@ -41,30 +41,32 @@ thread and sets a kernel timer before it drains, so even one whose event loop is
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import socket
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self
 
-from sealwire.admission import Admission
+from sealwire.contract import contract_of
 from sealwire.errors import ConfigurationError
+from sealwire.events import emit
 from sealwire.fork import flush_output, forking, leave_in_children, signals_held
-from sealwire.handler import handler_class
 from sealwire.life_cycle import LifeCycle
 from sealwire.listeners import check_listener, is_unix, listen
+from sealwire.metrics import FAMILIES
+from sealwire.middleware.chain import Middleware
+from sealwire.middleware.serving import Served
 from sealwire.prefork.processes import WorkerProcess, WorkerState, WorkerTable
 from sealwire.prefork.worker import Message, RestartPolicy, run_worker, send
+from sealwire.report import Board, Statistics, process_report
 from sealwire.security import Security
-from sealwire.session.terms import check_server
+from sealwire.session.terms import check_security, check_server
 from sealwire.shared_bounds import SharedBounds
-
-logger = logging.getLogger("sealwire.server")
 
 MAX_WORKERS: Final = 4096
 _DRAIN_POLL: Final = 0.05
@@ -72,9 +74,9 @@ _DRAIN_POLL: Final = 0.05
 
 
 class PreforkTCPServer:
-    """Serves connections in several processes, each with threads or an event loop.
+    """A server of several processes, each with threads or an event loop.
 
-    A worker that exits is replaced. At ``shutdown`` all workers finish the requests in hand, for at most
+    A worker that exits is replaced. At ``shutdown`` all workers finish the requests in progress, for at most
     Limits.drain_timeout seconds. The bounds in Limits apply to each worker, max_buffered and max_requests_per_second to
     all of them together.
 
@@ -90,13 +92,13 @@ class PreforkTCPServer:
             uvloop's if that is installed.
         max_requests: Requests after which a worker is replaced. Up to a tenth fewer, so that workers are not all
             replaced at once. By default there is no limit.
-        max_memory: Resident bytes from which on a worker is replaced, checked every second. By default there is no
-            limit.
+        max_memory: Resident bytes at which a worker is replaced, checked every second. By default there is no limit.
         listener: A listening socket to use instead of ``server_address``.
+        middleware: As for TCPServer, or with ``loop="asyncio"`` as for AsyncTCPServer. Default: none.
 
     Raises:
         ConfigurationError: An argument is wrong, or ``security`` does not suit a server.
-        TransportError: The address cannot be listened on.
+        TransportError: The server cannot listen on the address.
     """
 
     def __init__(
@@ -110,10 +112,11 @@ class PreforkTCPServer:
         max_requests: int | None = None,
         max_memory: int | None = None,
         listener: socket.socket | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         if listener is not None:
             check_listener(listener)
-        check_server(security, unix=is_unix(listener))
+        check_security(security, "server")
         if loop not in ("threads", "asyncio"):
             raise ConfigurationError("loop must be 'threads' or 'asyncio'")
         for name, value, largest in (
@@ -124,13 +127,19 @@ class PreforkTCPServer:
             if value is not None and (type(value) is not int or not 1 <= value <= largest):
                 raise ConfigurationError(f"{name} must be a whole number from 1 to {largest}")
         self.security = security
-        self.RequestHandlerClass = handler_class(RequestHandlerClass, coroutines=loop == "asyncio")
+        self.served = Served.of(RequestHandlerClass, security, middleware, coroutines=loop == "asyncio")
+        self.RequestHandlerClass = self.served.under(security.pinned())
+        self._is_unix = is_unix(listener)
+        security.require(self._check_security)
         self._loop = loop
         self._max_requests = max_requests
         self._max_memory = max_memory
         self._processes = workers or os.cpu_count() or 1
         self._workers = WorkerTable(self._processes)
+        self._workers.on_failure = partial(self._count_restart, "failed")
         self._shared = SharedBounds(security.limits, self._processes)
+        self._board: Board | None = None
+        self._was_complete = False
         self._reloading = False
         self._reload_ok = True
         self._life = LifeCycle()
@@ -146,6 +155,11 @@ class PreforkTCPServer:
         self.server_address: Any = self.socket.getsockname()
         self._make_wake_pair()
         leave_in_children(self)
+
+    def _check_security(self, security: Security) -> None:
+        """Raise ConfigurationError if this server and its handler cannot use a pinned Security."""
+        check_server(security, unix=self._is_unix)
+        contract_of(self.served.under(security), security)
 
     def _make_wake_pair(self) -> None:
         self._wake_receiver, self._wake_sender = socket.socketpair()
@@ -199,7 +213,7 @@ class PreforkTCPServer:
                     for replaces in self._workers.take_due():
                         self._spawn(replaces)
                     self._receive(self._workers.seconds_to_wait(poll_interval))
-                    self._workers.reap(restart=not self._life.stopping)
+                    self._reap(restart=not self._life.stopping)
                     self._shared.clear_others(self._workers.indices)
                     self._finish_reload()
                 self.on_leave()
@@ -225,7 +239,10 @@ class PreforkTCPServer:
         self._wake(Message.DRAIN)
 
     def reload(self) -> None:
-        """Make all workers reload certificates and keys now; ``on_reload`` and the log tell the outcome."""
+        """Make all workers reload the configuration, certificates and keys now.
+
+        ``on_reload`` and the log tell the outcome.
+        """
         self._wake(Message.RELOAD)
 
     def server_close(self) -> None:
@@ -270,7 +287,8 @@ class PreforkTCPServer:
                 self._workers.add(WorkerProcess(pid, here, replaces, index))
         except OSError as error:
             pause = self._workers.schedule_later(replaces)
-            logger.error("cannot start a worker: %s; trying again in %.1f s", error.strerror, pause)
+            why = f"cannot start a worker: {error.strerror}; trying again in {pause:.1f} s"
+            emit("server.busy", why, why=error.strerror)
 
     def _run_worker(self, parents_link: socket.socket, link: socket.socket, blocked: set[int], index: int) -> NoReturn:
         run_worker(
@@ -288,8 +306,53 @@ class PreforkTCPServer:
             from sealwire.prefork.asyncio_worker import serve
         else:
             from sealwire.prefork.threading_worker import serve
-        share = partial(Admission.share, shared=self._shared, index=index)
-        serve(self.socket, self.RequestHandlerClass, self.security, link, policy, share)
+        serve(self.socket, self.served, self.security, link, policy, partial(self._join, index, policy))
+        policy.publish()
+
+    def _join(self, index: int, policy: RestartPolicy, server: Any) -> None:
+        """Make a worker's server share the bounds, and report to this process's copy in the parent."""
+        server._admission.share(self._shared, index)
+        board = self._board
+        if board is not None:
+            policy.publish = lambda: board.write(index, process_report(server))
+            policy.publish()
+
+    # Reports
+
+    def _count_restart(self, reason: str) -> None:
+        counters = self._shared.events.counters
+        counters.row(counters.used - 1)[FAMILIES["worker_restarts"].column(reason)] += 1
+
+    @property
+    def state(self) -> str:
+        """``starting``, ``serving`` or ``draining``, for reports."""
+        if self._life.stopping:
+            return "draining"
+        return "serving" if self._life.serving and self._was_complete else "starting"
+
+    def statistics(self) -> Statistics:
+        """Return what all workers have counted since the start, for reports; each reports its own connections."""
+        return Statistics(0, 0, self._shared.events.counters.totals(), Counter())
+
+    def collect_reports(self) -> None:
+        """Have the workers report, each about once a second. Those that run already do not."""
+        if self._board is None:
+            self._board = Board(len(self._shared.held))
+
+    def worker_reports(self) -> list[dict[str, Any]]:
+        """Return the last reports of the present workers."""
+        return [report for worker in self._workers if (report := self._report(worker)) is not None]
+
+    def _report(self, worker: WorkerProcess) -> dict[str, Any] | None:
+        report = None if self._board is None else self._board.read(worker.index)
+        return report if report is not None and report["pid"] == worker.pid else None
+
+    def _reap(self, *, restart: bool) -> None:
+        before = list(self._workers)
+        self._workers.reap(restart=restart)
+        for worker in before:
+            if worker.pid not in self._workers.pids:
+                self._shared.events.counters.forget_in_flight(worker.index)
 
     def _receive(self, timeout: float) -> None:
         """Wait for messages from the workers, or from ``leave`` and ``reload``, and handle them."""
@@ -313,13 +376,16 @@ class PreforkTCPServer:
         elif message is Message.REPLACE:
             if worker.state in (WorkerState.STARTING, WorkerState.SERVING) and not self._life.stopping:
                 worker.state = WorkerState.OUTGOING
-                logger.info("worker %d asked to be replaced; starting its successor", worker.pid)
+                text = f"worker {worker.pid} asked to be replaced; starting its successor"
+                emit("worker.replaced", text, worker=worker.pid)
+                self._count_restart("replaced")
                 self._workers.schedule(worker)
         elif message in (Message.RELOADED, Message.RELOAD_REJECTED):
             worker.reloads_pending -= 1
             worker.reload_ok = message is Message.RELOADED
             if not worker.reload_ok:
-                logger.error("worker %d rejected the reload; its own log message gives the reason", worker.pid)
+                text = f"worker {worker.pid} rejected the reload; its own log message gives the reason"
+                emit("reload.failed", text, worker=worker.pid)
 
     def _handle_ready(self, worker: WorkerProcess) -> None:
         if worker.state is WorkerState.STARTING:
@@ -328,6 +394,7 @@ class PreforkTCPServer:
         if replaces is not None:
             replaces.dismiss(Message.REPLACED, self.security.limits.drain_timeout)
         if self._workers.complete and not self._life.stopping:
+            self._was_complete = True
             on_ready, self.on_ready = self.on_ready, lambda: None
             on_ready()
 
@@ -352,4 +419,4 @@ class PreforkTCPServer:
             worker.dismiss(Message.DRAIN, self.security.limits.drain_timeout)
         while self._workers.pids:
             self._receive(_DRAIN_POLL)
-            self._workers.reap(restart=False)
+            self._reap(restart=False)

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from sealwire.admission import Admission
 from sealwire.prefork.worker import RestartPolicy, follow_parent
 from sealwire.security import Security
 from sealwire.sync.server import ThreadingTCPServer
@@ -21,15 +20,15 @@ def serve(
     security: Security,
     link: socket.socket,
     policy: RestartPolicy,
-    share: Callable[[Admission], None],
+    join: Callable[[Any], None],
 ) -> None:
     """Serve connections from ``listener`` until the parent, at the other end of ``link``, ends this worker.
 
-    ``share`` makes the server share its bounds with the other workers.
+    ``join`` makes the server share its bounds with the other workers, and report to the parent.
     """
     with ThreadingTCPServer(None, handler, security, listener=listener) as server:
         server.on_request = policy.count_request
-        share(server._admission)
+        join(server)
 
         def leave(replaced: bool) -> None:
             server.rejects_while_draining = not replaced

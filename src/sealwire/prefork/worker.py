@@ -16,10 +16,9 @@ from enum import Enum
 from random import SystemRandom
 from typing import Final, NoReturn
 
+from sealwire.events import emit
+from sealwire.failures import error_location
 from sealwire.fork import ClosedInChildren, flush_output, take_signals
-from sealwire.handler import error_location
-
-logger = logging.getLogger("sealwire.server")
 
 EXIT_MARGIN: Final = 5.0
 """Seconds beyond Limits.drain_timeout after which a worker that has not exited is killed."""
@@ -74,8 +73,9 @@ def run_worker(
         serve(link, RestartPolicy(max_requests, max_memory, lambda: send(link, Message.REPLACE)))
         status = 0
     except BaseException as error:
-        logger.error("worker %d failed: %s", os.getpid(), error_location(error))
-        logger.debug("worker failed", exc_info=error)
+        place = error_location(error)
+        emit("worker.failed", f"worker {os.getpid()} failed: {place}", worker=os.getpid(), place=place)
+        emit("worker.failed", "worker failed", level=logging.DEBUG, error=error, worker=os.getpid())
     finally:
         with suppress(Exception):
             logging.shutdown()
@@ -102,7 +102,9 @@ def follow_parent(
         message = None
         try:
             while (message := _receive(link, policy)) is Message.RELOAD:
-                send(link, Message.RELOADED if reload() else Message.RELOAD_REJECTED)
+                answer = Message.RELOADED if reload() else Message.RELOAD_REJECTED
+                policy.publish()
+                send(link, answer)
         finally:
             signal.setitimer(signal.ITIMER_REAL, drain_timeout + EXIT_MARGIN)
             leave(message is Message.REPLACED)
@@ -120,6 +122,7 @@ def _receive(link: socket.socket, policy: RestartPolicy) -> Message | None:
     readable.register(link, select.POLLIN)
     while not readable.poll(_MEMORY_CHECK * 1000):
         policy.check()
+        policy.publish()
     try:
         message = link.recv(1)
     except OSError:  # the parent was killed before it had read all of our messages
@@ -136,6 +139,8 @@ class RestartPolicy:
         self._on_limit: Callable[[], object] | None = on_limit
         self._requests = 0
         self._lock = threading.Lock()
+        self.publish: Callable[[], object] = lambda: None
+        """Called about once a second, for reports to the parent."""
 
     def count_request(self) -> None:
         """Count a request that is passed to a handler."""

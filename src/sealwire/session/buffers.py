@@ -20,7 +20,7 @@ from typing import Final
 from sealwire.session.shared import Cells
 
 STEP: Final = 65_536
-"""Bytes by which what a connection holds must change before it is counted anew."""
+"""Bytes by which what a connection holds must change before it is counted again."""
 
 
 class Holding:
@@ -103,7 +103,7 @@ class Buffers:
         return Holding(self)
 
     def count(self, holding: Holding, held: int) -> None:
-        """Count a holding anew, and end those that are too large."""
+        """Count a holding again, and end those that are too large."""
         with self._lock:
             shrinks = held < holding.counted
             self._used += held - holding.counted

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from contextvars import ContextVar
+from time import monotonic
+from typing import Final
+
+time_limit: Final[ContextVar[float]] = ContextVar("sealwire_time_limit", default=math.inf)
+"""In a handler, the time at which its client stops waiting: no call that the handler makes takes longer."""
+
+
+def end_of(seconds: float) -> float:
+    """Return the time at which something that begins now and takes ``seconds`` ends; in a handler, its limit."""
+    return min(monotonic() + seconds, time_limit.get())
+
 
 class CallTime:
     """The time of one call: ``wait`` seconds for all of it, and ``timeout`` more for its first connection.
@@ -25,16 +38,17 @@ class CallTime:
         self._timeout = timeout
         self.connected = False
         self._begun = now
-        self.deadline = now + wait
+        self._limit = time_limit.get()
+        self.deadline = min(now + wait, self._limit)
         self.sent = False
 
     def begin_connecting(self, now: float) -> float:
         """Return the time by which a connection must be made, by this call or by another one that it waits for."""
         self._begun = now
-        return now + self._timeout if not self.connected else min(now + self._timeout, self.deadline)
+        return min(now + self._timeout, self.deadline if self.connected else self._limit)
 
     def end_connecting(self, now: float) -> None:
         """Note that a connection was made: only the first one's time does not count."""
         if not self.connected:
             self.connected = True
-            self.deadline += now - self._begun
+            self.deadline = min(self.deadline + now - self._begun, self._limit)

@@ -6,11 +6,12 @@ lost, it finds out which requests no handler can have seen; :mod:`sealwire.retry
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
 from sealwire.errors import ConnectionClosed, RemoteError, TruncatedFrame
+from sealwire.events import emit
+from sealwire.faults import FaultClasses
 from sealwire.security import Security
 from sealwire.session import explain, terms
 from sealwire.session.validity import Validity
@@ -22,8 +23,6 @@ from sealwire.wire.client import ClientProtocol, ClientSide
 from sealwire.wire.events import Closed, Established, Event, Faulted, Rejected, Reply
 from sealwire.wire.frames import CloseCode, VerifiedPayload
 from sealwire.wire.protocol import State
-
-logger = logging.getLogger("sealwire.client")
 
 _SAFE_ENDS: Final = (CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY)
 """Codes of CLOSE with a ``last`` that proves that later requests were not handed over (docs/protocol.md, section 5)."""
@@ -55,26 +54,30 @@ class ClientSession:
         validity: Checks the connection's certificates and key.
         peer: The server's identity.
         address: The server's address, for messages.
+        faults: The exceptions for faults.
 
     Attributes:
         validity: As given. From its ``next_check`` on :meth:`usable` compares certificates and key with those in use,
             so the caller refreshes the Security before.
-        peer: As given.
+        peer, address: As given.
     """
 
-    def __init__(self, protocol: ClientSide, validity: Validity, peer: PeerIdentity, address: str) -> None:
+    def __init__(
+        self, protocol: ClientSide, validity: Validity, peer: PeerIdentity, address: str, faults: FaultClasses
+    ) -> None:
         self._protocol = protocol
         self.validity = validity
         self.peer = peer
-        self._address = address
+        self.address = address
+        self._faults = faults
         self._left = False
 
     def establish(self, event: Event | None) -> None:
         """Process the server's answer to HELLO. Raises HandshakeRejected, HandshakeFailed."""
         if isinstance(event, Rejected):
-            raise explain.rejected(self._address, event.code)
+            raise explain.rejected(self.address, event.code)
         if not isinstance(event, Established):
-            raise explain.ended_handshake(self._address)
+            raise explain.ended_handshake(self.address)
         self.validity.set_key(event.key_id)
         self.validity.remember_peer()
 
@@ -86,7 +89,11 @@ class ClientSession:
         if type(event) is Reply:
             return event.request, event.payload
         if type(event) is Faulted:
-            return event.request, RemoteError(event.code, event.text)
+            error = self._faults.error(event.code, event.text)
+            error.request_id = self._protocol.take_request_id(event.request)
+            text = f"request {error.request_id} to {self.address}: fault {event.code}"
+            emit("client.fault", text, address=self.address, request_id=error.request_id, fault=event.code)
+            return event.request, error
         if type(event) is Closed:
             raise ConnectionClosed(
                 f"the server closed the connection (code {event.code}) with the request unanswered", **event._asdict()
@@ -101,6 +108,10 @@ class ClientSession:
             sequence: The request's number, the first one if it was sent several times; None if its last byte was never
                 passed to TLS.
         """
+        if sequence is not None:
+            number = self._protocol.request_id(sequence)
+            text = f"request {number} to {self.address}: lost with its connection"
+            emit("client.lost", text, address=self.address, request_id=number)
         if isinstance(closed, TruncatedFrame):
             closed = ConnectionClosed("the connection ended inside a frame of the server")
         return ConnectionLost(closed, unprocessed=lambda: self._is_unprocessed(closed, sequence))
@@ -122,7 +133,8 @@ class ClientSession:
         else:
             return True
         self._left = True
-        logger.info("a connection to %s is not used any more: %s", self.peer, reason)
+        text = f"a connection to {self.peer} is not used any more: {reason}"
+        emit("client.left", text, address=self.address, peer=str(self.peer), why=reason)
         return False
 
     def _is_unprocessed(self, closed: ConnectionClosed, sequence: int | None) -> bool:
@@ -171,7 +183,7 @@ def begin_client_session(
     protocol = ClientProtocol(
         **terms.client_parameters(security, certificates, host=host, peer=peer, leaf=leaf, above=above)
     )
-    return protocol, ClientSession(protocol, validity, peer, address)
+    return protocol, ClientSession(protocol, validity, peer, address, security.faults)
 
 
 def begin_unix_client_session(
@@ -180,4 +192,4 @@ def begin_unix_client_session(
     """Return protocol and session of a connection on a Unix socket. Raises PeerNotAllowed, ConfigurationError."""
     validity = Validity(security, certificates, peer=peer, leaf=None, client=own, now=now)
     protocol = ClientProtocol(**terms.unix_client_parameters(security, own, peer))
-    return protocol, ClientSession(protocol, validity, peer, address)
+    return protocol, ClientSession(protocol, validity, peer, address, security.faults)

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from sealwire.errors import (
     ConnectionClosed,
     DeadlineExceeded,
+    FeatureNotSupported,
     HandshakeFailed,
     HandshakeRejected,
     InvalidState,
@@ -20,6 +21,7 @@ from sealwire.errors import (
     SealwireError,
     TransportError,
     TruncatedFrame,
+    because,
 )
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.contexts import ALPN, verification_problem
@@ -34,6 +36,8 @@ FAULT_TEXTS: Final = {
     FaultCode.HANDLER_FAILED: "the handler failed",
     FaultCode.DEADLINE_EXCEEDED: "the deadline was over before the request was run",
     FaultCode.OVERLOADED: "the server is overloaded",
+    FaultCode.CANCELLED: "the request was cancelled",
+    FaultCode.IN_PARTS: "the reply comes in parts; ask for it with stream()",
 }
 """The default texts of FAULT."""
 
@@ -46,6 +50,13 @@ _REJECTED: Final = {
     RejectCode.OVERLOADED: "it is overloaded; try again later",
     RejectCode.SHUTTING_DOWN: "it is shutting down; try again later",
 }
+_REJECT_REASONS: Final = {
+    RejectCode.VERSION: "version",
+    RejectCode.CODEC: "codec",
+    RejectCode.NOT_AUTHORISED: "not_authorised",
+    RejectCode.OVERLOADED: "overloaded",
+    RejectCode.SHUTTING_DOWN: "draining",
+}
 _REJECTING: Final[dict[int | None, str]] = {
     RejectCode.OVERLOADED: "max_connections are established (REJECT 4)",
     RejectCode.SHUTTING_DOWN: "the server is shutting down (REJECT 5)",
@@ -55,7 +66,7 @@ _REJECTING: Final[dict[int | None, str]] = {
 # What the other end may have found, by the name of its TLS alert (RFC 8446, section 6.2). OpenSSL sends the same alert
 # for a certificate and for the list or the CA that it is verified with.
 _REFUSALS: Final = {
-    "bad certificate": "not acceptable: perhaps it is not valid yet, or its names, its key or its signature do not do",
+    "bad certificate": "not acceptable: perhaps it is not valid yet, or its names, key or signature are not acceptable",
     "unsupported certificate": "it is not meant for this use; its extended key usage must have serverAuth for a "
     "server, clientAuth for a client",
     "certificate revoked": "revoked; get another one",
@@ -89,20 +100,23 @@ def reason(error: OSError) -> str:
 
 def unresolved(address: str) -> TransportError:
     """Explain a host name that was not resolved."""
-    return TransportError(f"{address}: the host's address cannot be found; check its spelling and this machine's DNS")
+    error = TransportError(f"{address}: the host's address cannot be found; check its spelling and this machine's DNS")
+    return because(error, "unreachable")
 
 
 def unreachable(address: str, why: str, *, unix: bool = False) -> TransportError:
     """Explain why no address of the server accepted a connection."""
     mode = ", and that the socket's mode permits this user" if unix else ""
-    return TransportError(f"cannot connect to {address}: {why}; check that the server runs and listens there{mode}")
+    error = TransportError(f"cannot connect to {address}: {why}; check that the server runs and listens there{mode}")
+    return because(error, "unreachable")
 
 
 def not_accepted(address: str, why: str, error: OSError | None) -> TransportError:
     """Explain why no address of the server accepted a connection, by the last one's error."""
     failed = unreachable(address, why)
-    # One that has too much to do may reset connections before it has seen them.
-    return HandshakeFailed(str(failed), transient=True) if isinstance(error, ConnectionResetError) else failed
+    # An overloaded one may reset connections before it has seen them.
+    reset = isinstance(error, ConnectionResetError)
+    return because(HandshakeFailed(str(failed), transient=True), "unreachable") if reset else failed
 
 
 def no_answer(address: str) -> DeadlineExceeded:
@@ -117,10 +131,11 @@ def incomplete(address: str, step: str = "the handshake") -> DeadlineExceeded:
 
 def server_certificate(address: str, problem: str) -> HandshakeFailed:
     """Explain why a server's certificate was refused."""
-    return HandshakeFailed(
+    error = HandshakeFailed(
         f"the certificate of {address} is not acceptable: {problem}; it must come from a CA in this client's ca file, "
         "be valid now, and have the host name among its subject alternative names"
     )
+    return because(error, "certificate")
 
 
 def revoked_above(certificates: Certificates) -> str:
@@ -153,7 +168,7 @@ def client_refused(address: str, why: str, *, anonymous: bool) -> HandshakeFaile
             f"{address} ended the handshake ({why}): it requires a certificate, and this client has none; "
             "configure cert and key"
         )
-    return HandshakeFailed(f"{address} refused this client's certificate: {_REFUSALS[why]}")
+    return because(HandshakeFailed(f"{address} refused this client's certificate: {_REFUSALS[why]}"), "certificate")
 
 
 def missing_welcome(error: SealwireError, address: str, failure: OSError | None, *, anonymous: bool) -> SealwireError:
@@ -163,7 +178,7 @@ def missing_welcome(error: SealwireError, address: str, failure: OSError | None,
         error: The protocol's error while the client waited for WELCOME.
         address: The server's address.
         failure: The error of the socket or of TLS that ended the stream, if any.
-        anonymous: Whether the client has no certificate.
+        anonymous: True if the client has no certificate.
     """
     if isinstance(error, DeadlineExceeded):
         return incomplete(address)
@@ -172,7 +187,7 @@ def missing_welcome(error: SealwireError, address: str, failure: OSError | None,
             return client_refused(address, reason(failure), anonymous=anonymous)
         return HandshakeFailed(
             f"{address} ended the connection during the handshake; its log says why "
-            "(often: it had too much to do, or the handshake took too long)",
+            "(often: it was overloaded, or the handshake took too long)",
             transient=True,
         )
     if isinstance(error, TruncatedFrame):
@@ -187,7 +202,8 @@ def missing_welcome(error: SealwireError, address: str, failure: OSError | None,
 
 def rejected(address: str, code: int) -> HandshakeRejected:
     """Explain a server's REJECT."""
-    return HandshakeRejected(f"{address} refused: {_REJECTED[RejectCode(code)]}", code=code)
+    error = HandshakeRejected(f"{address} refused: {_REJECTED[RejectCode(code)]}", code=code)
+    return because(error, _REJECT_REASONS[RejectCode(code)])
 
 
 def other_protocol(address: str) -> HandshakeFailed:
@@ -197,7 +213,7 @@ def other_protocol(address: str) -> HandshakeFailed:
 
 def ended_handshake(address: str) -> HandshakeFailed:
     """Explain a handshake that the server ended without an answer."""
-    return HandshakeFailed(f"{address} ended the handshake")
+    return because(HandshakeFailed(f"{address} ended the handshake"), "ended")
 
 
 # A client that a server does not serve
@@ -209,30 +225,52 @@ def server_tls(error: OSError, certificates: Certificates) -> HandshakeFailed:
         return client_certificate(verification_problem(error.verify_code, error.verify_message, certificates))
     if isinstance(error, ssl.SSLError):
         return server_refused(reason(error))
-    return HandshakeFailed(f"the connection ended during TLS: {reason(error)}")
+    return because(HandshakeFailed(f"the connection ended during TLS: {reason(error)}"), "ended")
+
+
+def silent() -> HandshakeFailed:
+    """Explain a connection that the client ended before its first byte, as a load balancer's probe does."""
+    return because(HandshakeFailed("the client ended the connection before its first byte"), "silent")
 
 
 def server_refused(why: str, carrier: str = "TLS") -> HandshakeFailed:
     """Explain an error of TLS with a client, which may be the alert of one that refused this server's certificate."""
     why = _ALERT.sub("", why)
     if why in _REFUSALS:
-        return HandshakeFailed(f"the client refused this server's certificate: {_REFUSALS[why]}")
-    return HandshakeFailed(f"{carrier} failed: {why}")
+        refused = HandshakeFailed(f"the client refused this server's certificate: {_REFUSALS[why]}")
+        return because(refused, "server_certificate")
+    return because(HandshakeFailed(f"{carrier} failed: {why}"), "ended" if "eof" in why.lower() else "tls")
 
 
 def client_certificate(problem: str) -> HandshakeFailed:
     """Explain why a client's certificate was refused."""
-    return HandshakeFailed(f"the client's certificate is not acceptable: {problem}")
+    return because(HandshakeFailed(f"the client's certificate is not acceptable: {problem}"), "certificate")
 
 
 def not_established(code: int | None) -> HandshakeFailed:
     """Explain a handshake that ended without a connection, by REJECT if ``code`` is not None."""
-    return HandshakeFailed(_REJECTING.get(code, "the client ended the handshake"))
+    word = "ended" if code is None else _REJECT_REASONS[RejectCode(code)]
+    return because(HandshakeFailed(_REJECTING.get(code, "the client ended the handshake")), word)
 
 
 def ended_at_start(error: OSError, step: str = "at its beginning") -> HandshakeFailed:
     """Explain a connection that the client ended before its handshake."""
-    return HandshakeFailed(f"the connection ended {step}: {reason(error)}")
+    return because(HandshakeFailed(f"the connection ended {step}: {reason(error)}"), "ended")
+
+
+def too_many_of_address() -> HandshakeFailed:
+    """Explain why a connection is refused whose address, as a proxy told it, has too many already."""
+    return HandshakeFailed("its address has most of max_handshakes, or max_handshakes_per_source")
+
+
+def without_header() -> HandshakeFailed:
+    """Explain a connection that ended before the proxy's header was complete."""
+    return HandshakeFailed("the connection ended before its PROXY header")
+
+
+def header_too_slow() -> DeadlineExceeded:
+    """Explain that a proxy took too long for its header."""
+    return DeadlineExceeded("the PROXY header was not complete in time")
 
 
 # Both ends of an established connection
@@ -271,10 +309,10 @@ def of_parent() -> InvalidState:
 
 
 def busy_below() -> InvalidState:
-    """Explain that a signal handler, say, has interrupted a call of the client that it uses itself."""
+    """Explain that a signal handler, for example, has interrupted a call of the client that it uses itself."""
     return InvalidState(
-        "this thread is in the middle of another call of this client, below a signal handler, a finalizer or a log "
-        "handler; use a client of its own there"
+        "this thread is in the middle of another call of this client, which a signal handler, a finalizer or a log "
+        "handler has interrupted; use a separate client there"
     )
 
 
@@ -338,6 +376,14 @@ def shed() -> ConnectionClosed:
     return ConnectionClosed("it held most of the bytes that the server may buffer (max_buffered in its Limits)")
 
 
+def gave_way() -> ConnectionClosed:
+    """Explain an association that was ended so that its identity could have another."""
+    return ConnectionClosed(
+        "it was silent for longest of its identity, which has as many as it may (max_connections and "
+        "max_identity_share in Limits)"
+    )
+
+
 def only_ciphertext() -> RemoteProtocolError:
     """Explain a connection that brought TLS records, but no data."""
     return RemoteProtocolError("the peer sent nothing but TLS records without data, such as KeyUpdates")
@@ -346,3 +392,45 @@ def only_ciphertext() -> RemoteProtocolError:
 def tls_too_slow() -> DeadlineExceeded:
     """Explain that a client took too long for TLS."""
     return DeadlineExceeded("TLS was not complete in time")
+
+
+def no_context() -> InvalidState:
+    """Return the error for a handler's ``context`` outside of ``respond``."""
+    return InvalidState("only respond has a context, and not handle, which reads its requests itself")
+
+
+def no_part_now(*, answered: bool) -> InvalidState:
+    """Return the error for a handler's message in parts when it cannot be used."""
+    if answered:
+        return InvalidState("the request has been answered; a handler must take its parts before it returns")
+    return InvalidState("only the thread of its handler takes the parts of a request; hand them on in a queue")
+
+
+def part_is_awaited() -> InvalidState:
+    """Return the error for the next part of a stream while another thread, or this one, waits for it."""
+    return InvalidState("another thread, or a call that this one has interrupted, takes the next part of this stream")
+
+
+def not_in_parts(address: str) -> FeatureNotSupported:
+    """Return the error for requests or replies in parts at a server that does not know them."""
+    return FeatureNotSupported(
+        f"the server at {address} takes and gives messages only as a whole: an older version of Sealwire, or a handler "
+        "that reads its requests itself"
+    )
+
+
+def stream_in_use() -> InvalidState:
+    """Return the error for two tasks that wait for the next part of one stream."""
+    return InvalidState("another task waits for the next part of this stream; each task needs a stream of its own")
+
+
+def no_metadata(address: str) -> FeatureNotSupported:
+    """Return the error for metadata at a server that does not know it."""
+    return FeatureNotSupported(f"the server at {address} takes no metadata: an older version of Sealwire")
+
+
+def no_parts_on_udp() -> FeatureNotSupported:
+    """Return the error for requests or replies in parts on UDP."""
+    return FeatureNotSupported(
+        "UDP carries no messages in parts: datagrams can be lost; use the clients and servers on TCP or a Unix socket"
+    )

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Final
+from typing import Any, Final
 
 from sealwire.errors import InvalidState
+from sealwire.faults import Refuse
+from sealwire.security import Security
+from sealwire.session import explain
+from sealwire.session.context import Context
+from sealwire.session.server import ServerSession
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.events import Request
-from sealwire.wire.frames import Payload
+from sealwire.wire.frames import Payload, VerifiedPayload
+from sealwire.wire.metadata import Metadata
 
 LINGER: Final = 2.0
 """Seconds to read and discard after the last frame was sent, at most (docs/protocol.md, section 5)."""
@@ -19,7 +25,13 @@ class Sealed:
 
 
 class AnswerChannel(Sealed):
-    """A server's end of a connection, as far as requests are answered on it."""
+    """A server's end of a connection, as far as requests are answered on it.
+
+    Attributes:
+        session: The rules of the connection.
+    """
+
+    session: ServerSession
 
     @property
     @abstractmethod
@@ -32,12 +44,29 @@ class AnswerChannel(Sealed):
         """The number of the oldest unanswered request; None if all are answered."""
 
     @abstractmethod
-    def send_reply(self, request: int, payload: Payload) -> None:
+    def request_id(self, request: int) -> str:
+        """Return the id for logs of a request, by its number."""
+
+    @abstractmethod
+    def send_reply(self, request: int, payload: Payload, metadata: Metadata | None = None) -> None:
         """Answer a request, by its number."""
 
     @abstractmethod
     def send_fault(self, request: int, code: int, text: str | None = None) -> None:
         """Answer a request with FAULT; the default text is the code's own."""
+
+    def refuse(self, refusal: Refuse) -> None:
+        """Refuse the oldest unanswered request, in place of a reply; the connection goes on.
+
+        Args:
+            refusal: The refusal, as ``respond`` would raise it.
+
+        Raises:
+            InvalidState: All requests are answered.
+            ConnectionClosed: The connection has ended.
+            DeadlineExceeded: The client did not take the answer in time.
+        """
+        self.send_fault(self._oldest(), refusal.code, refusal.text)
 
     def send_msg(self, payload: Payload) -> None:
         """Answer the oldest unanswered request. Usually called as ``sealwire.send_msg(channel, payload)``.
@@ -51,25 +80,49 @@ class AnswerChannel(Sealed):
             ConnectionClosed: The connection has ended.
             DeadlineExceeded: The client did not take the reply in time.
         """
+        self.send_reply(self._oldest(), payload)
+
+    def _oldest(self) -> int:
         request = self.oldest_unanswered
         if request is None:
             raise InvalidState("there is no unanswered request; a server sends nothing unasked")
-        self.send_reply(request, payload)
+        return request
 
 
 class RequestChannel(AnswerChannel):
     """The ``self.request`` of a handler.
 
     Attributes:
+        security: The Security that was pinned for the connection.
         peer: The client's verified identity; None if it has no certificate.
         key_id: The id of the key that the client proved to have.
-        deadline: The moment of ``time.monotonic()`` at which the client stops waiting for the reply to the last
-            request; None if it did not say.
+        deadline: The time (``time.monotonic()``) at which the client stops waiting for the reply to the last request;
+            None if it did not say.
     """
 
+    security: Security
     peer: PeerIdentity | None
     key_id: str
     deadline: float | None
+
+    def context(self, request: Request, client_address: Any) -> Context:  # noqa: ARG002 - see below
+        """Return the context of the request that is handled. Raises InvalidState if handlers read requests."""
+        raise explain.no_context()
+
+    def accepts_parts(self, request: int) -> bool:  # noqa: ARG002 - a carrier without parts accepts none
+        """Return True if the reply to a request, by its number, may come in parts."""
+        return False
+
+    def check_wanted(self, request: int) -> None:
+        """Raise RequestCancelled or ConnectionClosed if no client waits for the reply to a request."""
+
+    def send_part(self, request: int, payload: Payload) -> None:
+        """Send a part of the reply to a request, if :meth:`accepts_parts` says so."""
+        raise NotImplementedError
+
+    def next_part(self, request: int) -> VerifiedPayload | None:
+        """Return the next part of a request in parts; None after the last one."""
+        raise NotImplementedError
 
     @abstractmethod
     def next_request(self) -> Request | None:

@@ -20,19 +20,37 @@ The pump waits for input until ``input_deadline``, then calls ``on_timeout``. Al
 
 from __future__ import annotations
 
+import logging
+from bisect import bisect_left
 from collections.abc import Callable
-from typing import Final, Protocol
+from time import monotonic
+from typing import Any, Final, Protocol
 
-from sealwire.errors import HandshakeFailed, InvalidState, PayloadTooLarge
+from sealwire.errors import HandshakeFailed, InvalidState, PayloadTooLarge, because
 from sealwire.limits import Limits
+from sealwire.metrics import (
+    ANSWERED,
+    DROPPED,
+    IN_FLIGHT,
+    RECEIVED,
+    REQUEST_BUCKETS,
+    REQUEST_SECONDS,
+    REQUEST_SUM,
+    SENT,
+    STARTED,
+    outcome_of,
+)
 from sealwire.security import Security
+from sealwire.server_events import ServerEvents, Source
 from sealwire.session import explain, terms
 from sealwire.session.validity import Termination, Validity
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.contexts import ALPN
 from sealwire.trust.identity import PeerIdentity
-from sealwire.wire.events import Closed, Established, Event, Request
-from sealwire.wire.frames import CloseCode, FaultCode, Payload, RejectCode
+from sealwire.wire.events import Closed, Established, Event, Part, Request
+from sealwire.wire.features import NO_FEATURES, Features
+from sealwire.wire.frames import CloseCode, FaultCode, Payload, RejectCode, payload_size
+from sealwire.wire.metadata import Metadata
 from sealwire.wire.protocol import State
 from sealwire.wire.server import ServerProtocol, ServerSide
 
@@ -44,7 +62,21 @@ _OPEN: Final = State.OPEN
 
 
 class Slot(Protocol):
-    """The slot of a connection among those that its server admits."""
+    """The slot of a connection among those that its server admits.
+
+    Attributes:
+        events: Takes what is to be reported.
+        address: The client's address.
+        since: When the connection was accepted.
+    """
+
+    events: ServerEvents
+    address: Any
+    since: float
+
+    @property
+    def peer(self) -> PeerIdentity | None:
+        """The client's verified identity."""
 
     @property
     def on_request(self) -> Callable[[], None] | None:
@@ -69,6 +101,7 @@ class ServerSession:
 
     Attributes:
         key_id: The id of the key that the client proved to have.
+        events: Takes what is to be reported.
         closing: The code of the CLOSE to send when no request is in progress; None while the connection goes on.
         termination: The reason if certificates, key or age end the connection.
         working: Number of requests that handlers are working on.
@@ -82,6 +115,10 @@ class ServerSession:
         self.validity = validity
         self._limits = limits
         self._slot = slot
+        self.events = slot.events
+        self._counts = slot.events.counts
+        self._begun: dict[int, float] = {}
+        """The requests that were handed over and have no answer, and when that was."""
         self._on_request = slot.on_request
         # The slots of a server that bounds the rate of requests have this.
         self._allow_request: Callable[[float], bool] | None = getattr(slot, "allow_request", None)
@@ -93,6 +130,7 @@ class ServerSession:
         self.termination: Termination | None = None
         self.working = 0
         self.unanswered = 0
+        self._streams: set[int] = set()
 
     def answer_hello(self) -> Event | None:
         """Answer the HELLO that a Doubted was about, after a look at the files. Raises RemoteProtocolError."""
@@ -107,6 +145,18 @@ class ServerSession:
         self.validity.set_key(event.key_id)
         self.validity.remember_peer()
         self._slot.mark_welcomed()
+        self.events.welcomed(monotonic() - self._slot.since)
+
+    @property
+    def peer(self) -> PeerIdentity | None:
+        """The client's verified identity; None without a certificate."""
+        return self._slot.peer
+
+    def source(self, request: int | None = None) -> Source:
+        """Return what is known of the client, and of one of its requests by its number, for a report."""
+        protocol, slot = self._protocol, self._slot
+        named = "" if request is None else protocol.request_id(request)
+        return Source(slot.address, slot.peer, self.key_id, protocol.connection_id, named)
 
     @property
     def ended(self) -> bool:
@@ -120,14 +170,20 @@ class ServerSession:
         self._frame_end = None
         if not self._authenticated and self._protocol.authenticated:
             self._authenticated = True
-            if not self._slot.mark_authenticated():
+            if self._slot.mark_authenticated():
+                self.events.opened(self.source())
+            else:
                 self.close(CloseCode.GOING_AWAY)
+                self.events.hit("max_connections", self.source(), "ended: there are max_connections already")
         if type(event) is Request:
             # A PING does not reset the idle time: it only asks if the connection still works.
             self._active = now
             self.unanswered += 1
+            self._counts[RECEIVED] += len(event.payload)
             if self.closing is None:
                 return event
+        elif type(event) is Part:
+            self._counts[RECEIVED] += len(event.payload)
         elif type(event) is Closed:
             self.close(CloseCode.DONE)
         return None
@@ -147,16 +203,34 @@ class ServerSession:
         if deadline is not None and now >= deadline:
             self.fault(request.sequence, FaultCode.DEADLINE_EXCEEDED)
             return False
+        if self._protocol.cancelled and request.sequence in self._protocol.cancelled:
+            self.fault(request.sequence, FaultCode.CANCELLED)
+            return False
+        if request.flags and not self._open_stream(request.sequence):
+            self.refuse(request.sequence, "max_streams")
+            return False
         if self._allow_request is not None and not self._allow_request(now):
-            self.fault(request.sequence, FaultCode.OVERLOADED)
+            self.refuse(request.sequence, "max_requests_per_second")
             return False
         self._protocol.hand_over(request.sequence)
         self.working += 1
+        self._begun[request.sequence] = now
+        counts = self._counts
+        counts[STARTED] += 1.0
+        counts[IN_FLIGHT] += 1.0
         if self._on_request is not None:
             self._on_request()
         return True
 
-    def reply(self, request: int, payload: Payload, now: float) -> None:
+    def _open_stream(self, request: int) -> bool:
+        """Count a request with parts; return False if there are too many."""
+        self._streams = {each for each in self._streams if self._protocol.is_unanswered(each)}
+        if len(self._streams) >= self._limits.max_streams:
+            return False
+        self._streams.add(request)
+        return True
+
+    def reply(self, request: int, payload: Payload, now: float, metadata: Metadata | None = None) -> None:
         """Queue the reply to a request.
 
         Raises:
@@ -168,13 +242,31 @@ class ServerSession:
             self.check(now)
         if self._protocol.state is not _OPEN:
             raise explain.dropped_reply()
+        if metadata and not self._protocol.features.metadata:
+            metadata = None
         try:
-            self._protocol.send_reply(request, payload)
+            self._protocol.send_reply(request, payload, metadata)
         except PayloadTooLarge:
             self.fault(request, FaultCode.TOO_LARGE)
             raise
         self.unanswered -= 1
         self._active = now
+        counts = self._counts
+        counts[SENT] += len(payload) if type(payload) is bytes else payload_size(payload)
+        counts[ANSWERED] += 1.0
+        if (begun := self._begun.pop(request, None)) is not None:
+            counts[IN_FLIGHT] -= 1.0
+            counts[REQUEST_BUCKETS + bisect_left(REQUEST_SECONDS, now - begun)] += 1.0
+            counts[REQUEST_SUM] += now - begun
+
+    def note_part(self, payload: Payload) -> None:
+        """Record that a part of a reply was queued."""
+        self._counts[SENT] += payload_size(payload)
+
+    def refuse(self, request: int, limit: str) -> None:
+        """Queue FAULT because of a limit, for a request that is not handed over. Raises like :meth:`fault`."""
+        self.events.hit(limit, self.source(request), f"refused a request: {limit}", level=logging.INFO)
+        self.fault(request, FaultCode.OVERLOADED)
 
     def fault(self, request: int, code: int, text: str | None = None) -> None:
         """Queue FAULT in place of a reply; the default text is the code's own.
@@ -185,6 +277,13 @@ class ServerSession:
             raise explain.dropped_reply()
         self._protocol.send_fault(request, code, explain.FAULT_TEXTS[FaultCode(code)] if text is None else text)
         self.unanswered -= 1
+        counts = self._counts
+        counts[outcome_of(code)] += 1
+        if (begun := self._begun.pop(request, None)) is not None:
+            seconds = monotonic() - begun
+            counts[IN_FLIGHT] -= 1
+            counts[REQUEST_BUCKETS + bisect_left(REQUEST_SECONDS, seconds)] += 1
+            counts[REQUEST_SUM] += seconds
 
     def finish_handling(self, now: float) -> None:
         """Record that a handler has finished with a request from :meth:`start_handling`."""
@@ -196,6 +295,12 @@ class ServerSession:
         return InvalidState(f"{MAX_UNANSWERED} requests are unanswered; answer them before the next one")
 
     # The end
+
+    def drop_unanswered(self) -> None:
+        """Record that the connection has ended: what was handed over and is not answered never will be."""
+        lost, self._begun = len(self._begun), {}
+        self._counts[IN_FLIGHT] -= lost
+        self._counts[DROPPED] += lost
 
     def begin_frame(self, now: float) -> float:
         """Record that a frame has begun; return the time at which it must be complete, or :meth:`check` is due."""
@@ -259,6 +364,7 @@ def begin_server_session(
     slot: Slot,
     busy: Callable[[], int | None],
     now: float,
+    features: Features = NO_FEATURES,
 ) -> tuple[ServerProtocol, ServerSession]:
     """Return protocol and session of a connection from a client, after the TLS handshake.
 
@@ -272,16 +378,24 @@ def begin_server_session(
         slot: The connection's slot.
         busy: Returns the code to REJECT an authorised client with, or None.
         now: The current time.
+        features: The features that the server has.
 
     Raises:
         HandshakeFailed: The client speaks another protocol.
     """
     if alpn != ALPN:
-        raise HandshakeFailed(f"the client did not offer the protocol {ALPN}")
+        raise because(HandshakeFailed(f"the client did not offer the protocol {ALPN}"), "protocol")
     validity = Validity(security, certificates, peer=client, leaf=leaf, above=above, client=client, now=now)
     protocol = ServerProtocol(
         terms.server_parameters(
-            security, certificates, client=client, leaf=leaf, above=above, busy=busy, keys=lambda: validity.keys
+            security,
+            certificates,
+            client=client,
+            leaf=leaf,
+            above=above,
+            busy=busy,
+            keys=lambda: validity.keys,
+            features=features,
         )
     )
     return protocol, ServerSession(protocol, validity, security.limits, slot, now)
@@ -295,11 +409,14 @@ def begin_unix_server_session(
     slot: Slot,
     busy: Callable[[], int | None],
     now: float,
+    features: Features = NO_FEATURES,
 ) -> tuple[ServerProtocol, ServerSession]:
     """Return protocol and session of a connection on a Unix socket, from the process that the kernel reported."""
     validity = Validity(security, certificates, peer=client, leaf=None, client=client, now=now)
     protocol = ServerProtocol(
-        terms.server_parameters(security, None, client=client, leaf=None, busy=busy, keys=lambda: validity.keys)
+        terms.server_parameters(
+            security, None, client=client, leaf=None, busy=busy, keys=lambda: validity.keys, features=features
+        )
     )
     return protocol, ServerSession(protocol, validity, security.limits, slot, now)
 

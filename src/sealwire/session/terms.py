@@ -22,6 +22,7 @@ from sealwire.trust.contexts import client_context, server_context
 from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.trust.key_snapshot import KeySnapshot, may_use
 from sealwire.wire.client import ClientParameters
+from sealwire.wire.features import NO_FEATURES, Features
 from sealwire.wire.keys import Binding, Key
 from sealwire.wire.server import ServerParameters
 
@@ -41,6 +42,7 @@ def check_server(security: Security, *, unix: bool = False) -> None:
     check_security(security, "server")
     if unix:
         check_unix_socket(security)
+        check_unproxied(security, "a Unix socket", "is connected by the proxy's own process, which would be the peer")
         return
     if security.peers is None:
         raise ConfigurationError(
@@ -48,6 +50,14 @@ def check_server(security: Security, *, unix: bool = False) -> None:
             "PeerPolicy.any_signed_by_ca() is the explicit way to trust every certificate of the CA"
         )
     server_tls(security, security.credentials.current)
+
+
+def check_unproxied(security: Security, carrier: str, reason: str) -> None:
+    """Raise ConfigurationError if a Security has proxies, for a carrier that cannot have any."""
+    if security.proxies is not None:
+        raise ConfigurationError(
+            f"proxy_protocol: {carrier} {reason}; give this server a configuration of its own, without proxy_protocol"
+        )
 
 
 def check_unix_socket(security: Security) -> None:
@@ -69,10 +79,18 @@ def server_tls(security: Security, certificates: Certificates) -> ssl.SSLContext
     return certificates.once(("TLS server", anonymous), partial(server_context, anonymous=anonymous))
 
 
-def client_tls(security: Security, certificates: Certificates) -> ssl.SSLContext:
-    """Return the TLS context of a client, shared by all its connections. Raises ConfigurationError."""
-    check = not replaces_host_name(security)
+def client_tls(security: Security, certificates: Certificates, *, named: bool = True) -> ssl.SSLContext:
+    """Return the TLS context of a client, shared by all its connections. Raises ConfigurationError.
+
+    If the server has no host that could be ``named``, the client verifies only its list of peers.
+    """
+    check = named and not replaces_host_name(security)
     return certificates.once(("TLS client", check), partial(client_context, check_hostname=check))
+
+
+def carrier_tls(certificates: Certificates) -> ssl.SSLContext:
+    """Return a TLS context for a host on the way, whose name is verified. Raises ConfigurationError."""
+    return certificates.once(("TLS client", True), partial(client_context, check_hostname=True))
 
 
 def replaces_host_name(security: Security) -> bool:
@@ -111,7 +129,7 @@ def client_parameters(
     """
     if certificates.revocations.include_any(above):
         raise explain.server_certificate(host, explain.revoked_above(certificates))
-    _check_peer(security, peer, host)
+    _check_peer(security, peer, host or "the other end")
     binding = Binding.of(server=leaf, client=certificates.leaf)
     return _client_parameters(security, certificates.identity, "" if replaces_host_name(security) else host, binding)
 
@@ -120,6 +138,17 @@ def unix_client_parameters(security: Security, own: PeerIdentity, peer: PeerIden
     """Return the parameters of a client's handshake on a Unix socket. Raises PeerNotAllowed, ConfigurationError."""
     _check_peer(security, peer, "the socket")
     return _client_parameters(security, own, "", Binding())
+
+
+def server_features(security: Security, *, at_once: int, in_parts: bool) -> Features:
+    """Return the features of a server.
+
+    Args:
+        security: The server's Security.
+        at_once: Requests of one connection that it works on at a time.
+        in_parts: True if its handlers take and give messages in parts.
+    """
+    return Features(True, True, security.limits.part_window if in_parts else 0, at_once if in_parts else 0)
 
 
 def server_parameters(
@@ -131,6 +160,7 @@ def server_parameters(
     above: tuple[bytes, ...] = (),
     busy: Callable[[], int | None],
     keys: Callable[[], KeySnapshot] | None = None,
+    features: Features = NO_FEATURES,
 ) -> ServerParameters:
     """Return the parameters of a server's handshake with one client.
 
@@ -142,19 +172,25 @@ def server_parameters(
         above: The certificates between it and the root, DER.
         busy: Returns the code to REJECT an authorised client with, or None.
         keys: Returns the keys in use. By default they are those in use now, and the server does not look for others.
+        features: The features that the server has.
     """
     current = security.keys.current
+    reason, problem = _peer_problem(security, certificates, client, above)
     return ServerParameters(
         find_key=partial(_usable_key, (lambda: current) if keys is None else keys, client),
-        doubt=(lambda: False) if keys is None else security.keys.may_look,
+        doubt=(lambda: False)
+        if keys is None
+        else (lambda: security.keys.current is not keys() or security.keys.may_look()),
         accepts_name=partial(_is_service, security)
         if certificates is None
         else partial(_accepts, security, certificates),
         binding=Binding() if certificates is None else Binding.of(server=certificates.leaf, client=leaf),
         codec=security.codec.name,
         max_frame=security.limits.max_frame,
-        peer_problem=_peer_problem(security, certificates, client, above),
+        peer_problem=problem,
+        peer_reason=reason,
         busy=busy,
+        features=features,
     )
 
 
@@ -167,12 +203,12 @@ def accepts_host(security: Security, host: str) -> bool:
 
 def _peer_problem(
     security: Security, certificates: Certificates | None, client: PeerIdentity | None, above: tuple[bytes, ...]
-) -> str | None:
+) -> tuple[str, str | None]:
     if certificates is not None and certificates.revocations.include_any(above):
-        return explain.revoked_above(certificates)
+        return "certificate", explain.revoked_above(certificates)
     if security.peers is None or not security.peers.allows(client):
-        return "the certificate's identity is not on the peer list"
-    return None
+        return "peer_not_listed", "the certificate's identity is not on the peer list"
+    return "", None
 
 
 def _check_peer(security: Security, peer: PeerIdentity, address: str) -> None:
@@ -195,6 +231,7 @@ def _client_parameters(security: Security, own: PeerIdentity | None, host: str, 
         codec=security.codec.name,
         server_name=name,
         max_frame=security.limits.max_frame,
+        features=Features(metadata=True, cancel=True, window=security.limits.part_window),
     )
 
 

@@ -72,28 +72,29 @@ class Turns(Generic[T]):
         self._waiting: RoundRobin[T] = RoundRobin()
         self._given: dict[Hashable, int] = {}
         self._last: Hashable = None
-        self._contended_until = 0.0
+        self.contended_until = 0.0
+        """The time until which several peers count as active."""
         self._round_end = 0.0
 
     @property
     def running(self) -> bool:
         """True if the round must be ended by :meth:`end_round`: peers are active beside each other, or one waits."""
-        return (self._contended_until > 0 and bool(self._given)) or bool(self._waiting.queues)
+        return (self.contended_until > 0 and bool(self._given)) or bool(self._waiting.queues)
 
     def take(self, key: Hashable, now: float) -> bool:
         """Return True if the key has a turn now. Otherwise the caller must :meth:`wait`."""
         if key != self._last:
-            self._contended_until = now + CONTENDED if self._last is not None else 0.0
+            self.contended_until = now + CONTENDED if self._last is not None else 0.0
             self._last = key
         waiting = self._waiting.queues
-        if now >= self._contended_until and not waiting:
+        if now >= self.contended_until and not waiting:
             # Alone, a peer's rounds end by the clock, so that nobody has to wake for it.
-            self._contended_until = 0.0
+            self.contended_until = 0.0
             if now >= self._round_end:
                 self._given.clear()
                 self._round_end = now + ROUND
         given = self._given.get(key, 0)
-        if given >= (1 if now < self._contended_until else MANY) or key in waiting:
+        if given >= (1 if now < self.contended_until else MANY) or key in waiting:
             return False
         self._given[key] = given + 1
         return True
@@ -104,7 +105,7 @@ class Turns(Generic[T]):
 
     def end_round(self, now: float) -> list[T]:
         """Begin the next round; return those that have their turn."""
-        taken = self._waiting.pop_each(1 if now < self._contended_until else MANY)
+        taken = self._waiting.pop_each(1 if now < self.contended_until else MANY)
         self._given.clear()
         for key, _ in taken:
             self._given[key] = self._given.get(key, 0) + 1

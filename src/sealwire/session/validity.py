@@ -1,4 +1,7 @@
-"""Decides when a live connection must end: a certificate expired or was revoked, its key was removed, or it is too old.
+"""Decides when a live connection must end.
+
+Its certificate expired or was revoked, its key was removed, its peer is not on the list any more, what its messages
+depend on has another configuration, or it is too old.
 
 A connection is checked every Limits.reload_interval while it is open, even if it is silent, by the thread or task that
 serves or uses it. No thread watches all connections, and a forked child checks its own. The check compares snapshots
@@ -22,8 +25,8 @@ from sealwire.trust.known_peers import known_peers
 from sealwire.wire.frames import CloseCode
 
 EXPIRY_MARGIN: Final = timedelta(seconds=30)
-"""How long before expiry a client makes a new connection, to allow for clocks that differ."""
-_JITTER: Final = 0.1
+"""The time before expiry at which a client makes a new connection, to allow for clocks that differ."""
+AGE_JITTER: Final = 0.1
 """Random fraction taken off max_connection_age, so that connections made together do not end together."""
 _LEAVING: Final = 0.5
 """Part of reload_interval within which clients leave connections that they would make with other credentials now."""
@@ -36,7 +39,7 @@ class Termination(NamedTuple):
     Attributes:
         reason: Text for the log.
         code: Code of CLOSE.
-        immediate: Whether the replies of requests in progress are dropped.
+        immediate: True if the replies of requests in progress are dropped.
     """
 
     reason: str
@@ -79,7 +82,7 @@ class Validity:
         self._chain = above if leaf is None else (leaf, *above)
         self._checked_against = certificates
         self._interval = security.limits.reload_interval
-        self._age_end = now + security.limits.max_connection_age * _random.uniform(1 - _JITTER, 1)
+        self._age_end = now + security.limits.max_connection_age * _random.uniform(1 - AGE_JITTER, 1)
         self._made_at = datetime.now(UTC)
         self._keys = security.keys.current
         self._leave_at = math.inf
@@ -107,12 +110,19 @@ class Validity:
 
     def check(self, now: float) -> Termination | None:
         """Return the reason if the connection must end, or None."""
+        self._interval = self._security.latest.limits.reload_interval
         self.next_check = now + self._interval
+        if not self._is_allowed():
+            return Termination("the peer is not on the list of peers any more", immediate=True)
         certificate, key = self._certificate_termination(), self._key_termination()
         termination = key if certificate is None or (key is not None and key.immediate) else certificate
-        if termination is None and now >= self._age_end:
+        if termination is not None:
+            return termination
+        if self._security.ends():
+            return Termination("the configuration has another service, codec or allowlist now", CloseCode.DONE)
+        if now >= self._age_end:
             return Termination("it has reached max_connection_age", CloseCode.DONE)
-        return termination
+        return None
 
     def expires_soon(self) -> bool:
         """Return True if a client should make a new connection because a certificate or the key expires soon.
@@ -146,21 +156,26 @@ class Validity:
 
     def has_newer_credentials(self) -> bool:
         """Return True if a new connection of this client would use another certificate or key."""
-        certificates = self._security.credentials.current
+        latest = self._security.latest.pinned()
+        certificates = latest.credentials.current
         unix = self._client is not None and self._client.uid is not None
         if not unix and certificates.chain != self._certificates.chain:
             return True
         try:
-            key = terms.signing_key(self._security, self._client if unix else certificates.identity)
+            key = terms.signing_key(latest, self._client if unix else certificates.identity)
         except ConfigurationError:
             return False
         return self._key is None or (key.id, key.secret) != (self._key.id, self._key.secret)
+
+    def _is_allowed(self) -> bool:
+        peers = self._security.latest.peers
+        return peers is None or peers.allows(self._peer)
 
     def _certificate_termination(self) -> Termination | None:
         """Check revocation and expiry of the peer's certificate."""
         if self._peer is None:
             return None
-        current = self._security.credentials.current
+        current = self._security.latest.credentials.current
         if current is not self._checked_against:
             self._checked_against = current
             if current.revocations.include_any(self._chain):
@@ -170,7 +185,7 @@ class Validity:
 
     def _key_termination(self) -> Termination | None:
         """Check expiry, removal and the client of the key."""
-        key = self._security.keys.current.get(self._key_id)
+        key = self._security.latest.keys.current.get(self._key_id)
         if self._key is not None and key is not None and key.secret == self._key.secret:
             self._key = key  # its not_after may have been set since
         end = None if self._key is None else self._key.not_after

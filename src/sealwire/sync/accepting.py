@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 from sealwire.admission import Slot
-from sealwire.computing import activity
+from sealwire.contention import activity
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, HandshakeFailed, TransportError
+from sealwire.proxied import take_header, too_slow
 from sealwire.security import Security
 from sealwire.session import explain, terms
 from sealwire.session.requests import LINGER
@@ -19,9 +22,24 @@ from sealwire.sync.read_ahead import ReadAhead
 from sealwire.sync.server_connection import ServerChannel
 from sealwire.sync.tls_socket import TLSSocket
 from sealwire.sync.unix_socket import PlainSocket, peer_process
+from sealwire.tcp_options import set_options
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.known_peers import known_peers
+from sealwire.wire.features import NO_FEATURES, Features
 from sealwire.wire.server import ServerProtocol
+
+
+def receive_header(sock: socket.socket, slot: Slot, client_address: Any, deadline: float) -> Any:
+    """Return the client's address, after the header of a proxy if there is to be one.
+
+    Raises HandshakeFailed, RemoteProtocolError, DeadlineExceeded; the caller closes the socket.
+    """
+    waiting = select.poll()
+    waiting.register(sock, select.POLLIN)
+    while (found := take_header(sock, slot, client_address)) is None:
+        if not waiting.poll(max(0.0, deadline - monotonic()) * 1000):
+            raise too_slow(slot)
+    return found
 
 
 def accept(
@@ -32,8 +50,9 @@ def accept(
     drain_fd: int,
     busy: Callable[[], int | None],
     read_ahead: ReadAhead | None = None,
+    in_parts: bool | None = None,
 ) -> ServerChannel:
-    """Make a sealed connection from an accepted socket, within Limits.handshake_timeout.
+    """Make a sealed connection from an accepted socket, within Limits.handshake_timeout from ``slot.since``.
 
     Args:
         sock: The socket. It is closed if this raises.
@@ -42,6 +61,7 @@ def accept(
         drain_fd: A descriptor that becomes readable when the server drains.
         busy: Returns the code to REJECT an authorised client with, or None.
         read_ahead: The server's reading thread; None for a server that does not read ahead.
+        in_parts: True if its handlers take and give messages in parts; None for a server without any features.
 
     Raises:
         HandshakeFailed: TLS failed, or the client was rejected.
@@ -50,19 +70,25 @@ def accept(
         DeadlineExceeded: The handshake was not complete in time.
     """
     now = monotonic()
-    deadline = now + security.limits.handshake_timeout
+    deadline = slot.since + security.limits.handshake_timeout
     activity.newcomer(now)
     try:
         security.refresh()
+        security = security.pinned()
         certificates = security.credentials.current
         carrier = _wrap(sock, security, certificates)
     except OSError as error:
         slot.track_socket(None)
         sock.close()
+        if isinstance(error, ConnectionError):
+            raise explain.silent() from None
         raise explain.ended_at_start(error, "before TLS") from None
     slot.track_socket(carrier)
     try:
-        protocol, session = _begin_session(carrier, security, certificates, slot, busy, deadline)
+        features = NO_FEATURES
+        if in_parts is not None:
+            features = terms.server_features(security, at_once=1, in_parts=in_parts)
+        protocol, session = _begin_session(carrier, security, certificates, slot, busy, deadline, features)
         channel = ServerChannel(
             carrier, protocol, session, security, slot=slot, drain_fd=drain_fd, read_ahead=read_ahead
         )
@@ -72,8 +98,10 @@ def accept(
         raise
     try:
         channel.handshake(deadline)
-    except (DeadlineExceeded, ConnectionClosed):
+    except (DeadlineExceeded, ConnectionClosed) as error:
         channel.close(linger=0)
+        if isinstance(carrier, PlainSocket) and isinstance(error, ConnectionClosed):
+            raise explain.silent() from None  # HELLO is the first that comes, and nothing of it has
         raise
     except BaseException:
         channel.close()
@@ -84,8 +112,7 @@ def accept(
 def _wrap(sock: socket.socket, security: Security, certificates: Certificates) -> Carrier:
     if sock.family == socket.AF_UNIX:
         return PlainSocket(fileno=sock.detach())
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    set_options(sock, security.limits)
     return TLSSocket(sock, terms.server_tls(security, certificates), server_side=True)
 
 
@@ -96,6 +123,7 @@ def _begin_session(
     slot: Slot,
     busy: Callable[[], int | None],
     deadline: float,
+    features: Features,
 ) -> tuple[ServerProtocol, ServerSession]:
     """Identify the client, with the TLS handshake if there is TLS, and set ``slot.peer``."""
     if isinstance(carrier, PlainSocket):
@@ -106,7 +134,9 @@ def _begin_session(
         except OSError as error:
             raise explain.ended_at_start(error) from None
         slot.peer = process
-        return begin_unix_server_session(security, certificates, process, slot=slot, busy=busy, now=monotonic())
+        return begin_unix_server_session(
+            security, certificates, process, slot=slot, busy=busy, now=monotonic(), features=features
+        )
     _handshake_tls(carrier, deadline, certificates)
     leaf = carrier.getpeercert()
     slot.peer = None if leaf is None else known_peers.identify(leaf)
@@ -114,7 +144,7 @@ def _begin_session(
     try:
         return begin_server_session(
             security, certificates, alpn, leaf, slot.peer,
-            above=carrier.certificates_above(), slot=slot, busy=busy, now=monotonic(),
+            above=carrier.certificates_above(), slot=slot, busy=busy, now=monotonic(), features=features,
         )  # fmt: skip
     except HandshakeFailed:
         discard_until_end(carrier, monotonic() + LINGER)
@@ -128,6 +158,8 @@ def _handshake_tls(tls: TLSSocket, deadline: float, certificates: Certificates) 
     except TimeoutError:
         raise explain.tls_too_slow() from None
     except OSError as error:
+        if tls.is_silent:
+            raise explain.silent() from None
         if isinstance(error, ssl.SSLError):
             # Discard the client's input first: closing with unread input would destroy the alert for the client.
             discard_until_end(tls, monotonic() + LINGER)

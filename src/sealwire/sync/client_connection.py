@@ -5,12 +5,14 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Final
 
 from sealwire.errors import (
     ConnectionClosed,
+    DeadlineExceeded,
     RemoteError,
     SealwireError,
     TruncatedFrame,
@@ -19,7 +21,9 @@ from sealwire.fork import leave_in_children
 from sealwire.security import Security
 from sealwire.session import explain
 from sealwire.session.client import ClientSession, ConnectionLost
-from sealwire.sync.pump import WOULD_BLOCK, Carrier, Channel
+from sealwire.session.envelope import Envelope, sendable
+from sealwire.sync.client_parts import ClientPartsChannel
+from sealwire.sync.pump import WOULD_BLOCK, Carrier
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Event, Ponged, Reply
@@ -31,7 +35,7 @@ _LOOKS: Final = 16
 """Reads that show whether a connection without a request in flight is usable, at most."""
 
 
-class ClientChannel(Channel):
+class ClientChannel(ClientPartsChannel):
     """A client's end of a sealed connection, made by :func:`sealwire.sync.connect`.
 
     Args:
@@ -42,7 +46,10 @@ class ClientChannel(Channel):
 
     Attributes:
         peer: The server's verified identity.
+        idle_since: The time of the last use, for a client that sends a PING after some time.
     """
+
+    idle_since = 0.0
 
     _protocol: ClientProtocol
 
@@ -57,29 +64,37 @@ class ClientChannel(Channel):
         self.peer: PeerIdentity = session.peer
         leave_in_children(self)
 
-    def request(self, payload: Payload, deadline: float) -> VerifiedPayload:
+    def request(self, payload: Payload, deadline: float, envelope: Envelope | None = None) -> VerifiedPayload:
         """Send a request and return its reply.
 
         If the connection breaks while sending, the server's last frames are read before the error is raised, since they
-        may explain it.
+        may explain it. If the time runs out, the server is told that the request is cancelled.
 
         Raises DeadlineExceeded, PayloadTooLarge, InvalidState, RemoteError, RemoteProtocolError, ConnectionLost.
         """
-        sequence, sent = self._send_request(payload, deadline)
+        metadata = None
+        if envelope is not None:
+            metadata = sendable(envelope.metadata, self._protocol.features, self._session.address)
+        sequence, sent = self._send_request(payload, deadline, metadata)
         try:
             if sent:
                 self.receive(deadline)
-            return self.receive_reply(deadline)
+            return self.receive_reply(deadline, envelope)
+        except DeadlineExceeded:
+            self.cancel(sequence)
+            raise
         except (ConnectionClosed, TruncatedFrame) as error:
             raise self._session.lost(error, sequence if sent else None) from None
 
-    def receive_reply(self, deadline: float) -> VerifiedPayload:
+    def receive_reply(self, deadline: float, envelope: Envelope | None = None) -> VerifiedPayload:
         """Return the next reply. Raises RemoteError, DeadlineExceeded, RemoteProtocolError, ConnectionClosed."""
         while True:
             event = self._protocol.next_event()
             if event is None:
                 event = self._wait_for_event(deadline)
             if type(event) is Reply:
+                if envelope is not None:
+                    envelope.receive(event.metadata)
                 return event.payload
             answer = self._session.receive(event)
             if answer is not None:
@@ -171,12 +186,12 @@ class ClientChannel(Channel):
     def usable(self) -> bool:
         """Return True if the connection can take a request.
 
-        Checks certificates and key if due, and reads a CLOSE or an end of the stream that has arrived. Never waits for
-        the network.
+        Checks certificates and key if due, and reads a CLOSE or an end of the stream that has arrived. It waits for the
+        network only if a request was cancelled: a moment, for the answer to it.
         """
         if monotonic() >= self._session.validity.next_check and not self.is_current():
             self._protocol.close(CloseCode.DONE)
-        if self._protocol.state is not _OPEN:
+        if self._protocol.state is not _OPEN or (self._protocol.unanswered and not self.forget_cancelled()):
             return False
         if not self._sock.buffered and not self._input.poll(0):
             return self.failure is None
@@ -195,9 +210,11 @@ class ClientChannel(Channel):
 
     @property
     def idle(self) -> bool:
-        """True if the connection is open and no request is unanswered."""
+        """True if the connection is open, and no request is unanswered that was not cancelled."""
         protocol = self._protocol
-        return not protocol.unanswered and protocol.state is _OPEN and not self._closed and self.failure is None
+        if protocol.unanswered and (self._broken_off or not protocol.has_only_cancelled):
+            return False
+        return protocol.state is _OPEN and not self._closed and self.failure is None
 
     def interrupt(self) -> None:
         """End the connection under a call that uses it, in whatever thread: what it waits for does not come."""
@@ -255,9 +272,11 @@ class ClientChannel(Channel):
                 raise
             return None
 
-    def _send_request(self, payload: Payload, deadline: float) -> tuple[int, bool]:
+    def _send_request(
+        self, payload: Payload, deadline: float, metadata: Mapping[str, str] | None = None
+    ) -> tuple[int, bool]:
         """Return the request's number, and True if its last byte was passed to TLS."""
-        sequence = self._protocol.send_request(payload, wait=max(0.0, deadline - monotonic()))
+        sequence = self._protocol.send_request(payload, wait=max(0.0, deadline - monotonic()), metadata=metadata)
         try:
             self.flush(deadline)
         except ConnectionClosed:  # reported by the missing reply, with the server's explanation

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from struct import Struct
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from sealwire.client_base import check_seconds
+from sealwire.client_counts import counted
 from sealwire.errors import ConnectionClosed, SealwireError
+from sealwire.limits import Limits
 from sealwire.listeners import address_text, check_port, path_text, socket_path, too_long
 from sealwire.security import Security
 from sealwire.session import explain, terms
@@ -19,6 +22,7 @@ from sealwire.sync.client_connection import ClientChannel
 from sealwire.sync.pump import Carrier, remaining
 from sealwire.sync.tls_socket import TLSSocket
 from sealwire.sync.unix_socket import PlainSocket, own_process, peer_process
+from sealwire.tcp_options import set_options
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.identity import canonical_host
 from sealwire.wire.client import ClientProtocol
@@ -52,11 +56,38 @@ def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) 
     """
     deadline = monotonic() + check_seconds("timeout", timeout)
     check_port(port)
+    canonical_host(host)
+    security.refresh()
+    return connect_to(resolve(host, port), host, port, security, deadline)
+
+
+def resolve(host: str, port: int, flags: int = 0) -> list[Any]:
+    """Return the results of getaddrinfo for a TCP server. Raises TransportError."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except (OSError, UnicodeError, OverflowError):
+        raise explain.unresolved(address_text((host, port))) from None
+
+
+@counted
+def connect_to(found: Sequence[Any], host: str, port: int, security: Security, deadline: float) -> ClientChannel:
+    """Connect to the first address of a host that answers.
+
+    Args:
+        found: The addresses, as getaddrinfo returns them.
+        host: Name of the host, for the certificate.
+        port: Its port, for messages.
+        security: The client's Security, which the caller has refreshed.
+        deadline: The time of ``time.monotonic()`` until which the connection must be complete.
+
+    Raises like :func:`connect`.
+    """
     name = canonical_host(host)
     address = address_text((host, port))
-    security.refresh()
+    security = security.pinned()
     certificates = security.credentials.current
-    sock = _connect_tcp(host, port, name, terms.client_tls(security, certificates), deadline)
+    tls = terms.client_tls(security, certificates)
+    sock = _connect_tcp(found, address, name, tls, security.limits, deadline)
     try:
         _handshake(sock, address, certificates, deadline)
         protocol, session = begin_client_session(
@@ -69,6 +100,7 @@ def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) 
         raise
 
 
+@counted
 def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> ClientChannel:
     """Connect to a server on a Unix socket, for send_msg and recv_msg.
 
@@ -90,6 +122,7 @@ def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> Cli
     path = socket_path(path)
     terms.check_unix_socket(security)
     security.refresh()
+    security = security.pinned()
     certificates = security.credentials.current
     address = path_text(path)
     sock = PlainSocket(socket.AF_UNIX)
@@ -125,19 +158,15 @@ def _wait_in_queue(sock: socket.socket, path: str, deadline: float) -> None:
                 connected = True
 
 
-def _connect_tcp(host: str, port: int, name: str, context: ssl.SSLContext, deadline: float) -> TLSSocket:
+def _connect_tcp(
+    found: Sequence[Any], address: str, name: str, context: ssl.SSLContext, limits: Limits, deadline: float
+) -> TLSSocket:
     """Connect to the first address of the host that answers; the TLS handshake is still to come."""
-    address = address_text((host, port))
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, OverflowError):
-        raise explain.unresolved(address) from None
     failed, last = "no address", None
     for number, (family, kind, protocol, _, endpoint) in enumerate(found):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            set_options(sock, limits)
             # The remaining addresses share the remaining time, so that one without an answer does not use it up.
             sock.settimeout(remaining(deadline) / (len(found) - number))
             sock.connect(endpoint)

@@ -1,4 +1,4 @@
-"""How a TCP server ends: requests in progress are finished, and new clients are told that it is going away.
+"""Ends a TCP server: requests in progress are finished, and new clients are told that it is going away.
 
 ``shutdown``, or an exception that ends ``serve_forever``, lets requests in progress finish:
 

@@ -16,6 +16,7 @@ from sealwire.errors import InvalidState
 from sealwire.fork import flush_output, forking, signals_held, take_signals
 from sealwire.listeners import address_text
 from sealwire.security import Security
+from sealwire.sync.silent import SilentConnections
 
 _REAP_WAIT = 0.01
 """Seconds between two checks for children that have ended; no event reports the end of any of several children."""
@@ -60,6 +61,7 @@ class Forking(socketserver.ForkingMixIn):
     """Serves each connection in a child process. A mix-in for TCPServer and classes derived from it.
 
     The parent accepts and keeps the slots; the states of slots are in shared memory (see :mod:`sealwire.admission`).
+    It forks when the client has sent something (see :mod:`sealwire.sync.silent`).
     A child closes its copies of the listening socket and of ``_drain_writer``: if the parent dies, the last copy of the
     writing end is gone, and all children see the other end become readable and drain.
     """
@@ -71,7 +73,9 @@ class Forking(socketserver.ForkingMixIn):
     _admission: Admission
     _drain_writer: Any
     _reserve: Reserve
+    _silent: SilentConnections
     _is_child = False
+    _forks = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._children: dict[int, Slot] = {}
@@ -79,7 +83,47 @@ class Forking(socketserver.ForkingMixIn):
         # socketserver's loop would block at this number of children; admission keeps it below.
         self.max_children = self.security.limits.max_threads + 1
 
+    def _make_state(self) -> None:
+        super()._make_state()  # type: ignore[misc]  # TCPServer's
+        self._silent = SilentConnections(self.security.limits.handshake_timeout)
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection and acquire its slot; see TCPServer. Silent ones that had to make room end before."""
+        if not self._admission.wait_for_room(0.0):
+            self._attend_silent()
+        return super().get_request()  # type: ignore[misc,no-any-return]  # TCPServer's
+
     def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve the connection in a new child process, as soon as the client has sent something."""
+        self._silent.add(request, client_address, self._slots[request])
+
+    def _connection_waits(self, seconds: float, *_: Any) -> bool:
+        """Wait as TCPServer does, and do meanwhile what silent connections need."""
+        pause = min(seconds, self._silent.until_due)
+        waits: bool = super()._connection_waits(pause, *self._silent)  # type: ignore[misc]  # TCPServer's
+        self._attend_silent()
+        return waits
+
+    def _attend_silent(self) -> None:
+        """Fork for the silent connections that have sent something, and end those that are over."""
+        for request, client_address, speaks in self._silent.take_due():
+            try:
+                if speaks is True:
+                    self._fork(request, client_address)
+                    continue
+                if speaks is False:  # it has nothing to read, or is over its time, so this does not wait
+                    super().finish_request(request, client_address)  # type: ignore[misc]  # TCPServer's
+                else:
+                    self._refused(self._slots[request], speaks)  # type: ignore[attr-defined]  # same
+                self.shutdown_request(request)  # type: ignore[attr-defined]  # socketserver's
+            except Exception:
+                self.handle_error(request, client_address)  # type: ignore[attr-defined]  # TCPServer's
+                self.shutdown_request(request)  # type: ignore[attr-defined]  # socketserver's
+            except BaseException:
+                self.shutdown_request(request)  # type: ignore[attr-defined]  # socketserver's
+                raise
+
+    def _fork(self, request: Any, client_address: Any) -> None:
         """Serve the connection in a new child process."""
         # Reload in the parent: files that a child reloads are lost with it.
         self.security.refresh()
@@ -96,6 +140,8 @@ class Forking(socketserver.ForkingMixIn):
         self.socket.close()
         self._drain_writer.close()
         self._reserve.close()
+        for silent in self._silent:
+            silent.close()
         self._admission.begin_child(self._slots[request])
         try:
             super().finish_request(request, client_address)  # type: ignore[misc]  # TCPServer's
@@ -143,7 +189,8 @@ class Forking(socketserver.ForkingMixIn):
         """Wait until the children that serve these slots have ended, or until the deadline."""
         awaited = set(slots)
         self.collect_children()
-        while awaited.intersection(self._children.values()) and monotonic() < deadline:
+        while awaited.intersection((*self._children.values(), *self._silent.slots)) and monotonic() < deadline:
             with self._admission.changed:
                 self._admission.changed.wait(_REAP_WAIT)
+            self._attend_silent()
             self.collect_children()

@@ -28,6 +28,7 @@ from sealwire.fork import this_process
 from sealwire.retry import Resend
 from sealwire.security import Security
 from sealwire.session import explain
+from sealwire.session.call_time import end_of
 from sealwire.session.client import ConnectionLost
 from sealwire.sync.client_connection import ClientChannel
 from sealwire.wire.frames import FaultCode, Payload, VerifiedPayload
@@ -54,7 +55,7 @@ class Request:
 
     Attributes:
         index, payload, answer: As given.
-        resend: Its time, and whether it may be sent again; None before it is sent.
+        resend: Decides if it may be sent again, and until when; None before it is sent.
     """
 
     __slots__ = ("answer", "index", "payload", "resend")
@@ -89,11 +90,13 @@ class Pipeline:
         decode: Returns the value of a reply, or raises DecodeError.
         wait: Seconds for each request.
         window: Number of requests in flight, at most.
-        idempotent: Whether the server may act on a request twice.
-        return_errors: Whether errors are yielded in place of replies.
+        idempotent: True if the server may act on a request twice.
+        return_errors: Yield errors in place of replies.
+        resends: The number of times that a request which no handler can have seen is sent again.
 
     Attributes:
         channel: The connection; None if there is none.
+        place: The place of the connection in a pool, if it is one's.
         closed: True if the client was closed meanwhile.
         in_order: True while no step on the connection is half done.
         process: The process of the loop.
@@ -111,6 +114,7 @@ class Pipeline:
         window: int,
         idempotent: bool,
         return_errors: bool,
+        resends: int = 1,
     ) -> None:
         self._security = security
         self._connect = connect
@@ -121,6 +125,7 @@ class Pipeline:
         self._window = window
         self._idempotent = idempotent
         self._return_errors = return_errors
+        self._resends = resends
         self._order: deque[Request] = deque()
         """All items without a result, in order."""
         self._again: deque[Request] = deque()
@@ -134,10 +139,11 @@ class Pipeline:
         self._pull_time = 0.0
         self._longest_pause = 0.0
         self._paused: deque[int] = deque()
-        """The thread whose code the loop waits for; whoever takes it out has the connection to itself."""
+        """The thread whose code the loop waits for; the thread that takes it out has the connection to itself."""
         self._failed: SealwireError | None = None
         """The error of the connection while the loop waited for the caller's code."""
         self.channel: ClientChannel | None = None
+        self.place: Any = None
         self.closed = False
         self.in_order = True
         self.process = this_process()
@@ -149,7 +155,7 @@ class Pipeline:
         error: BaseException | None = None
         self.process = this_process()
         try:
-            self._connect(self, monotonic() + timeout)
+            self._connect(self, end_of(timeout))
             while True:
                 self.in_order = False
                 self._step(items, timeout)
@@ -174,8 +180,8 @@ class Pipeline:
         if channel is not None:
             channel.close(linger=linger)
 
-    def close(self) -> None:
-        """End the loop: its next step raises ConnectionClosed."""
+    def interrupt(self) -> None:
+        """End the loop, since the client is closed: its next step raises ConnectionClosed."""
         self.closed = True
         if self.channel is None:
             return
@@ -259,7 +265,7 @@ class Pipeline:
             # It ended while nothing was in flight, or is to be replaced.
             self._replace(timeout)
         if request.resend is None:
-            request.resend = Resend(monotonic() + self._wait, idempotent=self._idempotent)
+            request.resend = Resend(end_of(self._wait), idempotent=self._idempotent, times=self._resends)
         assert request.payload is not None  # noqa: S101 - it has no answer yet
         try:
             sequence = self._channel.send(request.payload, max(0.0, request.resend.deadline - monotonic()))
@@ -271,7 +277,7 @@ class Pipeline:
     def _replace(self, timeout: float) -> None:
         self.discard(SHORT_LINGER)
         self._leaving = False
-        self._connect(self, monotonic() + timeout)
+        self._connect(self, end_of(timeout))
 
     def _pull(self, items: Iterator[Any]) -> Request | None:
         """Return the next item, or None after the last one."""

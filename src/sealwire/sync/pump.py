@@ -128,7 +128,7 @@ class Channel(Sealed):
 
         Args:
             deadline: Time to wait until.
-            ready: Whether data has probably arrived, so that reading is tried before waiting.
+            ready: True if data has probably arrived, so that reading is tried before waiting.
 
         Raises:
             DeadlineExceeded: Nothing came, or the deadline has passed already.
@@ -166,6 +166,7 @@ class Channel(Sealed):
             if self._sock.flooded:
                 self._protocol.close(CloseCode.PROTOCOL_ERROR)
                 raise explain.only_ciphertext() from None
+            self._protocol.buffer_updated(0)
             raise
         except OSError as error:
             self.failure = explain.without_frames(error)

@@ -9,52 +9,48 @@ serves the connection. Otherwise a silent client would stop the server.
 from __future__ import annotations
 
 import errno
-import logging
 import math
 import select
 import socket
 import socketserver
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import Any
 
 from sealwire.admission import Admission, Slot
-from sealwire.computing import activity
+from sealwire.contention import activity
+from sealwire.contract import contract_of
 from sealwire.descriptors import Reserve
 from sealwire.errors import InvalidState, SealwireError
+from sealwire.failures import report_connection_error, report_termination, report_unserved
 from sealwire.fork import leave_in_children
-from sealwire.handler import (
-    error_location,
-    handler_class,
-    log_refusal,
-    log_termination,
-    log_turned_away,
-    report_connection_error,
-)
+from sealwire.handler import RequestHandler
 from sealwire.life_cycle import LifeCycle
 from sealwire.listeners import (
     BACKLOG,
     OUT_OF_RESOURCES,
-    address_text,
     cannot_bind,
     check_address,
     check_listener,
     family_of,
     is_unix,
 )
+from sealwire.middleware.chain import Middleware
+from sealwire.middleware.serving import Served
+from sealwire.proxied import expected_header
+from sealwire.report import Statistics
 from sealwire.security import Security
+from sealwire.server_events import Source
 from sealwire.session import terms
 from sealwire.session.server import reject_code
-from sealwire.sync.accepting import accept
+from sealwire.sync.accepting import accept, receive_header
 from sealwire.sync.draining import Draining
 from sealwire.sync.mixins import Forking, Threading
 from sealwire.sync.read_ahead import ReadAhead
-
-logger = logging.getLogger("sealwire.server")
 
 _SLOT_WAIT = 0.05
 """Seconds for which the accepting loop waits for a slot before it does its other work."""
@@ -70,12 +66,13 @@ class TCPServer(Draining, socketserver.TCPServer):
         server_address: Host and port to listen on; port 0 picks a free one.
         RequestHandlerClass: A class derived from RequestHandler, or a function from message to reply.
         security: The server's security configuration, with ``peers``.
-        bind_and_activate: Whether to listen at once. Default: True.
+        bind_and_activate: Listen at once. Default: True.
         listener: A socket that listens already, instead of ``server_address``. The server closes it. Default: none.
+        middleware: Functions around each request, the outermost first; see :mod:`sealwire.middleware`. Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
-        TransportError: The address cannot be listened on.
+        TransportError: The server cannot listen on the address.
 
     Attributes:
         server_address: Host and port that the server listens on.
@@ -85,6 +82,8 @@ class TCPServer(Draining, socketserver.TCPServer):
 
     server_address: Any
     allow_reuse_address = True
+    _forks = False
+    """True if each connection has a process of its own."""
     request_queue_size = BACKLOG
 
     def __init__(
@@ -95,8 +94,9 @@ class TCPServer(Draining, socketserver.TCPServer):
         bind_and_activate: bool = True,
         *,
         listener: socket.socket | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
-        terms.check_server(security, unix=is_unix(listener) or self.address_family == socket.AF_UNIX)
+        terms.check_security(security, "server")
         self.on_request: Callable[[], None] | None = None
         """The function to call for each request handed to a handler, or None. For pre-fork workers."""
         self.rejects_while_draining = True
@@ -104,8 +104,12 @@ class TCPServer(Draining, socketserver.TCPServer):
 
         False in a pre-fork worker that shares the listening socket with its successor.
         """
-        handler: Any = handler_class(RequestHandlerClass)
+        self.served = Served.of(RequestHandlerClass, security, middleware)
+        handler: Any = self.served.under(security.pinned())
         self.security = security
+        self._is_unix = is_unix(listener) or self.address_family == socket.AF_UNIX
+        security.require(self._check_security)
+        self._in_parts = handler.handle is RequestHandler.handle  # one that reads its requests itself takes them whole
         self._make_state()
         try:
             if listener is not None:
@@ -122,10 +126,26 @@ class TCPServer(Draining, socketserver.TCPServer):
             raise
         leave_in_children(self)
 
+    def _check_security(self, security: Security) -> None:
+        """Raise ConfigurationError if this server and its handler cannot use a pinned Security."""
+        terms.check_server(security, unix=self._is_unix)
+        contract_of(self.served.under(security), security)
+
+    @property
+    def state(self) -> str:
+        """``starting``, ``serving`` or ``draining``, for reports."""
+        if self._life.stopping:
+            return "draining"
+        return "serving" if self._life.serving else "starting"
+
+    def statistics(self) -> Statistics:
+        """Return counts of connections and requests since the start, for reports."""
+        return self._admission.statistics()
+
     def _make_state(self) -> None:
         """Make all that a process needs for itself to serve."""
         self._life = LifeCycle()
-        self._admission = Admission(self.security.limits)
+        self._admission = Admission(self.security.limits, forks=self._forks)
         self._slots: dict[Any, Slot] = {}
         self._drain_reader, self._drain_writer = socket.socketpair()
         self._drain_writer.setblocking(False)
@@ -180,7 +200,7 @@ class TCPServer(Draining, socketserver.TCPServer):
                     self._look_at_files()
                 self._reserve.fill()
                 activity.calm(monotonic())
-                self._admission.buffers.look()
+                self._admission.look()
                 self.service_actions()
 
     def _look_at_files(self) -> None:
@@ -204,6 +224,7 @@ class TCPServer(Draining, socketserver.TCPServer):
                     self._drain(listening=self.fileno() >= 0)
                 finally:
                     activity.calm(math.inf)
+                    self._admission.events.look(at_end=True)
                     if self._life.closing:
                         self._release()
 
@@ -211,18 +232,18 @@ class TCPServer(Draining, socketserver.TCPServer):
         if self.fileno() < 0 or not self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise InvalidState("this server does not listen; call server_bind() and server_activate() first")
 
-    def _connection_waits(self, seconds: float | None) -> bool:
-        """Wait for a connection, or for the server to stop; return whether there is one."""
+    def _connection_waits(self, seconds: float, *others: Any) -> bool:
+        """Wait for a connection, for input from other sockets, or for the server to stop; return if there is one."""
         if self.fileno() < 0:  # closed under the server
             return False
         waiting = select.poll()
-        waiting.register(self._drain_reader, select.POLLIN)
-        waiting.register(self, select.POLLIN)
-        found = waiting.poll(None if seconds is None else seconds * 1000)
+        for each in (self._drain_reader, self, *others):
+            waiting.register(each, select.POLLIN)
+        found = waiting.poll(seconds * 1000)
         return any(descriptor == self.fileno() for descriptor, _ in found)
 
     def reload(self) -> bool:
-        """Reload the files of certificates and keys now, instead of within Limits.reload_interval.
+        """Reload the configuration, certificates and keys now; see Security.reload.
 
         Returns:
             True if the content of the files is in use now. If False, the previous content stays in use, and the log
@@ -303,9 +324,10 @@ class TCPServer(Draining, socketserver.TCPServer):
                         # The connection stays in the queue, so the loop would spin without a pause.
                         self._admission.changed.wait(_SLOT_WAIT)
             raise
-        slot = self._admission.acquire(request, self.on_request)
+        header = expected_header(self.security, client_address)
+        slot = self._admission.acquire(request, self.on_request, client_address, header)
         if slot.evicted:
-            log_turned_away(client_address)
+            slot.turned_away()
             request.close()
             slot.release()
             raise BlockingIOError(errno.EAGAIN, "its address has too many connections")
@@ -325,6 +347,8 @@ class TCPServer(Draining, socketserver.TCPServer):
         """Serve one connection to its end."""
         slot = self._slots[request]
         try:
+            deadline = slot.since + self.security.limits.handshake_timeout
+            client_address = receive_header(request, slot, client_address, deadline)
             channel = accept(
                 request,
                 self.security,
@@ -332,25 +356,31 @@ class TCPServer(Draining, socketserver.TCPServer):
                 drain_fd=self._drain_reader.fileno(),
                 busy=partial(self._busy, slot),
                 read_ahead=self._read_ahead,
+                in_parts=self._in_parts,
             )
         except SealwireError as error:
-            counted = slot.is_counted or (slot.evicted and self._draining)  # there may be hundreds
-            log_refusal(client_address, slot.peer, error, evicted=slot.evicted, counted=counted)
+            self._refused(slot, error)
             return
         with channel:
             try:
-                self.RequestHandlerClass(channel, client_address, self)  # type: ignore[arg-type]  # typeshed's Self
-                if channel.termination is not None:
-                    log_termination(client_address, channel.peer, channel.termination)
+                handler: Callable[..., Any] = self.served.under(channel.security)
+                handler(channel, client_address, self)
             except (Exception, GeneratorExit, SystemExit) as error:
-                report_connection_error(channel, client_address, error)
+                report_connection_error(channel, error)
+            report_termination(channel.session)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
+    def _refused(self, slot: Slot, error: SealwireError) -> None:
+        """Report why a client was not served."""
+        counted = slot.is_counted or (slot.evicted and self._draining)  # there may be hundreds
+        slot.events.refused(slot.known, error, evicted=slot.evicted, counted=counted)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Log an error outside of any handler: a bug of this package, or no more threads."""
         error = sys.exc_info()[1]
         assert error is not None  # noqa: S101 - socketserver calls this in an except clause
-        logger.error("%s: not served: %s", address_text(client_address), error_location(error))
-        logger.debug("not served", exc_info=error)
+        slot = self._slots.get(request)
+        source = Source(client_address, None if slot is None else slot.peer)
+        report_unserved(self._admission.events, source, error)
 
     def _busy(self, slot: Slot | None = None) -> int | None:
         return reject_code(draining=self._draining, full=self._admission.overloaded(slot))
@@ -380,6 +410,7 @@ def serve(
     security: Security,
     *,
     server_class: type[TCPServer] = ThreadingTCPServer,
+    middleware: Sequence[Middleware] = (),
 ) -> None:
     """Answer messages with a function until KeyboardInterrupt (Ctrl+C).
 
@@ -389,10 +420,14 @@ def serve(
         port: Port to listen on.
         security: The server's security configuration, with ``peers``.
         server_class: Default: ThreadingTCPServer.
+        middleware: As for TCPServer. Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
-        TransportError: The address cannot be listened on.
+        TransportError: The server cannot listen on the address.
     """
-    with server_class((host, port), function, security) as server, suppress(KeyboardInterrupt):
+    with (
+        server_class((host, port), function, security, middleware=middleware) as server,
+        suppress(KeyboardInterrupt),
+    ):
         server.serve_forever()

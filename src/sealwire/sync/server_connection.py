@@ -7,7 +7,6 @@ while it is set. ``_lock`` is held while it reads, and while the handler's threa
 
 from __future__ import annotations
 
-import select
 import ssl
 import threading
 from collections.abc import Hashable
@@ -16,20 +15,22 @@ from time import monotonic
 from typing import Final
 
 from sealwire.admission import Slot
-from sealwire.computing import activity, peer_turns
+from sealwire.contention import activity, peer_turns
 from sealwire.errors import DeadlineExceeded, PayloadTooLarge, RemoteProtocolError, SealwireError
 from sealwire.fork import leave_in_children
 from sealwire.security import Security
 from sealwire.session.arrival_times import Arrivals
 from sealwire.session.buffers import Buffers, Holding
-from sealwire.session.requests import LINGER, RequestChannel
+from sealwire.session.requests import LINGER
 from sealwire.session.server import MAX_UNANSWERED, ServerSession
 from sealwire.session.validity import Termination
-from sealwire.sync.pump import WOULD_BLOCK, Carrier, Channel
+from sealwire.sync.pump import WOULD_BLOCK, Carrier
 from sealwire.sync.read_ahead import TICK, ReadAhead
+from sealwire.sync.server_parts import PartsChannel
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.events import Doubted, Request
 from sealwire.wire.frames import CloseCode, Payload
+from sealwire.wire.metadata import Metadata
 from sealwire.wire.protocol import State
 from sealwire.wire.server import ServerProtocol
 
@@ -39,7 +40,7 @@ _LOOK_AGAIN: Final = 0.1
 """Seconds after which a connection that waits for others looks again, whether or not it was told of a change."""
 
 
-class ServerChannel(Channel, RequestChannel):
+class ServerChannel(PartsChannel):
     """A server's end of a sealed connection, made by :func:`sealwire.sync.accepting.accept`.
 
     Args:
@@ -52,8 +53,6 @@ class ServerChannel(Channel, RequestChannel):
         read_ahead: The server's reading thread; None for a server that does not read ahead.
     """
 
-    _protocol: ServerProtocol
-
     def __init__(
         self,
         sock: Carrier,
@@ -65,30 +64,19 @@ class ServerChannel(Channel, RequestChannel):
         drain_fd: int,
         read_ahead: ReadAhead | None,
     ) -> None:
-        super().__init__(sock, protocol)
-        self._session = session
-        self._security = security
-        self._frame_timeout = security.limits.frame_timeout
+        super().__init__(sock, protocol, session, security, drain_fd)
+        self.security = security
         self._slot = slot
         # A slot that no server counts has no holding.
         self._holding: Holding = getattr(slot, "holding", None) or Buffers(security.limits.max_buffered).open()
-        self._drain_fd = drain_fd
-        # Between frames, wake on input or on shutdown.
-        self._input_or_drain = select.poll()
-        self._input_or_drain.register(sock, select.POLLIN)
-        self._input_or_drain.register(drain_fd, select.POLLIN)
         self.share: Hashable = getattr(slot, "key", None)
         """The peer whose share of the server's time the connection's work is."""
         self._has_turn = False
         """True while this thread is the one of its peer that works (see :mod:`sealwire.computing`)."""
-        self._received_at = 0.0
-        self._ahead: Arrivals | None = None
-        """The arrival times of bytes that were read ahead; None after the next ordinary read."""
         self._read_ahead = read_ahead
         self._lock = threading.Lock()
         self._handling_since: float | None = None
         self._next_read_ahead = 0.0
-        self._input_ended = False
         self.deadline = None
         if read_ahead is not None:
             read_ahead.add(self)
@@ -151,8 +139,9 @@ class ServerChannel(Channel, RequestChannel):
         self._take_back()
         if session.working:
             session.finish_handling(now)
+            self._end_handling()
         if self._holding.counted:
-            self._holding.update(0)
+            self._holding.update(self._held)
         if now >= session.validity.next_check:
             self._security.refresh()
             session.check(now)
@@ -161,7 +150,8 @@ class ServerChannel(Channel, RequestChannel):
         polled = False
         try:
             while session.closing is None:
-                event = self._protocol.next_event()
+                waiting = self._next_in_turn()
+                event = waiting[0] if waiting is not None else self._next_unread()
                 if event is None:
                     if self._protocol.state is State.ENDED:
                         return None
@@ -171,16 +161,17 @@ class ServerChannel(Channel, RequestChannel):
                     session.close(CloseCode.GOING_AWAY)
                     break
                 now = monotonic()
-                request = session.receive(event, now)
+                request, arrival = waiting or (session.receive(event, now), self._arrival_time())
+                if waiting is None and (request is None or request.flags):
+                    self._note_parts(event)
                 if request is not None:
-                    self.deadline = None if request.wait is None else self._arrival_time() + request.wait
+                    self.deadline = None if request.wait is None else arrival + request.wait
                     if session.start_handling(request, self.deadline, now):
+                        self._handled = request
                         # From here on the reading thread may use the connection.
-                        self._next_read_ahead = 0.0
-                        self._handling_since = now
-                        if self._read_ahead is not None and self._read_ahead.parked:
-                            self._read_ahead.start()
+                        self._leave(now)
                         return request
+                    self._forget_upload(request.sequence)
                 if session.closing is None:  # else all goes in one packet with the end
                     self.flush(now + self._frame_timeout)
             session.send_close()
@@ -189,36 +180,40 @@ class ServerChannel(Channel, RequestChannel):
             if self._has_turn:
                 self._give_turn()
 
-    def send_reply(self, request: int, payload: Payload) -> None:
+    def send_reply(self, request: int, payload: Payload, metadata: Metadata | None = None) -> None:
         """Answer a request; with FAULT 18 if the payload is over the client's limit.
 
         Raises ConnectionClosed, DeadlineExceeded, InvalidState, PayloadTooLarge.
         """
         now = monotonic()
         self._take_back()
+        if self._unread_error is not None:
+            self._raise_unread_error()
         if now >= self._session.validity.next_check:
             self._security.refresh()
         if now < activity.until:
             self._take_turn()
         try:
             try:
-                self._session.reply(request, payload, now)
+                self._session.reply(request, payload, now, metadata)
             except PayloadTooLarge:
                 self.flush(now + self._frame_timeout)
                 raise
-            self._holding.update(sum(map(len, payload)) if isinstance(payload, list) else len(payload))
+            size = sum(map(len, payload)) if isinstance(payload, list) else len(payload)
+            self._holding.update(size + self._held)
             self.flush(now + self._frame_timeout)
         finally:
             if self._has_turn:
                 self._give_turn()
             if self._holding.counted:
-                self._holding.update(0)
+                self._holding.update(self._held)
         self._handling_since = now
 
     def send_fault(self, request: int, code: int, text: str | None = None) -> None:
         """Answer a request with FAULT; the default text is the code's own. Raises like :meth:`send_reply`."""
         now = monotonic()
         self._take_back()
+        self._raise_unread_error()
         self._session.fault(request, code, text)
         self.flush(now + self._frame_timeout)
         self._handling_since = now
@@ -307,6 +302,16 @@ class ServerChannel(Channel, RequestChannel):
         with self._lock:
             self._handling_since = None
 
+    def _count(self, held: int) -> None:
+        self._holding.update(held)
+
+    def _leave(self, now: float) -> None:
+        """Leave the connection to the reading thread."""
+        self._next_read_ahead = 0.0
+        self._handling_since = now
+        if self._read_ahead is not None and self._read_ahead.parked:
+            self._read_ahead.start()
+
     def is_working(self) -> bool:
         """Return True if a handler is at work on a request of the connection."""
         return self._handling_since is not None
@@ -320,7 +325,8 @@ class ServerChannel(Channel, RequestChannel):
             if since is None or now < max(since + TICK, self._next_read_ahead):
                 return
             self._next_read_ahead = now + (now - since) * _CHECK_INTERVAL
-            while not self._input_ended and self._protocol.room and (self._sock.buffered or self._input.poll(0)):
+            room = self._protocol.room  # no more than that: a client that sends without end must not keep the thread
+            while room > 0 and not self._input_ended and (self._sock.buffered or self._input.poll(0)):
                 self._ahead = self._ahead or Arrivals(self._protocol.pending, self._received_at)
                 pending = self._protocol.pending
                 count = self._read()
@@ -328,6 +334,8 @@ class ServerChannel(Channel, RequestChannel):
                 # in time would count as late.
                 self._ahead.add(count, monotonic(), pending)
                 self._input_ended = count == 0
+                self._note_of_request()
+                room = min(room - count, self._protocol.room)
         except WOULD_BLOCK:
             pass  # only a part of a TLS record has arrived
         except RemoteProtocolError:
@@ -338,5 +346,6 @@ class ServerChannel(Channel, RequestChannel):
     def _release(self) -> None:
         if self._read_ahead is not None:
             self._read_ahead.remove(self)
+        self._session.drop_unanswered()
         self._slot.track_socket(None)
         super()._release()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Mapping, Sequence
 from inspect import currentframe
 from time import monotonic, sleep
 from types import FrameType, TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from sealwire.client_base import BaseClient, Connection, check_seconds
+from sealwire.client_base import BaseClient, Connection
 from sealwire.errors import (
     DeadlineExceeded,
     HandshakeFailed,
@@ -23,11 +24,13 @@ from sealwire.errors import (
     SealwireError,
 )
 from sealwire.fork import this_process
+from sealwire.middleware.chain import Middleware
 from sealwire.retry import ConnectRetry, Resend
 from sealwire.security import Security
 from sealwire.session import explain
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
+from sealwire.session.envelope import Envelope, envelope_of
 from sealwire.sync.pipeline import SHORT_LINGER
 from sealwire.sync.turns import Turn, Turns
 from sealwire.trust.identity import PeerIdentity
@@ -105,8 +108,8 @@ class Call(Turn, Generic[_C]):
 class SharedClient(BaseClient, Generic[_C]):
     """The base class of all synchronous clients."""
 
-    def __init__(self, timeout: float, wait: float, security: Security) -> None:
-        super().__init__(timeout, wait, security)
+    def __init__(self, timeout: float, wait: float, security: Security, middleware: Sequence[Middleware] = ()) -> None:
+        super().__init__(timeout, wait, security, middleware)
         self._begin_anew()
 
     @abstractmethod
@@ -114,7 +117,9 @@ class SharedClient(BaseClient, Generic[_C]):
         """Make a connection within ``timeout`` seconds."""
 
     @abstractmethod
-    def _request(self, call: Call[_C], payload: Payload, time: CallTime, idempotent: bool) -> VerifiedPayload:
+    def _request(
+        self, call: Call[_C], payload: Payload, time: CallTime, idempotent: bool, envelope: Envelope | None
+    ) -> VerifiedPayload:
         """Send a request and return the reply."""
 
     def __enter__(self) -> Self:
@@ -148,15 +153,23 @@ class SharedClient(BaseClient, Generic[_C]):
         Raises:
             TransportError: The connection failed. Its subclasses say more: HandshakeFailed, HandshakeRejected,
                 PeerNotAllowed.
-            DeadlineExceeded: ``timeout`` has passed, also if other threads' requests used the connection all the time.
+            DeadlineExceeded: ``timeout`` has passed, possibly while requests of other threads used the connection.
             ConfigurationError: No certificate or key is valid now.
-            InvalidState: This thread is in the middle of another call of the client, below a signal handler.
+            InvalidState: Called in a signal handler that has interrupted another call of the client.
         """
         with self._take_turn(self.timeout, currentframe()) as call:
             if not self._take_usable(call):
                 call.channel = self._open(call, monotonic() + self.timeout)
 
-    def send_request(self, data: Any, *, wait: float | None = None, idempotent: bool = False) -> Any:
+    def send_request(
+        self,
+        data: Any,
+        *,
+        wait: float | None = None,
+        idempotent: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        reply_metadata: dict[str, str] | None = None,
+    ) -> Any:
         """Send a request and return the reply. Connects first if necessary.
 
         If the connection ends before the reply, the request is sent once more on a new one if it is proved that no
@@ -164,10 +177,12 @@ class SharedClient(BaseClient, Generic[_C]):
 
         Args:
             data: The message, of types that the codec accepts.
-            wait: Seconds for the request, until the reply's last byte. The time that it waits behind other threads'
-                requests counts, its first connection does not: that has ``timeout`` seconds more. Default: the client's
+            wait: Seconds for the request, until the reply's last byte. That includes the wait behind other threads'
+                requests, but not its first connection, which has ``timeout`` seconds more. Default: the client's
                 ``wait``.
-            idempotent: Whether the server may act on the request twice without harm. Default: False.
+            idempotent: True if the server may act on the request twice without harm. Default: False.
+            metadata: Up to 32 entries that travel with the request, for its handler's ``context``. Default: None.
+            reply_metadata: A dict to fill with the metadata that the handler sends with its reply. Default: None.
 
         Returns:
             The decoded reply.
@@ -175,6 +190,7 @@ class SharedClient(BaseClient, Generic[_C]):
         Raises:
             EncodeError: The data cannot be encoded; nothing was sent.
             PayloadTooLarge: The encoded data is over a limit; nothing was sent.
+            FeatureNotSupported: There is metadata to send, and the server does not support it.
             RemoteError: The server answered with an error. The connection stays open.
             DecodeError: The reply is not acceptable, for example of a type that is not on the allowlist. The connection
                 stays open.
@@ -183,14 +199,24 @@ class SharedClient(BaseClient, Generic[_C]):
             TransportError: Connecting failed; see :meth:`connect`.
             RemoteProtocolError: The server broke the protocol.
             ConfigurationError: ``wait`` is not a number of seconds, or no certificate or key is valid now.
-            InvalidState: This thread is in the middle of another call of the client, below a signal handler.
+            InvalidState: Called in a signal handler that has interrupted another call of the client.
         """
-        seconds = self.wait if wait is None else check_seconds("wait", wait)
+        return self._call(data, wait, idempotent, metadata, reply_metadata)
+
+    def _send(
+        self,
+        data: Any,
+        seconds: float,
+        idempotent: bool,
+        metadata: Mapping[str, str] | None,
+        reply_metadata: dict[str, str] | None,
+    ) -> Any:
+        envelope = envelope_of(metadata, reply_metadata)
         payload = self.security.codec.encode_pieces(data)
         time = CallTime(timeout=self.timeout, wait=seconds, now=monotonic())
         with self._take_turn(seconds, currentframe()) as call:
             try:
-                reply = self._request(call, payload, time, idempotent)
+                reply = self._request(call, payload, time, idempotent, envelope)
             except DeadlineExceeded as late:
                 late.sent = late.sent or time.sent
                 raise
@@ -200,8 +226,8 @@ class SharedClient(BaseClient, Generic[_C]):
     def close(self) -> None:
         """Close the connection, if there is one. The next request opens a new one.
 
-        Other threads' requests are waited for, for ``timeout + wait`` seconds at most. If a signal handler calls this,
-        a request that it has interrupted fails with ConnectionClosed, and so does the next step of a loop over
+        Waits for requests of other threads, for ``timeout + wait`` seconds at most. If a signal handler calls this, the
+        request that it has interrupted fails with ConnectionClosed, and so does the next step of a loop over
         ``send_requests``.
         """
         self._follow_fork()
@@ -262,7 +288,7 @@ class SharedClient(BaseClient, Generic[_C]):
             return None
 
     def _follow_fork(self) -> None:
-        """Begin anew in a forked child. The parent's connections were closed there, and its calls have no threads."""
+        """Start afresh in a forked child. The parent's connections were closed there, and its calls have no threads."""
         if self._process is not this_process():
             self._begin_anew()
 

@@ -12,6 +12,7 @@ import ssl
 from time import monotonic
 from typing import Any, Final
 
+from sealwire.fork_gate import apart_from_forks
 from sealwire.session.ciphertext import CiphertextBound
 from sealwire.trust.contexts import certificates_above
 from sealwire.trust.stale_errors import repeat
@@ -36,7 +37,7 @@ class TLSSocket(socket.socket):
     Args:
         sock: The TCP socket, which this object takes over.
         context: The TLS context.
-        server_side: Whether this is the server's end.
+        server_side: True if this is the server's end.
         host: The server's host name, for a client to verify.
     """
 
@@ -72,7 +73,7 @@ class TLSSocket(socket.socket):
         while True:
             try:
                 try:
-                    self._tls.do_handshake()
+                    apart_from_forks(self._tls.do_handshake)
                 except ssl.SSLError as error:
                     repeat(error, self._tls.do_handshake)
             except ssl.SSLWantReadError:
@@ -80,6 +81,7 @@ class TLSSocket(socket.socket):
                 self.settimeout(_remaining(deadline))
                 ciphertext = self.recv(self._read_size)
                 if ciphertext:
+                    self._ciphertext.surplus += len(ciphertext)
                     self._incoming.write(ciphertext)
                 else:
                     self._incoming.write_eof()
@@ -90,6 +92,11 @@ class TLSSocket(socket.socket):
                 self._ciphertext.surplus = self._incoming.pending
                 self.buffered = self._incoming.pending > 0
                 return
+
+    @property
+    def is_silent(self) -> bool:
+        """True as long as nothing has arrived in the TLS handshake."""
+        return not self._ciphertext.surplus
 
     def opened(self) -> None:
         """Note that the first frame has arrived, so that larger records are expected from now on."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from sealwire.listeners import SocketFile
+from sealwire.middleware.chain import Middleware
 from sealwire.security import Security
 from sealwire.sync.mixins import Forking, Threading
 from sealwire.sync.server import TCPServer
@@ -27,9 +29,10 @@ class UnixStreamServer(TCPServer):
             replaced.
         RequestHandlerClass: A class derived from RequestHandler, or a function from message to reply.
         security: The server's security configuration, with ``peers`` and a ``service``.
-        bind_and_activate: Whether to listen at once. Default: True.
+        bind_and_activate: Listen at once. Default: True.
         mode: Permissions of the socket; users with write permission can connect. Default: 0o600, its owner only.
         listener: A socket that listens already, instead of ``server_address``. The server closes it. Default: none.
+        middleware: As for TCPServer. Default: none.
 
     Raises:
         ConfigurationError: An argument cannot be used.
@@ -48,10 +51,13 @@ class UnixStreamServer(TCPServer):
         *,
         mode: int = 0o600,
         listener: socket.socket | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self._file = None if listener is not None else SocketFile(server_address, mode)
         address = server_address if self._file is None else self._file.path
-        super().__init__(address, RequestHandlerClass, security, bind_and_activate, listener=listener)
+        super().__init__(
+            address, RequestHandlerClass, security, bind_and_activate, listener=listener, middleware=middleware
+        )
 
     def _prepare(self, server_address: Any) -> Any:
         return server_address

@@ -11,12 +11,12 @@ from functools import cached_property
 from typing import Any, Final, NoReturn, TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwire.errors import ConfigurationError, PeerNotAllowed
 from sealwire.pki.extensions import find_extension
-from sealwire.pki.pem import read_certificates, read_crls, read_private_key, to_pem
+from sealwire.pki.pem import private_key_of, read_certificates, read_crls, to_pem
 from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.trust.reading import StrPath
 from sealwire.trust.reloading import FileContents
@@ -75,7 +75,7 @@ class Certificates:
             previous: The certificates in service; None at first.
 
         Raises:
-            ConfigurationError: Naming the file and the remedy.
+            ConfigurationError: A part cannot be used; the error names the file and the remedy.
         """
         names = {part: os.fspath(path) for part, path in paths.items()}
         authorities = tuple(read_certificates(contents["ca"], names["ca"]))
@@ -103,13 +103,13 @@ class Certificates:
                 "refuse it; issue it with serverAuth or clientAuth, or both, as its extended key usage "
                 "(anyExtendedKeyUsage is not enough)"
             )
-        _check_key(contents["key"], names["key"], leaf, names["cert"])
+        key = _key_of(leaf, contents["key"], names["key"], names["cert"])
         if previous is None or previous.leaf != _der(leaf):
             _check_dates(leaf, names["cert"])
         return cls(
             paths=names,
             certificates=certificates,
-            key=contents["key"],
+            key=key,
             identity=identity,
             roles=roles,
             authorities=authorities,
@@ -244,20 +244,23 @@ def _check_authorities(authorities: Sequence[x509.Certificate], name: str) -> No
         )
 
 
-def _check_key(pem: bytes, name: str, leaf: x509.Certificate, cert: str) -> None:
-    private = read_private_key(pem, name)
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if private.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
+def _key_of(leaf: x509.Certificate, pem: bytes, name: str, cert: str) -> bytes:
+    found = private_key_of(pem, name, leaf.public_key())
+    if found is None:
         raise ConfigurationError(
             f"{name}: this is not the private key of the first certificate in {cert}; "
             "the leaf certificate must come first"
         )
+    return found
 
 
 def _check_dates(leaf: x509.Certificate, name: str) -> None:
     now = datetime.now(UTC)
     if leaf.not_valid_after_utc < now:
-        raise ConfigurationError(f"{name}: expired at {leaf.not_valid_after_utc.isoformat()}; issue a new certificate")
+        raise ConfigurationError(
+            f"{name}: expired at {leaf.not_valid_after_utc.isoformat()}, so every peer would refuse it; renew it, or "
+            "issue a new certificate"
+        )
     if leaf.not_valid_before_utc > now:
         raise ConfigurationError(
             f"{name}: not valid before {leaf.not_valid_before_utc.isoformat()}; check this machine's clock"

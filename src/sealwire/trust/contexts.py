@@ -92,9 +92,9 @@ def verifying_context(
 
     Args:
         credentials: The credentials.
-        server: Whether it is for a server.
+        server: True if it is for a server.
         anchors: Those of the trust anchors to use.
-        lists: Whether to apply the revocation lists.
+        lists: Apply the revocation lists.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -125,7 +125,7 @@ def verification_problem(code: int, words: str, credentials: Certificates) -> st
         credentials: The credentials that were used.
     """
     return _PROBLEMS.get(code, "{problem}").format(
-        problem=words, crl=credentials.paths.get("crl", ""), ca=credentials.paths["ca"]
+        problem=words.removesuffix("."), crl=credentials.paths.get("crl", ""), ca=credentials.paths["ca"]
     )
 
 

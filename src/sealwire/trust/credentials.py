@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
@@ -13,7 +14,7 @@ from cryptography import x509
 from sealwire.errors import ConfigurationError
 from sealwire.limits import Limits
 from sealwire.trust.certificates import Certificates
-from sealwire.trust.file_permissions import in_private_directory, open_to_others
+from sealwire.trust.file_permissions import in_private_directory, open_to_others, remedy
 from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.reading import FileContent, StrPath, TooLarge, read_file
 from sealwire.trust.reloading import STATUS_INTERVAL, FileContents, Reloadable, Status
@@ -53,9 +54,10 @@ class Credentials(Reloadable[Certificates]):
     immutable, and replaced as a whole once the files hold another one that passes validation.
     """
 
-    __slots__ = ("_allow_readable_key", "_max_crl")
+    __slots__ = ("_allow_readable_key", "_keyring_group", "_max_crl")
 
     _allow_readable_key: bool
+    _keyring_group: bool
     _max_crl: int
 
     _log_name = "credentials"
@@ -73,6 +75,7 @@ class Credentials(Reloadable[Certificates]):
         ca: StrPath,
         crl: StrPath | None = None,
         allow_readable_key: bool = False,
+        keyring_group: bool = False,
         max_crl: int = _MAX_CRL,
     ) -> Credentials:
         """Read PEM files, and check that they work together now.
@@ -84,10 +87,12 @@ class Credentials(Reloadable[Certificates]):
             ca: One or more trust anchors for the *peer's* certificate.
             crl: Revocation lists of the CAs that issue the peers' leaves.
             allow_readable_key: Accept a private key that other users can read.
+            keyring_group: Accept a private key of root's that a group of this process may read, not write (0640), also
+                if the process is root's. Default: only if it is another user's.
             max_crl: Most bytes of ``crl``: Limits.max_crl. Default: 32 MiB.
 
         Raises:
-            ConfigurationError: Naming the file and the remedy.
+            ConfigurationError: A file cannot be used; the error names it and the remedy.
         """
         if (cert is None) is not (key is None):
             raise ConfigurationError(
@@ -98,9 +103,17 @@ class Credentials(Reloadable[Certificates]):
         given = {"cert": cert, "key": key, "ca": ca, "crl": crl}
         made = cls.__new__(cls)
         made._allow_readable_key = allow_readable_key
+        made._keyring_group = keyring_group
         made._max_crl = max_crl
         Reloadable.__init__(made, {part: path for part, path in given.items() if path is not None})
         return made
+
+    def is_made_of(
+        self, files: Mapping[str, StrPath], *, allow_readable_key: bool, keyring_group: bool, max_crl: int
+    ) -> bool:
+        """Return True if :meth:`from_files` with these arguments would follow the same files in the same way."""
+        wanted = allow_readable_key, keyring_group, max_crl
+        return self.follows(files) and wanted == (self._allow_readable_key, self._keyring_group, self._max_crl)
 
     @property
     def leaf(self) -> bytes | None:
@@ -115,7 +128,7 @@ class Credentials(Reloadable[Certificates]):
     def status(self) -> CredentialsStatus:
         """Return the credentials in service, and any problem with the present content of the files.
 
-        It looks at the files first if the last look is old (1 s, if none was made for a server or client).
+        The files are checked first if the last check is too old (1 s, if none was made for a server or client).
         """
         self.refresh(STATUS_INTERVAL)
         certificates, status = self._loaded
@@ -139,7 +152,7 @@ class Credentials(Reloadable[Certificates]):
             raise ConfigurationError(f"{error}; {remedy}") from None
         # Only if there is one: what is wrong with a certificate in its place is not the mode.
         if part == "key" and not self._allow_readable_key and b"PRIVATE KEY-----" in content.data:
-            _check_private(opened[0], os.fspath(path))
+            _check_private(opened[0], os.fspath(path), keyring_group=self._keyring_group)
         return content
 
     def _validate(self, contents: FileContents, previous: Certificates | None) -> Certificates:
@@ -156,10 +169,11 @@ class Credentials(Reloadable[Certificates]):
         raise TypeError("credentials hold a private key and cannot be pickled")
 
 
-def _check_private(status: os.stat_result, name: str) -> None:
-    if stat.S_ISREG(status.st_mode) and open_to_others(name, status) and not in_private_directory(name):
+def _check_private(status: os.stat_result, name: str, *, keyring_group: bool) -> None:
+    is_open = stat.S_ISREG(status.st_mode) and open_to_others(name, status, keyring_group=keyring_group)
+    if is_open and not in_private_directory(name):
         mode = stat.S_IMODE(status.st_mode)
         raise ConfigurationError(
-            f"{name}: mode {mode:04o} lets other users read the private key; run `chmod 600 {name}`, and replace the "
+            f"{name}: mode {mode:04o} lets other users read the private key; {remedy(name, status)}, and replace the "
             "key if another user could have read it (or accept it with the option allow_readable_key)"
         )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -28,11 +29,12 @@ from sealwire.trust.peers import PeerPolicy
 from sealwire.wire.keys import MIN_SECRET, Key
 
 CLOCK_SKEW: Final = timedelta(seconds=30)
-"""How long before its not_before a key is accepted, for clients with a clock ahead of ours."""
+"""The time before its not_before from which a key is accepted, for clients with a clock ahead of ours."""
 
 _FIELDS = {"id", "secret", "not_before", "not_after", "identity", "revoked"}
 _NO_SECRET = base64.b64encode(bytes(MIN_SECRET))
 _MAX_SHOWN = 20
+_MAX_LISTED: Final = 20
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -66,7 +68,7 @@ class KeySnapshot:
             raise ConfigurationError("a keyring needs at least one key; make one with `sealwire keys new`")
         ids = [*(key.id for key in self._keys), *self.revoked]
         if len(set(ids)) != len(ids):
-            twice = next(each for each in ids if ids.count(each) > 1)
+            twice = next(each for each, count in Counter(ids).items() if count > 1)
             raise ConfigurationError(f"two keys of a keyring have the id {twice!r}; ids must differ")
         for key in self._keys:
             try:
@@ -83,7 +85,7 @@ class KeySnapshot:
             source: Name of the content in errors.
 
         Raises:
-            ConfigurationError: Naming key and remedy; never a secret.
+            ConfigurationError: The text is not a valid keyring; the error names key and remedy, never a secret.
         """
         document = None
         problem = encoding_problem(content)
@@ -120,7 +122,7 @@ class KeySnapshot:
 
     def __str__(self) -> str:
         """Return the ids, for a log."""
-        return ", ".join(repr(key.id) for key in self._keys)
+        return list_ids(key.id for key in self._keys)
 
     def __repr__(self) -> str:
         return f"<KeySnapshot {self}, secrets redacted>"
@@ -145,7 +147,7 @@ class KeySnapshot:
         valid = [key for key in self._keys if key.valid_at(now) and (usable is None or usable(key))]
         if not valid:
             raise ConfigurationError(
-                f"no key of the keyring ({', '.join(key.id for key in self._keys)}) is valid now for this identity; "
+                f"no key of the keyring ({self}) is valid now for this identity; "
                 "add one with `sealwire keys new`, or check this machine's clock"
             )
         return max(reversed(valid), key=self.age)
@@ -170,6 +172,14 @@ class KeySnapshot:
             return None
         started = key.not_before is None or key.not_before <= now + CLOCK_SKEW
         return key if started and (key.not_after is None or now <= key.not_after) else None
+
+
+def list_ids(ids: Iterable[str]) -> str:
+    """Return ids of keys for a message: the first of them if there are many."""
+    found = [*ids]
+    more = len(found) - _MAX_LISTED
+    shown = ", ".join(map(repr, found[:_MAX_LISTED]))
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def may_use(key: Key, identity: PeerIdentity | None) -> bool:

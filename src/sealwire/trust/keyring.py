@@ -1,7 +1,7 @@
 """The pre-shared keys of an endpoint, reloaded when their file changes.
 
 A key that is valid and vanishes from the file without being marked as revoked may be missing because the file is being
-written. It stays in service until the file has been the same for some looks.
+written. It stays in service until some further checks find the file unchanged.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError
-from sealwire.trust.file_permissions import open_to_others
-from sealwire.trust.key_snapshot import KeySnapshot
+from sealwire.events import emit
+from sealwire.trust.file_permissions import open_to_others, remedy
+from sealwire.trust.key_snapshot import KeySnapshot, list_ids
 from sealwire.trust.reading import FileContent, StrPath, read_file
-from sealwire.trust.reloading import STATUS_INTERVAL, STEADY_LOOKS, FileContents, Reloadable, Status, logger
+from sealwire.trust.reloading import STATUS_INTERVAL, STEADY_LOOKS, FileContents, Reloadable, Status
 from sealwire.wire.keys import Key
 
-_MAX_FILE: Final = 1 << 20
+_MAX_FILE: Final = 64 << 20
 _PART: Final = "keyring"
 
 
@@ -51,7 +53,9 @@ class Keyring(Reloadable[KeySnapshot]):
             list.
     """
 
-    __slots__ = ()
+    __slots__ = ("_keyring_group",)
+
+    _keyring_group: bool
 
     _log_name = "keyring"
 
@@ -61,15 +65,25 @@ class Keyring(Reloadable[KeySnapshot]):
         self._set_fixed(KeySnapshot(keys))
 
     @classmethod
-    def from_file(cls, path: StrPath) -> Keyring:
+    def from_file(cls, path: StrPath, *, keyring_group: bool = False) -> Keyring:
         """Read a keyring file, and follow it.
 
+        Args:
+            path: The TOML file (docs/reference/configuration.md), readable by its owner alone.
+            keyring_group: Accept a file of root's that a group of this process may read, not write (0640), also if the
+                process is root's. Default: only if it is another user's.
+
         Raises:
-            ConfigurationError: Naming file, key and remedy; never a secret.
+            ConfigurationError: The file is not a valid keyring; the error names file, key and remedy, never a secret.
         """
         made = cls.__new__(cls)
+        made._keyring_group = keyring_group
         Reloadable.__init__(made, {_PART: path})
         return made
+
+    def is_made_of(self, path: StrPath, *, keyring_group: bool) -> bool:
+        """Return True if :meth:`from_file` with these arguments would follow the same file in the same way."""
+        return self.follows({_PART: path}) and keyring_group is self._keyring_group
 
     @classmethod
     def from_toml(cls, text: str, *, source: str = "keyring") -> Keyring:
@@ -80,7 +94,7 @@ class Keyring(Reloadable[KeySnapshot]):
             source: Name of the text in errors.
 
         Raises:
-            ConfigurationError: Naming key and remedy; never a secret.
+            ConfigurationError: The text is not a valid keyring; the error names key and remedy, never a secret.
         """
         if not isinstance(text, str):
             raise ConfigurationError(
@@ -91,13 +105,13 @@ class Keyring(Reloadable[KeySnapshot]):
         return cls(KeySnapshot.parse(text.encode(errors="surrogatepass"), source=source))
 
     def status(self) -> KeyringStatus:
-        """Return the keys in service, and any problem with the file, after a look as Credentials.status has it."""
+        """Return the keys in service, and any problem with the file; checks it first like Credentials.status."""
         self.refresh(STATUS_INTERVAL)
         keys, status = self._loaded
         return KeyringStatus(**self._status_fields(status), file=status.files.get(_PART), keys=keys)
 
     def _read(self, path: StrPath, part: str) -> FileContent:  # noqa: ARG002 - there is one part
-        return read_keyring(path)
+        return read_keyring(path, keyring_group=self._keyring_group)
 
     def _validate(self, contents: FileContents, previous: KeySnapshot | None) -> KeySnapshot:
         found = KeySnapshot.parse(contents[_PART], source=self._paths[_PART])
@@ -110,22 +124,24 @@ class Keyring(Reloadable[KeySnapshot]):
     def _keep(self, value: KeySnapshot, previous: KeySnapshot) -> KeySnapshot:
         now = datetime.now(UTC)
         new = {key.id: key for key in value}
+        revoked = set(value.revoked)
         kept = {
             key.id: key
             for key in previous
-            if key.valid_at(now) and key.id not in value.revoked and _lacks(new.get(key.id), key)
+            if key.valid_at(now) and key.id not in revoked and _lacks(new.get(key.id), key)
         }
         if not kept:
             return value
-        logger.warning(
-            "keyring: %s lacks the valid key %s, or its end or identity, and does not mark it with revoked = true: the "
-            "file may be incomplete, and the key stays in service as it was until %d more looks find the file the same",
-            self._paths[_PART],
-            ", ".join(map(repr, kept)),
-            STEADY_LOOKS,
-        )
+        named = list_ids(kept)
+        emit(
+            "reload.kept",
+            f"keyring: {os.fsdecode(self._paths[_PART])} lacks the valid key {named}, or its end or identity, and does "
+            "not mark it with revoked = true: the file may be incomplete, and the key stays in service as it was until "
+            f"{STEADY_LOOKS} more checks find no change",
+            files="keyring", keys=named,
+        )  # fmt: skip
         # In the old order and with the old ages, so that no other key signs because of one that may not be gone.
-        both = [kept.get(key.id) or new[key.id] for key in previous if key.id in (*kept, *new)]
+        both = [kept.get(key.id) or new[key.id] for key in previous if key.id in kept or key.id in new]
         both += [key for key in value if previous.get(key.id) is None]
         ages = {key.id: previous.age(key) for key in previous}
         return KeySnapshot(both, revoked=value.revoked, file=value, ages=ages)
@@ -154,10 +170,11 @@ class Keyring(Reloadable[KeySnapshot]):
         return self.current.signing_key(now, usable=usable)
 
 
-def read_keyring(path: StrPath) -> FileContent:
+def read_keyring(path: StrPath, *, keyring_group: bool = False) -> FileContent:
     """Read a keyring file, which must keep other users out. Raises ConfigurationError."""
     try:
-        return read_file(path, max_bytes=_MAX_FILE, check=_check_private)
+        check = partial(_check_private, keyring_group=keyring_group)
+        return read_file(path, max_bytes=_MAX_FILE, check=check)
     except ConfigurationError as error:
         if os.path.lexists(path):
             raise
@@ -174,12 +191,12 @@ def _lacks(new: Key | None, old: Key) -> bool:
     return unbound and new.secret == old.secret
 
 
-def _check_private(status: os.stat_result, name: str) -> None:
+def _check_private(status: os.stat_result, name: str, *, keyring_group: bool) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ConfigurationError(f"{name}: a keyring must be a regular file")
     mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o100 or open_to_others(name, status):
+    if mode & 0o100 or open_to_others(name, status, keyring_group=keyring_group):
         raise ConfigurationError(
-            f"{name}: mode {mode:04o} lets other users read the secrets; run `chmod 600 {name}` "
+            f"{name}: mode {mode:04o} lets other users read the secrets; {remedy(name, status)}, "
             "and replace the keys if another user could have read them"
         )

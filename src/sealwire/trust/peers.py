@@ -1,12 +1,14 @@
 """The list of peers that may be at the other end.
 
-A certificate signed by the CA proves an identity. This list decides whether that identity may connect.
+A certificate signed by the CA proves an identity. This list decides whether that identity may connect. It may have many
+thousands of entries: those without a wildcard are looked up by the names that the peer has, so that only those with one
+are tried in turn.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from sealwire.errors import ConfigurationError
@@ -22,13 +24,14 @@ _FORMS = (
 _SEGMENTS = re.compile(r"[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*")
 
 _Matcher = Callable[[PeerIdentity], bool]
-_Parser = Callable[[str, str], _Matcher]
-"""Makes a matcher of the value of an entry; the second argument is the whole entry, for errors."""
+_Parser = Callable[[str, str], str | int | _Matcher]
+"""Returns the one value that an entry matches, or a matcher; the second argument is the whole entry, for errors."""
 
 
 class _Entry(NamedTuple):
     text: str
-    matches: _Matcher
+    kind: str
+    matched: str | int | _Matcher
     names_host: bool
     """False for URIs, fingerprints and processes, which a client verifies instead of the host name."""
 
@@ -50,15 +53,14 @@ class PeerPolicy:
         ConfigurationError: There is no entry, or one is of no known form.
     """
 
-    __slots__ = ("_any", "_entries")
+    __slots__ = ("_any", "_entries", "_patterns", "_values")
 
     def __init__(self, entries: Iterable[str]) -> None:
         if isinstance(entries, str) or not isinstance(entries, Iterable):
             raise ConfigurationError(
                 f"peers must be a list of entries, not one {type(entries).__name__}; an entry is {_FORMS}"
             )
-        self._entries = tuple(_parse(entry) for entry in entries)
-        self._any = False
+        self._set(tuple(_parse(entry) for entry in entries))
         if not self._entries:
             raise ConfigurationError(
                 f"the list of peers is empty, so no peer could connect; an entry is {_FORMS}. "
@@ -67,16 +69,22 @@ class PeerPolicy:
 
     @classmethod
     def any_signed_by_ca(cls) -> PeerPolicy:
-        """Return a policy that allows every certificate of the trust anchors: only for a CA with no other use."""
+        """Return a policy that allows every certificate of the trust anchors; only for a CA with no other use."""
         policy = cls.__new__(cls)
-        policy._entries = ()
+        policy._set(())
         policy._any = True
         return policy
+
+    def _set(self, entries: tuple[_Entry, ...]) -> None:
+        self._any = False
+        self._entries = entries
+        self._values = {(entry.kind, entry.matched) for entry in entries if not callable(entry.matched)}
+        self._patterns = [entry.matched for entry in entries if callable(entry.matched)]
 
     @property
     def allows_anonymous(self) -> bool:
         """True if a peer without a certificate may connect."""
-        return any(entry.text == ANONYMOUS for entry in self._entries)
+        return (ANONYMOUS, ANONYMOUS) in self._values
 
     @property
     def replaces_host_name(self) -> bool:
@@ -93,7 +101,11 @@ class PeerPolicy:
         if identity is None:
             return self.allows_anonymous
         # No CA vouches for a process on this machine.
-        return (self._any and identity.uid is None) or any(entry.matches(identity) for entry in self._entries)
+        return (
+            (self._any and identity.uid is None)
+            or not self._values.isdisjoint(_names(identity))
+            or any(matches(identity) for matches in self._patterns)
+        )
 
     def __repr__(self) -> str:
         if self._any:
@@ -105,20 +117,40 @@ def _parse(text: str) -> _Entry:
     if not isinstance(text, str):
         raise ConfigurationError(f"an entry of the list of peers must be a str, not {type(text).__name__}")
     if text == ANONYMOUS:
-        return _Entry(text, lambda identity: False, names_host=True)  # noqa: ARG005 - a peer with an identity is not anonymous
+        return _Entry(text, ANONYMOUS, ANONYMOUS, names_host=True)
     # Other characters could look like ASCII, or become ASCII by a change of case.
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ConfigurationError(f"{text!r}: an entry of the list of peers is printable ASCII without blanks")
+        raise ConfigurationError(f"{text!r}: an entry of the list of peers is printable ASCII without spaces")
     kind, colon, value = text.partition(":")
     if kind == "spiffe":
-        return _Entry(text, _uri(text, text), names_host=False)
+        return _Entry(text, "uri", _uri(text, text), names_host=False)
     parse = _PARSERS.get(kind)
     if not colon or not value or parse is None:
-        raise ConfigurationError(f"{text!r} is no entry for a list of peers; an entry is {_FORMS}")
-    return _Entry(text, parse(value, text), names_host=kind in ("dns", "ip", "email"))
+        raise ConfigurationError(f"{text!r} is not an entry for a list of peers; an entry is {_FORMS}")
+    return _Entry(text, kind, parse(value, text), names_host=kind in ("dns", "ip", "email"))
 
 
-def _dns(value: str, text: str) -> _Matcher:
+def _names(identity: PeerIdentity) -> Iterator[tuple[str, str | int]]:
+    """Return the kinds and values of all entries without a wildcard that an identity matches."""
+    # A wildcard in a certificate names no peer, and has no place in an entry without one.
+    yield from (("dns", own) for own in identity.dns)
+    yield from (("uri", own) for own in identity.uri if _counts(own, identity))
+    yield from (("ip", own) for own in identity.ip)
+    yield from (("email", own) for own in identity.email)
+    if identity.uid is None:
+        yield "sha256", identity.fingerprint
+        yield "spki-sha256", identity.key_fingerprint
+    else:
+        yield "uid", identity.uid
+        yield "gid", -1 if identity.gid is None else identity.gid
+
+
+def _counts(uri: str, identity: PeerIdentity) -> bool:
+    """Return False for a SPIFFE ID beside another URI: there is exactly one (X509-SVID, section 2)."""
+    return len(identity.uri) == 1 or not uri.lower().startswith("spiffe:")
+
+
+def _dns(value: str, text: str) -> str | _Matcher:
     name = value.lower().removesuffix(".")
     if not is_dns_name(name.replace("*", "x")):
         raise ConfigurationError(f"{text!r}: not a DNS name (international names as A-labels, xn--…)")
@@ -126,12 +158,14 @@ def _dns(value: str, text: str) -> _Matcher:
         raise ConfigurationError(f"{text!r}: not a DNS name; for an IP address write 'ip:192.0.2.7'")
     if not name.strip("*.") or any(label.count("*") > 1 for label in name.split(".")):
         raise ConfigurationError(f"{text!r}: too wide; expected at most one * in a label, and not in every label alone")
+    if "*" not in name:
+        return name
     pattern = re.compile(re.escape(name).replace(r"\*", "[a-z0-9_-]+"))
     # A wildcard in a certificate names no peer.
     return lambda identity: any(is_dns_name(own) and pattern.fullmatch(own) is not None for own in identity.dns)
 
 
-def _uri(value: str, text: str) -> _Matcher:
+def _uri(value: str, text: str) -> str | _Matcher:
     scheme, _, rest = value.partition(":")
     base = value.removesuffix("*")
     wildcard = base != value
@@ -145,14 +179,9 @@ def _uri(value: str, text: str) -> _Matcher:
             f"{text!r}: no SPIFFE ID could match; expected spiffe://trust-domain/path or spiffe://trust-domain/*, the "
             "trust domain in lower case, and no empty or dot segments, % or port"
         )
-
-    def matches(identity: PeerIdentity) -> bool:
-        # A SPIFFE certificate has exactly one URI (X509-SVID, section 2); with two it is ambiguous.
-        if is_spiffe and len(identity.uri) != 1:
-            return False
-        return any(_is_below(own, base) if wildcard else own == value for own in identity.uri)
-
-    return matches
+    if not wildcard:
+        return value
+    return lambda identity: any(_is_below(own, base) and _counts(own, identity) for own in identity.uri)
 
 
 def _is_below(uri: str, base: str) -> bool:
@@ -161,35 +190,28 @@ def _is_below(uri: str, base: str) -> bool:
     return uri.startswith(base) and _SEGMENTS.fullmatch(path) is not None and not has_dot_segments(path)
 
 
-def _ip(value: str, _: str) -> _Matcher:
-    address = str(ip_address(value))
-    return lambda identity: address in identity.ip
+def _ip(value: str, _: str) -> str:
+    return str(ip_address(value))
 
 
-def _email(value: str, text: str) -> _Matcher:
+def _email(value: str, text: str) -> str:
     local, _, domain = value.partition("@")
     if not local or "*" in local or not is_dns_name(domain.lower()):
         raise ConfigurationError(f"{text!r}: not an e-mail address")
-    return lambda identity: value in identity.email
+    return value
 
 
-def _fingerprint(attribute: str) -> _Parser:
-    def parse(value: str, text: str) -> _Matcher:
-        digest = value.replace(":", "").lower()
-        if not re.fullmatch("[0-9a-f]{64}", digest):
-            raise ConfigurationError(f"{text!r}: a SHA-256 fingerprint has 64 hexadecimal digits")
-        return lambda identity: getattr(identity, attribute) == digest
-
-    return parse
+def _fingerprint(value: str, text: str) -> str:
+    digest = value.replace(":", "").lower()
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ConfigurationError(f"{text!r}: a SHA-256 fingerprint has 64 hexadecimal digits")
+    return digest
 
 
-def _number(attribute: str) -> _Parser:
-    def parse(value: str, text: str) -> _Matcher:
-        if not re.fullmatch("0|[1-9][0-9]{0,9}", value):
-            raise ConfigurationError(f"{text!r}: expected a number, as `id` shows it")
-        return lambda identity: getattr(identity, attribute) == int(value)
-
-    return parse
+def _number(value: str, text: str) -> int:
+    if not re.fullmatch("0|[1-9][0-9]{0,9}", value):
+        raise ConfigurationError(f"{text!r}: expected a number, as `id` shows it")
+    return int(value)
 
 
 _PARSERS: dict[str, _Parser] = {
@@ -197,8 +219,8 @@ _PARSERS: dict[str, _Parser] = {
     "uri": _uri,
     "ip": _ip,
     "email": _email,
-    "sha256": _fingerprint("fingerprint"),
-    "spki-sha256": _fingerprint("key_fingerprint"),
-    "uid": _number("uid"),
-    "gid": _number("gid"),
+    "sha256": _fingerprint,
+    "spki-sha256": _fingerprint,
+    "uid": _number,
+    "gid": _number,
 }

@@ -16,7 +16,7 @@ Half-written files must not come into service. Two checks keep them out:
   then read once more. :meth:`Reloadable.reload` skips this check: its caller says that the files are complete.
 
 A file that was cut between two of its parts can pass both, and be valid. So a subclass may keep what is in use and has
-vanished without a word (:meth:`Reloadable._keep`) until the file has been the same for ``STEADY_LOOKS`` looks.
+vanished without a word (:meth:`Reloadable._keep`) until ``STEADY_LOOKS`` checks have found the file unchanged.
 
 One thread at a time reads the files; the others continue with the current value instead of waiting. A signal handler
 may raise as soon as the lock is acquired, or call this again in the same thread: so it is reentrant, acquired inside
@@ -26,7 +26,6 @@ new lock, because the thread that held the old one may not exist there.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -39,9 +38,8 @@ from hashlib import sha256
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from sealwire.errors import ConfigurationError
+from sealwire.events import emit
 from sealwire.trust.reading import FileContent, StrPath
-
-logger = logging.getLogger("sealwire.rotation")
 
 T = TypeVar("T")
 FileContents = Mapping[str, bytes]
@@ -89,7 +87,7 @@ class Status:
         loaded_at: When it was loaded (aware); None without files.
         files: Absolute paths by part.
         refusal: Why the present content of the files is not in service; None if it is.
-        refusals: How many times new content was rejected.
+        refusals: The number of times that new content was rejected.
     """
 
     generation: int = 1
@@ -108,7 +106,17 @@ class Reloadable(ABC, Generic[T]):
     and inherited by forked children.
     """
 
-    __slots__ = ("_loaded", "_lock", "_looks", "_next_check", "_next_look", "_paths", "_process")
+    __slots__ = (
+        "_checked_since",
+        "_loaded",
+        "_lock",
+        "_looking",
+        "_looks",
+        "_next_check",
+        "_next_look",
+        "_paths",
+        "_process",
+    )
 
     _log_name: ClassVar[str]
     _loaded: tuple[T, Status]
@@ -137,6 +145,8 @@ class Reloadable(ABC, Generic[T]):
         self._process = os.getpid()
         self._next_check = 0.0
         self._next_look = 0.0
+        self._looking = False
+        self._checked_since = 0.0
         self._looks = 0  # at the content in service, since another one was seen
 
     @abstractmethod
@@ -160,6 +170,15 @@ class Reloadable(ABC, Generic[T]):
         """The value in service, without a look at the files. It is immutable, and replaced as a whole."""
         return self._loaded[0]
 
+    def follows(self, files: Mapping[str, StrPath]) -> bool:
+        """Return True if these, by part, are its files."""
+        return {part: os.path.abspath(path) for part, path in files.items()} == self._loaded[1].files
+
+    @property
+    def refusal(self) -> RejectedReload | None:
+        """The reason if the last content of the files that was read is not in service; None if it is."""
+        return self._loaded[1].refusal
+
     def refresh_due(self) -> bool:
         """Return True if :meth:`refresh` would read the files now. Does no I/O."""
         return bool(self._paths) and time.monotonic() >= self._next_check
@@ -174,16 +193,26 @@ class Reloadable(ABC, Generic[T]):
             self._check_files(interval, forced=False)
         return self.current
 
+    @property
+    def looking(self) -> bool:
+        """True while files are being checked, or will be: by the caller of may_look, or because they were just
+        written."""
+        return self._looking
+
     def may_look(self) -> bool:
-        """Return True, but only once in LOOK_INTERVAL seconds: for looks that a peer can cause."""
+        """Return True, but only once in LOOK_INTERVAL seconds: for looks that a peer can cause.
+
+        Meanwhile it returns True if there is a check to wait for.
+        """
         now = time.monotonic()
         if now < self._next_look:
-            return False
+            return self._looking
         self._next_look = now + LOOK_INTERVAL
-        return bool(self._paths)
+        self._looking = bool(self._paths)
+        return self._looking
 
     def look(self, interval: float, seconds: float) -> None:
-        """Reload changed files now, however old the last check is.
+        """Reload changed files now, however recent the last check.
 
         Args:
             interval: Seconds from this check to the next one.
@@ -229,20 +258,26 @@ class Reloadable(ABC, Generic[T]):
     def _check_files(self, interval: float, *, forced: bool, patience: float = 0.0) -> bool:
         """Put changed files in service; return False if that must wait because they were just written.
 
-        While another thread reads them, this one waits for ``patience`` seconds, without a limit if ``forced``.
+        While another thread reads them, this one waits for ``patience`` seconds, without a limit if ``forced``. A check
+        that another thread has begun and ended meanwhile is enough.
         """
         if self._process != os.getpid():
             self._lock, self._process = threading.RLock(), os.getpid()
+        asked = time.monotonic()
         try:
             if not self._lock.acquire(timeout=-1 if forced else max(0.0, patience)):
                 return True
+            if self._checked_since > asked and not forced:
+                return not self._looking
+            self._looking = True
             began = time.monotonic()
             complete = self._read_and_load(forced=forced)
+            self._looking = not complete
             ended = time.monotonic()
             pause = interval if complete else min(interval, SETTLE_SECONDS)
             if interval and self._loaded[1].refusal is not None:
                 pause = max(pause, PAUSE * (ended - began))
-            self._next_check = ended + pause
+            self._next_check, self._checked_since = ended + pause, began
             return complete
         finally:
             try:  # noqa: SIM105 - as above
@@ -272,7 +307,7 @@ class Reloadable(ABC, Generic[T]):
         if digest == status.digest:
             self._looks += 1
             if status.refusal is not None:
-                logger.info("%s: the files again hold generation %d, in service", self._log_name, status.generation)
+                self._report("reload.taken", f"the files again hold generation {status.generation}, in service", status)
                 status = replace(status, refusal=None)
                 self._loaded = previous, status
             value = self._let_go(previous) if final or self._looks >= STEADY_LOOKS else previous
@@ -292,14 +327,22 @@ class Reloadable(ABC, Generic[T]):
         number = status.generation + 1
         loaded_at = datetime.now(UTC)
         self._loaded = value, replace(status, generation=number, digest=digest, loaded_at=loaded_at, refusal=None)
-        logger.info("%s: generation %d in service (digest %s): %s", self._log_name, number, digest[:12], value)
+        text = f"generation {number} in service (digest {digest[:12]}): {value}"
+        self._report("reload.taken", text, self._loaded[1])
 
     def _reject(self, reason: str, digest: str) -> None:
         value, status = self._loaded
         if status.refusal is None or (status.refusal.reason, status.refusal.digest) != (reason, digest):
             rejected = RejectedReload(reason, digest, datetime.now(UTC))
             self._loaded = value, replace(status, refusal=rejected, refusals=status.refusals + 1)
-            logger.error("%s: reload rejected, keeping generation %d: %s", self._log_name, status.generation, reason)
+            text = f"reload rejected, keeping generation {status.generation}: {reason}"
+            self._report("reload.refused", text, status, why=reason)
+
+    def _report(self, event: str, text: str, status: Status, **fields: Any) -> None:
+        emit(
+            event, f"{self._log_name}: {text}", files=self._log_name, generation=status.generation,
+            digest=status.digest, **fields,
+        )  # fmt: skip
 
     def _contents(self, files: Mapping[str, str]) -> dict[str, FileContent]:
         """Read all files in one state of the directories that lead to them."""

@@ -1,7 +1,7 @@
 """The rule for revocation lists, for admission and for standing connections on every carrier (RFC 5280, section 5).
 
 OpenSSL picks among several lists by rules of its own, and applies parts of a list as if they were the whole. So it is
-handed only lists about which there can be no two opinions: complete ones, signed by the CA that they name, and of each
+handed only lists that can be read in one way only: complete ones, signed by the CA that they name, and of each
 CA's the newest alone. :class:`Revocations` asks the same lists about the peers of standing connections.
 
 OpenSSL checks the leaf alone, since for each CA above it, too, it would want a list, the root's among them, and refuse
@@ -17,7 +17,7 @@ show, and then OpenSSL checks the list's signature when one of them comes.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
@@ -52,16 +52,26 @@ def canonical_name(name: x509.Name) -> Hashable:
 
     Case, the type of string, white space at both ends and the amount of it in between make no difference.
     """
+    return _with_values(name, _folded)
+
+
+def _with_values(name: x509.Name, fold: Callable[[str], object]) -> Hashable:
     return tuple(
-        frozenset((attribute.oid.dotted_string, _folded(attribute.value)) for attribute in rdn) for rdn in name.rdns
+        frozenset(
+            (each.oid.dotted_string, fold(each.value) if isinstance(each.value, str) else each.value) for each in rdn
+        )
+        for rdn in name.rdns
     )
 
 
-def _folded(value: str | bytes) -> str | bytes:
-    if isinstance(value, bytes):
-        return value
+def _folded(value: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold())
     return " ".join(folded.split())
+
+
+def _folded_by_openssl(value: str) -> bytes:
+    # It folds ASCII alone, as the methods of bytes do.
+    return b" ".join(value.encode().lower().split())
 
 
 def deciding_lists(
@@ -80,7 +90,7 @@ def deciding_lists(
         in_service: Lists that are accepted even if they have expired.
 
     Raises:
-        ConfigurationError: A list is no complete one, is not signed by its CA, or would have every peer refused.
+        ConfigurationError: A list is not complete, is not signed by its CA, or would have every peer refused.
     """
     found = []
     for each in lists:
@@ -208,6 +218,14 @@ def _issuer_key(
             name,
             "is signed with a certificate that may not sign lists (its key usage lacks cRLSign)",
             "have the CA's certificate issued with it",
+        )
+    spelling = _with_values(crl.issuer, _folded_by_openssl)
+    if all(_with_values(each.subject, _folded_by_openssl) != spelling for each in signers):
+        _refuse(
+            crl,
+            name,
+            "has that CA's name in a spelling that OpenSSL takes for another CA's, so every peer would be refused",
+            "have the list issued with the name as it is in the CA's certificate",
         )
     if not any(_is_identified(each, crl) for each in signers):
         _refuse(crl, name, "has the key identifier of another CA (AuthorityKeyIdentifier)", "get the CA's own list")

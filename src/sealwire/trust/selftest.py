@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sealwire.errors import ConfigurationError
+from sealwire.fork_gate import apart_from_forks
 from sealwire.trust.certificates import Certificates, is_root
 from sealwire.trust.contexts import (
     CRL_CODES,
@@ -174,7 +175,7 @@ def _handshake(own: ssl.SSLContext, other: ssl.SSLContext, *, own_is_server: boo
     for _ in range(_ROUNDS):
         for end in list(ends):
             try:
-                end.do_handshake()
+                apart_from_forks(end.do_handshake)
             except ssl.SSLWantReadError:
                 continue
             ends.remove(end)

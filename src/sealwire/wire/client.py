@@ -6,11 +6,15 @@ import math
 from typing import Final, NotRequired, TypedDict, Unpack
 
 from sealwire.errors import BadSequence, InvalidState, RemoteProtocolError
-from sealwire.wire.events import Established, Event, Faulted, Ponged, Rejected, Reply
+from sealwire.metrics import CLIENT, CLIENT_RECEIVED, CLIENT_SENT
+from sealwire.wire.events import Established, Event, Faulted, Part, Ponged, Rejected, Reply
+from sealwire.wire.features import NO_FEATURES, Features
 from sealwire.wire.frame_reader import Frame
-from sealwire.wire.frames import MAX_PING, TAG, Fault, Kind, Payload, unpack_reject, verified
+from sealwire.wire.frames import MAX_PING, TAG, Fault, Flag, Kind, Payload, payload_size, unpack_reject, verified
 from sealwire.wire.handshake import ClientHandshake
 from sealwire.wire.keys import Binding, Key
+from sealwire.wire.metadata import Metadata, pack, unpack
+from sealwire.wire.parts import MAX_UPLOADS, IncomingParts, OutgoingParts
 from sealwire.wire.protocol import Protocol, State
 from sealwire.wire.stream import StreamProtocol
 
@@ -36,6 +40,8 @@ class ClientParameters(TypedDict):
     """The verified host name, and the service if there is one."""
     max_frame: int
     """The largest ``length`` to accept from the server."""
+    features: NotRequired[Features]
+    """The features to offer; none by default."""
     nonce: NotRequired[bytes | None]
     """32 bytes, for test vectors only; random by default."""
 
@@ -47,6 +53,7 @@ class ClientSide(Protocol):
 
     def __init__(self, **parameters: Unpack[ClientParameters]) -> None:
         super().__init__(parameters["max_frame"])
+        self._offered = parameters.get("features", NO_FEATURES)
         self._client_handshake = ClientHandshake(**({"nonce": None} | parameters))
         self.queued.append((self._client_handshake.hello,))
         self._unanswered: dict[int, int] = {}
@@ -58,20 +65,66 @@ class ClientSide(Protocol):
         """The number of requests and pings without an answer, including those given up."""
         return len(self._unanswered)
 
-    def send_request(self, payload: Payload, *, wait: float | None = None) -> int:
+    @property
+    def has_only_cancelled(self) -> bool:
+        """True if all requests without an answer were given up, and the server has the feature to be told."""
+        return self.features.cancel and all(kind == _GIVEN_UP for kind in self._unanswered.values())
+
+    def send_request(
+        self, payload: Payload, *, wait: float | None = None, metadata: Metadata | None = None, flags: int = 0
+    ) -> int:
         """Queue a MESSAGE and return its sequence.
 
         Args:
-            payload: The encoded request.
-            wait: Seconds for which the client will wait for the reply; None for no limit.
+            payload: The encoded request; b"" for one in parts.
+            wait: Seconds for which the client will wait for the reply, or for the next part; None for no limit.
+            metadata: The metadata, if the server has that feature.
+            flags: Flag.PARTS to accept a reply in parts, and Flag.UPLOAD for a request in parts.
 
         Raises:
-            InvalidState: The connection is not established, or has ended.
+            InvalidState: The connection is not established, or has ended; or the server does not have the feature, or
+                too many requests in parts have not ended.
             PayloadTooLarge: The server does not accept a frame of that size.
+            ConfigurationError: The metadata is not acceptable.
         """
-        sequence = self._send(_MESSAGE, payload, wait=_hundredths(wait))
+        if metadata:
+            flags |= Flag.METADATA
+            payload = [pack(metadata), *(payload if isinstance(payload, list) else [bytes(payload)])]
+        if flags and flags & Flag.UPLOAD and len(self._outgoing) >= MAX_UPLOADS:
+            raise InvalidState(f"{MAX_UPLOADS} requests in parts have not ended; end some before the next")
+        sequence = self._send(_MESSAGE, payload, wait=_hundredths(wait), flags=flags)
         self._unanswered[sequence] = _MESSAGE
+        CLIENT[CLIENT_SENT] += len(payload) if type(payload) is bytes else payload_size(payload)
+        if metadata:
+            self._note_id(sequence, metadata)
+        if not flags:
+            return sequence
+        if flags & Flag.PARTS:
+            self._incoming[sequence] = IncomingParts(self._offered.window)
+        if flags & Flag.UPLOAD:
+            self._outgoing[sequence] = OutgoingParts(self.features.window)
         return sequence
+
+    def send_part(self, request: int, payload: Payload) -> None:
+        """Queue a part of a request. Raises like :meth:`Protocol.send_part`."""
+        super().send_part(request, payload)
+        CLIENT[CLIENT_SENT] += payload_size(payload)
+
+    def end_parts(self, request: int) -> None:
+        """Queue the end of a request's parts, if it has parts and they have not ended. Raises InvalidState.
+
+        Call it also after an answer that came early: the server keeps count of a request until its parts have ended.
+        """
+        if self._outgoing.pop(request, None) is not None:
+            self._send(Kind.END, b"", reply_to=request)
+
+    def cancel(self, request: int) -> None:
+        """Give up a request, and tell the server if it has that feature. End its parts. Raises InvalidState."""
+        if self.features.cancel and self.is_wanted(request):
+            self._outgoing.pop(request, None)
+            self._send(Kind.CANCEL, b"", reply_to=request)
+        self.give_up(request)
+        self.end_parts(request)
 
     def send_ping(self, data: bytes = b"") -> int:
         """Queue a PING with at most 125 bytes and return its sequence.
@@ -88,10 +141,17 @@ class ClientSide(Protocol):
         self._ping = data
         return sequence
 
+    def is_unanswered(self, request: int) -> bool:
+        """Return True if a request has no answer yet, given up or not."""
+        return request in self._unanswered
+
     def give_up(self, sequence: int) -> None:
         """Drop the answer to a request when it arrives."""
         if self._unanswered.get(sequence) == Kind.MESSAGE:
             self._unanswered[sequence] = _GIVEN_UP
+
+    def is_wanted(self, request: int) -> bool:
+        return self._unanswered.get(request) == _MESSAGE
 
     def _last_sequence(self) -> int:
         return self._header_checker.sequence - 1
@@ -107,21 +167,22 @@ class ClientSide(Protocol):
         if frame.kind != Kind.WELCOME:
             raise RemoteProtocolError(f"{frame} before WELCOME")
         result = self._client_handshake.complete(frame)
-        self._establish(
-            sending=result.traffic.client_to_server,
-            receiving=result.traffic.server_to_client,
-            peer_max_frame=result.max_frame,
-        )
+        self._establish(result)
         return Established(result.key.id, result.max_frame)
 
     def _message(self, frame: Frame) -> Event | None:
         kind = frame.kind
-        if kind not in _REPLIES:
-            raise RemoteProtocolError(f"{frame} from a server with an established connection")
         request = frame.reply_to
+        if kind not in _REPLIES:
+            return self._part_or_credit(frame)
+        if self._incoming:
+            self._incoming.pop(request, None)
         if kind == _MESSAGE and self._unanswered.get(request) == _MESSAGE:
             del self._unanswered[request]
-            return Reply(request, verified(frame.payload))
+            CLIENT[CLIENT_RECEIVED] += len(frame.payload)
+            if self._request_ids:
+                self._request_ids.pop(request, None)
+            return _reply(frame) if frame.flags else Reply(request, verified(frame.payload))
         expected = self._unanswered.pop(request, None)
         if expected is None:
             raise BadSequence(f"{frame} in answer to {request}, which is not an unanswered request")
@@ -132,15 +193,39 @@ class ClientSide(Protocol):
                 raise RemoteProtocolError("PONG with different bytes from those of the ping")
             self._ping = None
             return Ponged(request, verified(frame.payload))
-        fault = Fault.unpack(frame.payload) if kind == _FAULT else None
+        # An answer that is dropped must be right all the same.
+        answer = Faulted(request, *Fault.unpack(frame.payload)) if kind == _FAULT else _reply(frame)
         if expected == _GIVEN_UP:
+            self._request_ids.pop(request, None)
             return None
-        assert fault is not None  # noqa: S101 - a MESSAGE that was expected is above
-        return Faulted(request, *fault)
+        return answer
+
+    def _part_or_credit(self, frame: Frame) -> Event | None:
+        request = frame.reply_to
+        if frame.kind == Kind.PART:
+            parts = self._incoming.get(request)
+            if parts is None:
+                raise BadSequence(f"{frame} for {request}, which is not an unanswered request for parts")
+            parts.note_received(len(frame.payload))
+            CLIENT[CLIENT_RECEIVED] += len(frame.payload)
+            return Part(request, verified(frame.payload)) if self.is_wanted(request) else None
+        if frame.kind == Kind.CREDIT and self._is_past(request):
+            return self._credited(frame)
+        raise RemoteProtocolError(f"{frame} from a server with an established connection")
+
+    def _is_past(self, request: int) -> bool:
+        """Return True for the sequence of a frame that was sent."""
+        assert self._sealer is not None  # noqa: S101 - the connection is established
+        return 0 < request < self._sealer.sequence
 
 
 class ClientProtocol(ClientSide, StreamProtocol):
     """A client's side of a connection over a stream; the arguments are those of ClientParameters."""
+
+
+def _reply(frame: Frame) -> Reply:
+    metadata, size = unpack(frame.payload) if frame.flags else (None, 0)
+    return Reply(frame.reply_to, verified(frame.payload[size:]), metadata)
 
 
 def _hundredths(wait: float | None) -> int:

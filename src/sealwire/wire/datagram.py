@@ -23,6 +23,7 @@ from sealwire.errors import RemoteProtocolError
 from sealwire.limits import MIN_MAX_FRAME
 from sealwire.wire.client import ClientParameters, ClientSide
 from sealwire.wire.events import Event
+from sealwire.wire.features import NO_FEATURES
 from sealwire.wire.frame_reader import Frame
 from sealwire.wire.frames import HANDSHAKE_CAP, HEAD, MIN_LENGTH, TAG, CloseCode, Kind
 from sealwire.wire.handshake import HandshakeResult, Rejection
@@ -95,8 +96,8 @@ class DatagramProtocol(Protocol):
             return frame if frame.sequence == 0 and frame.kind in self._opening else None
         return frame if compare_digest(mac.tag(datagram[:-TAG]), datagram[-TAG:]) else None
 
-    def _establish(self, *, sending: Mac, receiving: Mac, peer_max_frame: int) -> None:
-        super()._establish(sending=sending, receiving=receiving, peer_max_frame=min(peer_max_frame, MAX_FRAME))
+    def _begin_sealing(self, sending: Mac, receiving: Mac, peer_max_frame: int) -> None:
+        super()._begin_sealing(sending, receiving, min(peer_max_frame, MAX_FRAME))
         self._receiving = receiving
 
 
@@ -114,6 +115,7 @@ class ClientDatagrams(ClientSide, DatagramProtocol):
 
     def __init__(self, now: float, **parameters: Unpack[ClientParameters]) -> None:
         parameters["max_frame"] = MAX_FRAME
+        parameters["features"] = parameters.get("features", NO_FEATURES).without_parts
         super().__init__(**parameters)
         self._retransmission = Retransmission(now)
 
@@ -137,7 +139,7 @@ class ServerDatagrams(ServerSide, DatagramProtocol):
     _opening = (Kind.HELLO,)
 
     def __init__(self, parameters: ServerParameters) -> None:
-        super().__init__(replace(parameters, max_frame=MAX_FRAME))
+        super().__init__(replace(parameters, max_frame=MAX_FRAME, features=parameters.features.without_parts))
         self._answered: tuple[bytes, Iterable[bytes | memoryview]] | None = None
         """The HELLO frame and the answer to it, while the client may need that again."""
 

@@ -31,7 +31,11 @@ class Request(NamedTuple):
     sequence: int
     payload: VerifiedPayload
     wait: float | None
-    """Seconds for which the client waits for the reply; None for no limit."""
+    """Seconds for which the client waits for the reply, or for the next part of it; None for no limit."""
+    flags: int = 0
+    """A sum of the Flags PARTS and UPLOAD."""
+    metadata: dict[str, str] | None = None
+    """None if there is none, and nothing to fill."""
 
 
 class Reply(NamedTuple):
@@ -39,6 +43,32 @@ class Reply(NamedTuple):
 
     request: int
     payload: VerifiedPayload
+    metadata: dict[str, str] | None = None
+
+
+class Part(NamedTuple):
+    """A part of the reply to ``request``, or at a server a part of the request."""
+
+    request: int
+    payload: VerifiedPayload
+
+
+class PartsEnded(NamedTuple):
+    """The end of the parts of a client's request."""
+
+    request: int
+
+
+class Credited(NamedTuple):
+    """More parts may be sent for ``request``."""
+
+    request: int
+
+
+class Cancelled(NamedTuple):
+    """The client does not want the reply to ``request``, which is unanswered; it still gets an answer."""
+
+    request: int
 
 
 class Faulted(NamedTuple):
@@ -69,4 +99,18 @@ class Closed(NamedTuple):
     last: int
 
 
-Event = Doubted | Established | Rejected | Request | Reply | Faulted | Pinged | Ponged | Closed
+Event = (
+    Doubted
+    | Established
+    | Rejected
+    | Request
+    | Reply
+    | Part
+    | PartsEnded
+    | Credited
+    | Cancelled
+    | Faulted
+    | Pinged
+    | Ponged
+    | Closed
+)

@@ -1,9 +1,10 @@
 """Cuts a stream of bytes into frames, at a cost bounded by the number of bytes received.
 
 The pump reads directly into the buffer that :meth:`Reader.get_buffer` returns, as with asyncio's BufferedProtocol. A
-frame that fits into the staging area is cut out of it in one piece. A larger frame gets a buffer of its own. That
-buffer grows as bytes arrive, because a length field alone must never make the receiver allocate memory. The MAC is
-computed meanwhile, so the body is neither copied nor read a second time.
+frame that fits into the staging area is cut out of it in one piece. A reader has such an area only while bytes are in
+it, so that a silent connection needs none. The area has zeros wherever no bytes of its reader are. A larger frame gets
+a buffer of its own. That buffer grows as bytes arrive, because a length field alone must never make the receiver
+allocate memory. The MAC is computed meanwhile, so the body is neither copied nor read a second time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ FIRST_BODY = 65_536
 """The initial size of a large frame's buffer. A full buffer doubles, but grows by GROWTH at most."""
 GROWTH = 1 << 20
 _ZEROS = memoryview(bytes(GROWTH))
+_NOTHING = memoryview(bytearray())
+_SPARES = 8
+_spares: list[memoryview] = []
+"""Staging areas that readers have given back, cleared."""
 
 
 class Frame(NamedTuple):
@@ -50,8 +55,8 @@ class Reader:
     """Cuts a stream of bytes into frames."""
 
     def __init__(self) -> None:
-        self._staging = bytearray(STAGING)
-        self._window = memoryview(self._staging)
+        self._staging = _NOTHING
+        """A view of the whole staging area."""
         self._start = 0
         self._end = 0
         self._body: _Body | None = None
@@ -59,11 +64,11 @@ class Reader:
         self._twin: Any = None
         self._cap = HANDSHAKE_CAP
         self.reads = 0
-        """The number of calls of :meth:`buffer_updated`."""
+        """The number of times that bytes came."""
 
     def establish(self, mac: Mac, cap: int) -> None:
         """Verify tags with ``mac`` and accept lengths up to ``cap`` from the next frame on."""
-        self._twin = _frames.FrameOpener(*mac.blocks, self._staging, Frame) if NATIVE else None
+        self._twin = _frames.FrameOpener(*mac.blocks, Frame) if NATIVE else None
         self._mac = mac
         self._cap = cap
 
@@ -101,21 +106,35 @@ class Reader:
             return self._body.get_buffer()
         if self._start == self._end:
             self._start = self._end = 0
+            if self._staging is _NOTHING:
+                try:
+                    self._staging = _spares.pop()
+                except IndexError:
+                    self._staging = memoryview(bytearray(STAGING))
         elif self._end == STAGING:
             if self._start == 0:
                 raise InvalidState("call next_frame until it returns None before reading more")
-            rest = self._staging[self._start : self._end]
+            rest = bytes(self._staging[self._start :])
             self._start, self._end = 0, len(rest)
-            self._window[: len(rest)] = rest
-        return self._window[self._end :]
+            self._staging[:] = rest + _ZEROS[: STAGING - len(rest)]
+        return self._staging[self._end :]
 
     def buffer_updated(self, count: int) -> None:
-        """Note that ``count`` bytes were written to the start of the buffer from get_buffer."""
+        """Note that ``count`` bytes were written to the start of the buffer from get_buffer; 0 if none came."""
+        if not count:
+            self._give_back()
+            return
         self.reads += 1
         if self._body is not None:
             self._body.buffer_updated(count)
         else:
             self._end += count
+
+    @property
+    def next_kind(self) -> int | None:
+        """The kind in the header of the next small frame, not verified; None until the header is here."""
+        has_header = self._body is None and self._end - self._start >= HEAD.size
+        return self._staging[self._start + BYTE_COUNT] if has_header else None
 
     def next_message(self, sequence: int, *, from_client: bool) -> Frame | None:
         """Return the next frame if it is surely a small MESSAGE with this sequence number and no field out of place.
@@ -125,9 +144,10 @@ class Reader:
         """
         if self._twin is None or self._start == self._end or self._body is not None:
             return None
-        frame: Frame | None = self._twin.open(self._start, self._end, self._cap, sequence, from_client)
+        frame: Frame | None = self._twin.open(self._staging, self._start, self._end, self._cap, sequence, from_client)
         if frame is not None:
             self._start += HEAD.size + len(frame.payload) + TAG
+            self._give_back()
         return frame
 
     def next_frame(self) -> Frame | None:
@@ -142,7 +162,7 @@ class Reader:
         buffered = self._end - start
         if buffered < HEAD.size:
             if buffered >= BYTE_COUNT:
-                self._check(int.from_bytes(self._window[start : start + BYTE_COUNT], "big"))
+                self._check(int.from_bytes(self._staging[start : start + BYTE_COUNT], "big"))
             return None
         length, kind, flags, wait, sequence, reply_to = HEAD.unpack_from(self._staging, start)
         self._check(length)
@@ -151,8 +171,9 @@ class Reader:
             return self._begin_body(length)
         if buffered < size:
             return None
-        raw = self._window[start : start + size].tobytes()
+        raw = self._staging[start : start + size].tobytes()
         self._start = start + size
+        self._give_back()
         mac = self._mac
         if mac is not None and not compare_digest(mac.tag(raw[:-TAG]), raw[-TAG:]):
             raise _bad_tag()
@@ -166,21 +187,32 @@ class Reader:
 
     def discard(self) -> None:
         """Drop all buffered bytes; next_frame is not called any more."""
-        self._start = self._end = 0
+        self._start = self._end
         self._body = None
+        self._give_back()
 
     def eof(self) -> None:
         """Note the end of the stream. Raises TruncatedFrame inside a frame."""
         if not self.empty:
             raise TruncatedFrame("the stream ended inside a frame")
 
+    def _give_back(self) -> None:
+        """Give the staging area back if no bytes are left in it."""
+        if self._start == self._end and self._staging is not _NOTHING:
+            # An exception, as from a signal handler, may come anywhere: it is not this reader's before it is another's.
+            staging, self._staging = self._staging, _NOTHING
+            staging[: self._end] = _ZEROS[: self._end]
+            if len(_spares) < _SPARES:
+                _spares.append(staging)
+
     def _begin_body(self, length: int) -> Frame | None:
         assert self._mac is not None  # noqa: S101 - the cap of the handshake is below STAGING
-        head = self._window[self._start : self._start + HEAD.size].tobytes()
-        rest = self._window[self._start + HEAD.size : self._end]
+        head = self._staging[self._start : self._start + HEAD.size].tobytes()
+        rest = self._staging[self._start + HEAD.size : self._end]
         self._body = _Body(head, length + 4 - HEAD.size, self._mac)
         self._body.feed(rest)
-        self._start = self._end = 0
+        self._start = self._end
+        self._give_back()
         return self._finish_body()
 
     def _finish_body(self) -> Frame | None:

@@ -7,7 +7,7 @@ by the length of the frame. A value out of range raises RemoteProtocolError.
 from __future__ import annotations
 
 import re
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import NamedTuple, NewType
 
@@ -20,6 +20,8 @@ HANDSHAKE_CAP = 1024
 NONCE = 32
 TAG = 32
 MAX_FAULT_TEXT = 1024
+APPLICATION_CODES = range(64, 256)
+"""Codes of FAULT that an application gives a meaning."""
 MAX_PING = 125
 
 HEAD = Struct(">IBBHQQ")
@@ -36,6 +38,13 @@ Payload = bytes | bytearray | memoryview | list[bytes | bytearray]
 """A payload to send, in one piece or several."""
 
 
+def payload_size(payload: Payload) -> int:
+    """Return the size of a payload to send, in bytes."""
+    if isinstance(payload, list):
+        return sum(map(len, payload))
+    return payload.nbytes if isinstance(payload, memoryview) else len(payload)
+
+
 class Kind(IntEnum):
     """The kinds of frame."""
 
@@ -47,6 +56,21 @@ class Kind(IntEnum):
     PONG = 6
     CLOSE = 7
     REJECT = 8
+    CANCEL = 9
+    PART = 10
+    CREDIT = 11
+    END = 12
+
+
+class Flag(IntFlag):
+    """The flags of a MESSAGE (docs/protocol.md, section 9)."""
+
+    METADATA = 1
+    """Metadata precedes the application's bytes."""
+    PARTS = 2
+    """The client accepts a reply in parts."""
+    UPLOAD = 4
+    """The request goes on in parts."""
 
 
 def verified(payload: bytes | memoryview) -> VerifiedPayload:
@@ -75,7 +99,7 @@ class CloseCode(IntEnum):
 
 
 class FaultCode(IntEnum):
-    """Reasons for the lack of a reply. Unknown codes are read as HANDLER_FAILED."""
+    """Reasons for the lack of a reply beside APPLICATION_CODES. Unknown codes are read as HANDLER_FAILED."""
 
     MALFORMED_PAYLOAD = 16
     TYPE_NOT_ALLOWED = 17
@@ -83,6 +107,8 @@ class FaultCode(IntEnum):
     HANDLER_FAILED = 19
     DEADLINE_EXCEEDED = 20
     OVERLOADED = 21
+    CANCELLED = 22
+    IN_PARTS = 23
 
 
 class Hello(NamedTuple):
@@ -167,7 +193,8 @@ class Fault(NamedTuple):
             text = raw.decode()
         except UnicodeDecodeError:
             raise RemoteProtocolError("FAULT with a text that is not UTF-8") from None
-        return cls(_known(FaultCode, code, FaultCode.HANDLER_FAILED), escaped(text))
+        known = code in APPLICATION_CODES or any(code == each for each in FaultCode)
+        return cls(code if known else FaultCode.HANDLER_FAILED, escaped(text))
 
 
 class Close(NamedTuple):
@@ -196,6 +223,19 @@ def unpack_reject(payload: bytes | memoryview) -> int:
     code = fields.number(2)
     fields.end()
     return _known(RejectCode, code, RejectCode.NOT_AUTHORISED)
+
+
+def pack_credit(credit: int) -> bytes:
+    return credit.to_bytes(4, "big")
+
+
+def unpack_credit(payload: bytes | memoryview) -> int:
+    fields = _Fields(payload, "CREDIT")
+    credit = fields.number(4)
+    fields.end()
+    if not credit:
+        raise RemoteProtocolError("CREDIT of 0 bytes")
+    return credit
 
 
 def escaped(text: object) -> str:

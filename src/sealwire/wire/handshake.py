@@ -16,8 +16,10 @@ from sealwire.errors import (
     BadVersion,
     RemoteProtocolError,
     UnknownKey,
+    because,
 )
 from sealwire.limits import FRAME_OVERHEAD
+from sealwire.wire.features import NO_FEATURES, Features, extension_types
 from sealwire.wire.frame_reader import Frame, verify
 from sealwire.wire.frames import HEAD, NONCE, TAG, VERSION, Hello, Kind, RejectCode, Welcome, pack_reject
 from sealwire.wire.keys import Binding, Key, TrafficKeys, hello_mac, traffic_keys, transcript
@@ -30,6 +32,10 @@ class HandshakeResult(NamedTuple):
     traffic: TrafficKeys
     max_frame: int
     """The largest ``length`` that the peer accepts."""
+    features: Features
+    """The features that both sides have, with the peer's parameters."""
+    connection_id: str
+    """The beginning of the transcript hash in hexadecimal, which both sides can show in their logs."""
 
 
 class Rejection(NamedTuple):
@@ -43,32 +49,44 @@ class ClientHandshake:
     """The client's handshake: send ``hello``, then call :meth:`complete` with the answer."""
 
     def __init__(
-        self, *, key: Key, binding: Binding, codec: str, server_name: str, max_frame: int, nonce: bytes | None
+        self,
+        *,
+        key: Key,
+        binding: Binding,
+        codec: str,
+        server_name: str,
+        max_frame: int,
+        nonce: bytes | None,
+        features: Features = NO_FEATURES,
     ) -> None:
         self._key = key
         self._binding = binding
-        self._offer = Hello(nonce or secrets.token_bytes(NONCE), max_frame, key.id, codec, server_name)
+        self._features = features
+        self._offer = Hello(nonce or secrets.token_bytes(NONCE), max_frame, key.id, codec, server_name, features.pack())
         unsigned = _unsigned(Kind.HELLO, self._offer.pack())
         self.hello = unsigned + hello_mac(key.secret, binding).tag(unsigned)
 
     def complete(self, frame: Frame) -> HandshakeResult:
         """Check WELCOME and derive the keys. Raises RemoteProtocolError, BadTag, BadVersion."""
         welcome = Welcome.unpack(frame.payload)
+        log = transcript(self.hello, frame.raw[:-TAG])
         keys = traffic_keys(
             self._key.secret,
             client_nonce=self._offer.nonce,
             server_nonce=welcome.nonce,
             binding=self._binding,
-            log=transcript(self.hello, frame.raw[:-TAG]),
+            log=log,
         )
         verify(frame.raw, keys.server_to_client)
         if welcome.version != VERSION:
             raise BadVersion(f"the server answered with version {welcome.version} instead of {VERSION}")
         if welcome.codec != self._offer.codec:
             raise RemoteProtocolError(f"the server answered with another codec than {self._offer.codec}")
-        if welcome.extensions:
-            raise RemoteProtocolError("the server answered with extensions; the client offered none")
-        return HandshakeResult(self._key, keys, welcome.max_frame)
+        offered = extension_types(self._offer.extensions)
+        if not extension_types(welcome.extensions) <= offered:
+            raise RemoteProtocolError("the server answered with extensions that the client did not offer")
+        features = Features.unpack(welcome.extensions, from_client=False)
+        return HandshakeResult(self._key, keys, welcome.max_frame, features, _connection_id(log))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,9 +104,13 @@ class ServerParameters:
     max_frame: int
     """The largest ``length`` to accept from the client."""
     peer_problem: str | None = None
-    """Why the client may not connect at all; None if it may."""
+    """The reason if the client may not connect at all; None if it may."""
+    peer_reason: str = "peer_not_listed"
+    """That reason in a word."""
     busy: Callable[[], int | None] = lambda: None
     """Called after all other checks; returns the code to REJECT an acceptable client with, or None to accept it."""
+    features: Features = NO_FEATURES
+    """The features that the server has."""
     doubt: Callable[[], bool] = lambda: False
     """Called before a client is rejected as not authorised; True puts the answer off until ``answer_hello``."""
     nonce: bytes | None = None
@@ -122,6 +144,7 @@ class ServerHandshake:
                 BadVersion(f"HELLO with version {frame.payload[0]}; this server supports only {VERSION}"),
             )
         hello = Hello.unpack(frame.payload)
+        offered = Features.unpack(hello.extensions, from_client=True)
         known_key = parameters.find_key(hello.key_id)
         decoy = Key("unknown", secrets.token_bytes(32))
         key = known_key or decoy
@@ -138,28 +161,43 @@ class ServerHandshake:
         if known_key is None:
             error = UnknownKey("HELLO with a key id that is unknown, not valid now or not allowed for this certificate")
         if parameters.peer_problem is not None:
-            error = AuthenticationError(parameters.peer_problem)
+            error = because(AuthenticationError(parameters.peer_problem), parameters.peer_reason)
         if error is not None:
             return Rejection(RejectCode.NOT_AUTHORISED, error)
         if hello.codec != parameters.codec:
-            return Rejection(RejectCode.CODEC, RemoteProtocolError(f"HELLO with another codec than {parameters.codec}"))
+            return Rejection(
+                RejectCode.CODEC,
+                because(RemoteProtocolError(f"HELLO with another codec than {parameters.codec}"), "codec"),
+            )
         busy = parameters.busy()
         if busy is not None:
             return Rejection(busy, None)
-        return self._welcome(frame.raw, hello, key)
+        return self._welcome(frame.raw, hello, offered, key)
 
-    def _welcome(self, raw_hello: bytes, hello: Hello, key: Key) -> tuple[bytes, HandshakeResult]:
+    def _welcome(self, raw_hello: bytes, hello: Hello, offered: Features, key: Key) -> tuple[bytes, HandshakeResult]:
         parameters = self._parameters
-        answer = Welcome(parameters.nonce or secrets.token_bytes(NONCE), parameters.max_frame, parameters.codec)
+        answer = Welcome(
+            parameters.nonce or secrets.token_bytes(NONCE),
+            parameters.max_frame,
+            parameters.codec,
+            parameters.features.agreed(offered).pack(),
+        )
         unsigned = _unsigned(Kind.WELCOME, answer.pack())
+        log = transcript(raw_hello, unsigned)
         keys = traffic_keys(
             key.secret,
             client_nonce=hello.nonce,
             server_nonce=answer.nonce,
             binding=parameters.binding,
-            log=transcript(raw_hello, unsigned),
+            log=log,
         )
-        return unsigned + keys.server_to_client.tag(unsigned), HandshakeResult(key, keys, hello.max_frame)
+        features = offered.agreed(parameters.features)
+        result = HandshakeResult(key, keys, hello.max_frame, features, _connection_id(log))
+        return unsigned + keys.server_to_client.tag(unsigned), result
+
+
+def _connection_id(log: bytes) -> str:
+    return log[:4].hex()
 
 
 def reject(code: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Pre-shared keys, and the MAC keys derived from them (docs/protocol.md, section 3)."""
+"""Pre-shared keys, and the keys derived from them (docs/protocol.md, section 3, and docs/envelope.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ MIN_SECRET = 32
 _BLOCK = 64  # of SHA-256, in bytes
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
-_KEY_ID = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
+KEY_ID = re.compile(r"[\x21-\x7e]{1,64}", re.ASCII)
+"""The form of a key's id."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -30,7 +31,7 @@ class Key:
     """A pre-shared key.
 
     Args:
-        id: 1 to 64 printable ASCII characters without blanks. TLS hides it from eavesdroppers.
+        id: 1 to 64 printable ASCII characters without spaces. TLS hides it from eavesdroppers.
         secret: 32 or more random bytes, never a passphrase.
         not_before: The first moment at which the key is valid, as an aware datetime; None (the default) for no bound.
         not_after: The last moment at which the key is valid, as an aware datetime; None (the default) for no bound.
@@ -56,8 +57,8 @@ class Key:
         not_after: datetime | None = None,
         identity: str | None = None,
     ) -> None:
-        if not isinstance(id, str) or not _KEY_ID.fullmatch(id):
-            raise ConfigurationError("a key's id must be 1 to 64 printable ASCII characters without blanks")
+        if not isinstance(id, str) or not KEY_ID.fullmatch(id):
+            raise ConfigurationError("a key's id must be 1 to 64 printable ASCII characters without spaces")
         if not isinstance(secret, bytes | bytearray):
             raise ConfigurationError(f"key {id!r}: the secret must be bytes, not {type(secret).__name__}")
         if len(secret) < MIN_SECRET:
@@ -88,7 +89,7 @@ class Key:
         raise TypeError("a key holds a secret and cannot be pickled")
 
     def valid_at(self, now: datetime) -> bool:
-        """Return whether the key is valid at ``now``, an aware datetime."""
+        """Return True if the key is valid at ``now``, an aware datetime."""
         return (self.not_before is None or self.not_before <= now) and (self.not_after is None or now <= self.not_after)
 
 
@@ -172,6 +173,11 @@ def traffic_keys(
         Mac(_hkdf(secret, salt=salt, info=b"sealwire/1 client to server" + context)),
         Mac(_hkdf(secret, salt=salt, info=b"sealwire/1 server to client" + context)),
     )
+
+
+def envelope_key(secret: bytes, salt: bytes) -> bytes:
+    """Return the key of one envelope (docs/envelope.md)."""
+    return _hkdf(secret, salt=salt, info=b"sealwire/1 envelope")
 
 
 def transcript(hello: bytes, untagged_welcome: bytes) -> bytes:

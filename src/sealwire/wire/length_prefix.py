@@ -13,6 +13,9 @@ _MAX_LENGTH = (1 << 8 * BYTE_COUNT) - 1
 def len_inbytes(msg: bytes | bytearray | memoryview) -> bytes:
     """Return the length of ``msg`` as ``BYTE_COUNT`` bytes.
 
+    Args:
+        msg: The message, at most 4 GiB less one byte.
+
     Raises:
         PayloadTooLarge: The length does not fit.
     """
@@ -29,8 +32,11 @@ def len_frombytes(bmsg: bytes | bytearray | memoryview) -> int:
 
     The peer can claim any length up to 4 GiB. Compare it with a limit before you read or allocate that much.
 
+    Args:
+        bmsg: The bytes, as from :func:`len_inbytes`.
+
     Raises:
-        TruncatedFrame: ``bmsg`` has another number of bytes.
+        TruncatedFrame: ``bmsg`` does not have ``BYTE_COUNT`` bytes.
     """
     if len(bmsg) != BYTE_COUNT:
         raise TruncatedFrame(f"a length has {BYTE_COUNT} bytes, not {len(bmsg)}")
@@ -39,6 +45,9 @@ def len_frombytes(bmsg: bytes | bytearray | memoryview) -> int:
 
 def add_msg_header(msg: bytes | bytearray | memoryview) -> bytes:
     """Return ``msg`` after its length.
+
+    Args:
+        msg: The message, at most 4 GiB less one byte.
 
     Raises:
         PayloadTooLarge: The length does not fit.

@@ -9,7 +9,7 @@ from typing import Final
 from sealwire.errors import PayloadTooLarge
 from sealwire.limits import FRAME_OVERHEAD
 from sealwire.native import NATIVE
-from sealwire.wire.frames import HEAD, Payload
+from sealwire.wire.frames import HEAD, Payload, payload_size
 from sealwire.wire.keys import Mac
 
 if NATIVE:
@@ -36,24 +36,21 @@ class Sealer:
         """The sequence of the next frame."""
 
     def seal(
-        self, kind: int, payload: Payload = b"", *, wait: int = 0, reply_to: int = 0
+        self, kind: int, payload: Payload = b"", *, wait: int = 0, reply_to: int = 0, flags: int = 0
     ) -> Iterable[bytes | memoryview]:
         """Return a frame, in pieces to write in order. A small frame is one piece.
 
         Raises PayloadTooLarge, in which case the sequence stays unused.
         """
-        if self._twin is not None:
+        if self._twin is not None and not flags:
             frame: bytes | None = self._twin.seal(kind, payload, wait, self.sequence, reply_to)
             if frame is not None:
                 self.sequence += 1
                 return (frame,)
-        if isinstance(payload, list):
-            size = sum(map(len, payload))
-        else:
-            size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
+        size = payload_size(payload)
         if size > self._max_payload:
             raise PayloadTooLarge(f"a payload of {size} bytes; {self._size_limit.format(limit=self._max_payload)}")
-        head = HEAD.pack(size + FRAME_OVERHEAD, kind, 0, wait, self.sequence, reply_to)
+        head = HEAD.pack(size + FRAME_OVERHEAD, kind, flags, wait, self.sequence, reply_to)
         pieces: Iterable[bytes | memoryview]
         if size > PIECE:
             parts = payload if isinstance(payload, list) else (payload,)

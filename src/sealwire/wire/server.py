@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from sealwire.errors import InvalidState, RemoteProtocolError
-from sealwire.wire.events import Doubted, Established, Event, Pinged, Request
+from sealwire.errors import BadSequence, InvalidState, RemoteProtocolError
+from sealwire.wire.events import Cancelled, Doubted, Established, Event, Part, PartsEnded, Pinged, Request
 from sealwire.wire.frame_reader import Frame
-from sealwire.wire.frames import MAX_PING, Fault, Kind, Payload, RejectCode, verified
+from sealwire.wire.frames import MAX_PING, Fault, Flag, Kind, Payload, RejectCode, verified
 from sealwire.wire.handshake import HandshakeResult, Rejection, ServerHandshake, ServerParameters, reject
+from sealwire.wire.metadata import Metadata, pack, unpack
+from sealwire.wire.parts import MAX_UPLOADS, IncomingParts, OutgoingParts
 from sealwire.wire.protocol import Protocol, State
 from sealwire.wire.stream import StreamProtocol
 
@@ -28,6 +30,9 @@ class ServerSide(Protocol):
         self._doubted: Frame | None = None
         self._unanswered: dict[int, None] = {}
         self._handed_over = 0
+        self._window = parameters.features.window
+        self.cancelled: set[int] = set()
+        """The unanswered requests that their client does not want to be answered."""
         self.authenticated = False
         """True once a frame sealed with the client's traffic key has arrived; HELLO alone can be a replay."""
         self.rejected: int | None = None
@@ -54,26 +59,49 @@ class ServerSide(Protocol):
         if sequence > self._handed_over:
             self._handed_over = sequence
 
-    def send_reply(self, request: int, payload: Payload) -> None:
+    def send_reply(self, request: int, payload: Payload, metadata: Metadata | None = None) -> None:
         """Queue the reply to a request.
 
+        Args:
+            request: Its sequence.
+            payload: The encoded reply.
+            metadata: The metadata of the reply, if the client has that feature.
+
         Raises:
-            InvalidState: The request has an answer already or never arrived, or the connection has ended.
+            InvalidState: The request has an answer already or never arrived, the client does not have the feature, or
+                the connection has ended.
             PayloadTooLarge: The client does not accept a frame of that size.
         """
-        self._answer(request, _MESSAGE, payload)
+        if metadata:
+            payload = [pack(metadata), *(payload if isinstance(payload, list) else [bytes(payload)])]
+        self._answer(request, _MESSAGE, payload, Flag.METADATA if metadata else 0)
 
     def send_fault(self, request: int, code: int, text: str) -> None:
         """Queue FAULT instead of the reply to a request. ``text`` is cut to 1,024 bytes of UTF-8."""
         self._answer(request, Kind.FAULT, Fault(code, text).pack())
 
-    def _answer(self, request: int, kind: int, payload: Payload) -> None:
+    def accepts_parts(self, request: int) -> bool:
+        """Return True if the reply to a request may come in parts."""
+        return request in self._outgoing
+
+    def is_unanswered(self, request: int) -> bool:
+        """Return True if a request has no answer yet."""
+        return request in self._unanswered
+
+    def _answer(self, request: int, kind: int, payload: Payload, flags: int = 0) -> None:
         if request not in self._unanswered:
             raise InvalidState("there is no unanswered request to reply to; a server sends nothing unasked")
-        self._send(kind, payload, reply_to=request)
+        self._send(kind, payload, reply_to=request, flags=flags)
         del self._unanswered[request]
+        if self._outgoing or self.cancelled or self._request_ids:
+            self._outgoing.pop(request, None)
+            self.cancelled.discard(request)
+            self._request_ids.pop(request, None)
         if request > self._handed_over:
             self._handed_over = request
+
+    def is_wanted(self, request: int) -> bool:
+        return request in self._unanswered and request not in self.cancelled
 
     def _last_sequence(self) -> int:
         return self._handed_over
@@ -103,11 +131,7 @@ class ServerSide(Protocol):
             return None
         welcome, result = answer
         self.queued.append((welcome,))
-        self._establish(
-            sending=result.traffic.server_to_client,
-            receiving=result.traffic.client_to_server,
-            peer_max_frame=result.max_frame,
-        )
+        self._establish(result)
         return Established(result.key.id, result.max_frame)
 
     def _frame(self, frame: Frame) -> Event | None:
@@ -119,6 +143,8 @@ class ServerSide(Protocol):
         if frame.kind == _MESSAGE:
             self._unanswered[frame.sequence] = None
             wait = frame.wait / 100 if frame.wait else None
+            if frame.flags:
+                return self._request_with_flags(frame, wait)
             return Request(frame.sequence, verified(frame.payload), wait)
         if frame.kind == Kind.PING:
             if len(frame.payload) > MAX_PING:
@@ -127,7 +153,57 @@ class ServerSide(Protocol):
             self._send(Kind.PONG, frame.payload, reply_to=frame.sequence)
             self._pong_queued()
             return Pinged(frame.sequence)
-        raise RemoteProtocolError(f"{frame} from a client with an established connection")
+        return self._about_request(frame)
+
+    def _request_with_flags(self, frame: Frame, wait: float | None) -> Request:
+        metadata: dict[str, str] | None = None
+        payload = frame.payload
+        if frame.flags & Flag.METADATA:
+            metadata, size = unpack(payload)
+            self._note_id(frame.sequence, metadata)
+            payload = payload[size:]
+        if frame.flags & Flag.UPLOAD:
+            if len(payload):
+                raise RemoteProtocolError("MESSAGE with a payload of its own, and parts")
+            if len(self._incoming) >= MAX_UPLOADS:
+                raise RemoteProtocolError(f"more than {MAX_UPLOADS} requests in parts that are not complete")
+            self._incoming[frame.sequence] = IncomingParts(self._window)
+        if frame.flags & Flag.PARTS:
+            self._outgoing[frame.sequence] = OutgoingParts(self.features.window)
+        return Request(frame.sequence, verified(payload), wait, frame.flags & ~Flag.METADATA, metadata)
+
+    def _about_request(self, frame: Frame) -> Event | None:
+        """Process a frame that belongs to a request: its cancellation, a part of it, their end, or credit."""
+        kind, request = frame.kind, frame.reply_to
+        if kind in (Kind.PART, Kind.END):
+            return self._part_or_end(frame)
+        if kind not in (Kind.CANCEL, Kind.CREDIT) or not 0 < request < frame.sequence:
+            raise RemoteProtocolError(f"{frame} from a client with an established connection")
+        if kind == Kind.CREDIT:
+            return self._credited(frame)
+        if len(frame.payload):
+            raise RemoteProtocolError(f"{frame} with a payload")
+        self._incoming.pop(request, None)
+        if request not in self._unanswered:
+            return None
+        if request in self.cancelled:
+            raise RemoteProtocolError(f"{frame} for a request that was cancelled before")
+        self.cancelled.add(request)
+        return Cancelled(request)
+
+    def _part_or_end(self, frame: Frame) -> Event | None:
+        request = frame.reply_to
+        parts = self._incoming.get(request)
+        if parts is None:
+            raise BadSequence(f"{frame} for {request}, which is not an incomplete request in parts")
+        is_wanted = self.is_wanted(request)
+        if frame.kind == Kind.PART:
+            parts.note_received(len(frame.payload))
+            return Part(request, verified(frame.payload)) if is_wanted else None
+        if len(frame.payload):
+            raise RemoteProtocolError(f"{frame} with a payload")
+        del self._incoming[request]
+        return PartsEnded(request) if is_wanted else None
 
     def _check_ping(self) -> None:
         """Raise RemoteProtocolError for a PING that comes too early, as far as the carrier can tell."""

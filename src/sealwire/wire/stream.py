@@ -3,7 +3,7 @@
 The contract with the pump, the same for every stream::
 
     view = protocol.get_buffer()            read into it, then call
-    protocol.buffer_updated(count)          or, at the end of the stream, protocol.eof_received()
+    protocol.buffer_updated(count)          0 if there was nothing to read; at the end, protocol.eof_received()
     protocol.next_event()                   call it until it returns None; it raises an error of the peer once
     protocol.data_to_send()                 write all of it, in order, after every call that may have queued bytes
 
@@ -45,7 +45,7 @@ class StreamProtocol(Protocol):
         return self._reader.get_buffer()
 
     def buffer_updated(self, count: int) -> None:
-        """Note that ``count`` bytes were read into the buffer from get_buffer."""
+        """Note that ``count`` bytes were read into the buffer from get_buffer; 0 if none were there."""
         if self.state is _ENDED:
             return
         self._reader.buffer_updated(count)
@@ -84,6 +84,11 @@ class StreamProtocol(Protocol):
         """Bytes that may be read before events must be taken; 0 inside a large frame."""
         return self._reader.room
 
+    @property
+    def next_kind(self) -> int | None:
+        """The kind that the next frame claims to have; None until its header is here, and inside a large frame."""
+        return self._reader.next_kind
+
     # Events
 
     def next_event(self) -> Event | None:
@@ -117,6 +122,6 @@ class StreamProtocol(Protocol):
                 return event
         return None
 
-    def _establish(self, *, sending: Mac, receiving: Mac, peer_max_frame: int) -> None:
-        super()._establish(sending=sending, receiving=receiving, peer_max_frame=peer_max_frame)
+    def _begin_sealing(self, sending: Mac, receiving: Mac, peer_max_frame: int) -> None:
+        super()._begin_sealing(sending, receiving, peer_max_frame)
         self._reader.establish(receiving, self._max_frame)

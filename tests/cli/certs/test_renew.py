@@ -44,9 +44,9 @@ class TestRenew:
         assert "another certificate" in ca("certs", "renew", "client", "--keep-key", status=1).stderr
 
     def test_all_that_expire(self, ca: Run) -> None:
-        ca("certs", "issue", "client", "soon.example", "--as", "soon", "--days", "3")
+        ca("certs", "issue", "client", "soon.example", "--as", "soon", "--days", "7")
         before = certificate("certs/client.pem")
-        output = ca("certs", "renew", "--all", "--within", "7").stdout
+        output = ca("certs", "renew", "--all", "--within", "8", "--days", "90").stdout
         assert "soon.pem" in output
         assert certificate("certs/client.pem") == before
         assert certificate("certs/soon.pem").not_valid_after_utc > datetime.now(UTC) + timedelta(days=80)
@@ -63,7 +63,7 @@ class TestRenew:
         os.unlink("certs/ca.key")
         assert "the CA's key is not here" in ca("certs", "renew", "client", status=1).stderr
 
-    def test_another_ca_is_told(self, ca: Run) -> None:
+    def test_another_ca_is_reported(self, ca: Run) -> None:
         ca("certs", "init", "--dir", "new", "--name", "new CA")
         assert "The old one was from CN=Sealwire CA" in ca("certs", "renew", "certs/client.pem", "--dir", "new").stdout
 

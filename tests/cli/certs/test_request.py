@@ -93,7 +93,8 @@ class TestRequests:
         assert "may not hold it" in ca("certs", "sign", "bad.csr", status=1).stderr
 
     def test_nothing_is_overwritten(self, ca: Run) -> None:
-        assert "already there" in ca("certs", "request", "client", "a.example", status=1).stderr
+        ca("certs", "request", "client", "a.example", "--as", "wish")
+        assert "already there" in ca("certs", "request", "client", "a.example", "--as", "wish", status=1).stderr
         ca("certs", "request", "client", "a.example", "--as", "server", "--dir", "x")
         assert "already there" in ca("certs", "sign", "x/server.csr", status=1).stderr
         assert "no certificate signing request" in ca("certs", "sign", "certs/ca.pem", "--as", "b", status=1).stderr

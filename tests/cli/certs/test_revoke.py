@@ -52,7 +52,7 @@ class TestRevocation:
 
     @pytest.mark.parametrize("wrong", ["cafe", "0xcafe", "7", "nobody", "other.example", "dns:other.example", ""])
     def test_of_what_is_not_there(self, ca: Run, wrong: str) -> None:
-        assert f"{wrong!r} is no certificate's file, name or serial" in ca("certs", "revoke", wrong, status=1).stderr
+        assert f"{wrong!r} is not a certificate's file, name or serial" in ca("certs", "revoke", wrong, status=1).stderr
         assert not Path("certs/crl.pem").exists()
 
     @pytest.mark.parametrize("name", ["client.example", "dns:client.example", "the serial number"])

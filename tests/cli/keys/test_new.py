@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-import subprocess
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 
 from sealwire.pki.authority import BACKDATED
 from sealwire.trust.keyring import Keyring
-from support.commands import Run
+from support.commands import Command, Run
 
 RING = Path("certs/keyring.toml")
 
@@ -95,7 +95,7 @@ class TestNew:
             (["--id", "old"], "differ"),
             (["--id", "a b"], "printable ASCII"),
             (["--id", "x" * 65], "1 to 64"),
-            (["--identity", "client.example"], "no entry for a list of peers"),
+            (["--identity", "client.example"], "not an entry for a list of peers"),
         ],
     )
     def test_refused(self, run: Run, arguments: list[str], word: str) -> None:
@@ -156,12 +156,12 @@ class TestNew:
         assert RING.is_symlink()
         assert target.exists() is not dangling
 
-    def test_many_at_once_lose_none(self, run: Run, python: list[str]) -> None:
-        processes = [
-            subprocess.Popen([*python, "keys", "new", "--id", f"key-{number}"], stdout=subprocess.DEVNULL)
-            for number in range(8)
-        ]
-        assert [process.wait() for process in processes] == [0] * 8
+    def test_many_at_once_lose_none(self, run: Run) -> None:
+        with ExitStack() as stack:
+            commands = [
+                stack.enter_context(Command(Path.cwd(), "keys", "new", "--id", f"key-{number}")) for number in range(8)
+            ]
+            assert [command.finish().returncode for command in commands] == [0] * 8
         ring = Keyring.from_file(RING)
         assert {key.id for key in ring} == {f"key-{number}" for number in range(8)}
         assert len({key.secret for key in ring}) == 8

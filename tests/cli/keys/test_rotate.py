@@ -58,7 +58,7 @@ class TestRotate:
     @pytest.mark.parametrize("span", ["", "1", "h", "1w", "-1h", "1 h"])
     def test_spans(self, run: Run, span: str) -> None:
         run("keys", "new")
-        assert "no span of time" in run("keys", "rotate", "--in", span, status=2).stderr
+        assert "is not a span of time" in run("keys", "rotate", "--in", span, status=2).stderr
 
     def test_needs_a_keyring(self, run: Run) -> None:
         assert "no key is valid now" in run("keys", "rotate", status=1).stderr
@@ -113,3 +113,68 @@ class TestPrune:
         assert "taken out: a, c, d" in run("keys", "prune").stdout
         assert ids() == ["b"]
         assert "nothing to take out" in run("keys", "prune").stdout
+
+
+class TestWhatStays:
+    """Of the old key: the length of its life, and the client."""
+
+    def test_life_and_binding(self, run: Run) -> None:
+        run("keys", "new", "--id", "a1", "--identity", "dns:a.example", "--days", "30")
+        run("keys", "rotate", "--id", "a2")
+        run("keys", "rotate", "--id", "a3", "--in", "2h")
+        ring = Keyring.from_file(RING)
+        for name in ("a2", "a3"):
+            key = ring.get(name)
+            assert key is not None
+            assert key.identity == "dns:a.example"
+            assert key.not_before is not None
+            assert key.not_after is not None
+            assert key.not_after - key.not_before == timedelta(days=30)
+        run("keys", "rotate", "--id", "a4", "--days", "5", "--in", "3h")
+        last = Keyring.from_file(RING).get("a4")
+        assert last is not None
+        assert last.not_before is not None
+        assert last.not_after == last.not_before + timedelta(days=5)
+
+    def test_all(self, run: Run) -> None:
+        for name in ("a", "b", "c"):
+            run("keys", "new", "--id", name, "--identity", f"dns:{name}.example", "--days", "30")
+        run("keys", "new", "--id", "everybody")
+        run("keys", "new", "--id", "gone", "--identity", "dns:d.example", "--not-before", "2024-01-01", "--days", "9")
+        run("keys", "rotate", "--identity", "dns:c.example")
+        output = run("keys", "rotate", "--all").stdout
+        ring = Keyring.from_file(RING)
+        owners = [key.identity for key in ring]
+        assert {owner: owners.count(owner) for owner in owners} == {
+            "dns:a.example": 2, "dns:b.example": 2, "dns:c.example": 2, None: 2, "dns:d.example": 1,
+        }  # fmt: skip
+        assert output.count("added for") == 3
+        assert output.count("added for every client, until revoked\n") == 1
+        assert len({key.id for key in ring}) == len(owners)
+        assert "nothing to rotate" in run("keys", "rotate", "--all").stdout
+        run("keys", "rotate", "--all", "--id", "x", status=2)
+
+    def test_which_of_several(self, run: Run) -> None:
+        for name in ("a", "b"):
+            run("keys", "new", "--id", name, "--identity", f"dns:{name}.example")
+        says = (
+            "has keys of several clients (dns:a.example, dns:b.example); name one with --identity, or rotate them --all"
+        )
+        assert says in run("keys", "rotate", status=1).stderr
+
+
+def test_secrets_of_revoked_keys_go_with_the_copies(run: Run) -> None:
+    run("keys", "new", "--id", "a")
+    run("keys", "new", "--id", "b")
+    lines = RING.read_text().splitlines()
+    secret = lines[lines.index('id = "b"') + 1].split('"')[1]
+    assert "of every client" in run("keys", "revoke", "b").stdout
+
+    def holders() -> list[str]:
+        return [path.name for path in RING.parent.iterdir() if secret in path.read_text()]
+
+    assert len(holders()) == 1
+    run("keys", "prune")
+    assert len(holders()) == 1, "its time has not come"
+    assert "removed certs/keyring.toml.2" in run("keys", "prune", "--older-than", "0s").stdout
+    assert holders() == []

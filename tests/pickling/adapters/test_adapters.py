@@ -189,7 +189,7 @@ def test_what_a_constructor_raises_for_lack_of_room(number: int, limit: str) -> 
 
 
 def test_notes() -> None:
-    """What `sealwire allowlist check` says of each."""
+    """`sealwire allowlist check` shows these notes for each kind."""
     said = {adapter.cls: list(adapter.notes()) for adapter in Allowlist(*TYPES).adapters}
     assert said[Empty] == []
     assert said[Checked] == [
@@ -229,7 +229,7 @@ def test_two_types_of_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     first = Allowlist(Late)
     other = dataclass(type("Late", (), {"__annotations__": {"a": int}, "__module__": HERE}))
     monkeypatch.setitem(globals(), "Late", other)
-    with pytest.raises(ConfigurationError, match="two types of the name"):
+    with pytest.raises(ConfigurationError, match="two types have the name"):
         first.allow(other)
 
 

@@ -45,7 +45,8 @@ ARRAYS: list[Any] = [
     CUBE, CUBE.T, CUBE.transpose(1, 0, 2), CUBE[:, ::2], CUBE[::-1], np.asfortranarray(CUBE),
     np.array(3.5), np.zeros((0, 3)), np.zeros((2, 0), order="F"), np.zeros(0, "S3"), np.zeros((1,) * 32),
     np.array(["a", "é\U0001f600", ""]), np.array(["a"], ">U3"), np.array([b"a", b""]), np.zeros(3, "V5"),
-    np.zeros(3, "V0"), np.array(["2020-01-01", "NaT"], "M8[s]"), np.array([1, 2], ">m8[3h]"), np.array(["NaT"], "M8"),
+    np.zeros(3, "V0"), np.array(["2020-01-01", "NaT"], "M8[s]"), np.array([1, 2], ">m8[3h]"),
+    np.array(["NaT"], "M8[D]"),
     np.zeros(3, RECORD), np.zeros((2, 2), RECORD)["c"], np.ones(3, SPARSE), np.zeros(2, np.dtype([])),
     np.zeros(2, [("a", "i4", (2, 3)), ("b", RECORD, (2,))]),
 ]  # fmt: skip
@@ -296,7 +297,7 @@ def scalar(kind: bytes, data: bytes) -> bytes:
 
 
 def test_by_hand() -> None:
-    """What the table of attacks is made of is good by itself."""
+    """The parts of the table of attacks are good by themselves."""
     for made in (view(bytes(16), F8, 2), built(bytes(16), F8, 2)):
         same(CODEC.decode(message(made)), np.zeros(2))
     assert CODEC.decode(message(scalar(F8, bytes(8)))) == 0.0

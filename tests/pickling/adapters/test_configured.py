@@ -57,7 +57,7 @@ def test_a_model_keeps_which_fields_were_set() -> None:
         assert CODEC.decode(CODEC.encode(value)).model_fields_set == value.model_fields_set
 
 
-def test_a_cached_property_is_no_field() -> None:
+def test_a_cached_property_is_not_a_field() -> None:
     value = shop.Cached(2)
     assert value.twice == 4
     for data in forms(value):
@@ -84,7 +84,7 @@ WRONG = {
     "$.kind": {"kind": "c"},
     "$.labels[0]": {"labels": [{"txt": "x"}]},
     "$.labels[0].lang": {"labels": [{"text": "x", "lang": 3}]},
-    "$.box": {"box": shop.Box("s")},
+    "$.box.content": {"box": shop.Box("s")},
     "$.maybe[value 0][0]": {"maybe": {"a": ["x"]}},
     "$.pairs[1]": {"pairs": (1, 2)},
     "$.pairs": {"pairs": (1, "2", 3)},
@@ -264,7 +264,7 @@ def test_datetimes_with_a_zone_of_a_registered_type() -> None:
 
 
 @pytest.mark.parametrize("factory", [shop.Nothing, shop.Color, lambda: 1], ids=title)
-def test_a_factory_is_no_configured_type(factory: Any) -> None:
+def test_a_factory_is_not_a_configured_type(factory: Any) -> None:
     """Calling it could have an effect."""
     with pytest.raises(EncodeError, match=r"; the factory of a defaultdict is None or one of Counter, Decimal, "):
         CODEC.encode(defaultdict(factory))

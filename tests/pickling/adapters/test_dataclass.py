@@ -21,7 +21,7 @@ def test_a_field_that_is_not_there() -> None:
 
 
 def test_a_copy_of_a_cached_instance() -> None:
-    """What stands in a pickle for copyreg's function makes an instance, if somebody calls it."""
+    """The placeholder for copyreg's function in a pickle makes an instance when it is called."""
     value = shop.Cached(2)
     assert value.twice == 4
     (adapter,) = Allowlist(shop.Cached).adapters

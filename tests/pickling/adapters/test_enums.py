@@ -34,7 +34,7 @@ class Odd(enum.Enum):
     B = (1, {"x": [range(3)]})
 
 
-def test_a_member_that_can_never_be_sent_is_told() -> None:
+def test_a_member_that_can_never_be_sent_is_reported() -> None:
     with pytest.raises(ConfigurationError, match=r"Odd\.B can never be sent: its value has the type range"):
         Codec(Allowlist(Odd))
 

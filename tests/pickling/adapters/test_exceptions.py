@@ -151,6 +151,7 @@ def changed(error: Exception, **attributes: Any) -> Exception:
         WithCode("x"),
         WithCode("x", 5),
         WithCode("x", code=5),
+        WithText(1, "EUR"),
         WithMessage(3),
         WithMessage(3, "NOK", rate=11.5),
         changed(WithCode("x", 5), seen=True),
@@ -193,7 +194,6 @@ def test_attributes_beyond_the_arguments(error: Exception) -> None:
         (changed(Declared("x"), **{"no name": 1}), "an attribute with a name that none has"),
         (changed(Declared("x"), __cause__=None), "an attribute with a name that none has"),
         (changed(Late("x"), path="p"), "expected what the constructor makes"),
-        (WithText(1, "EUR"), "not the arguments that its constructor declares"),
     ],
     ids=repr,
 )
@@ -218,12 +218,24 @@ def test_modules_that_python_2_called_otherwise(protocol: int) -> None:
             KINDS.decode(data.replace(b"\x80\x02", b"\x80\x03"))
 
 
+@pytest.mark.parametrize("name", ["OSError", "IOError", "EnvironmentError"])
+def test_names_of_oserror_in_python_2(name: str) -> None:
+    data = b"\x80\x02cexceptions\n%b\nX\x01\0\0\0x\x85R." % name.encode()
+    found = Codec(Allowlist(OSError)).decode(data)
+    assert (type(found), found.args) == (type(pickle.loads(data)), ("x",))
+
+
 def test_too_many_attributes_and_too_few() -> None:
     many = dict_(*((text(f"a{n}"), integer(n)) for n in range(65)))
     with pytest.raises(InvalidValue, match="at most 64"):
         KINDS.decode(message(call(HERE, "Declared", text("x")), many, b"b"))
     with pytest.raises(InvalidValue, match="another exception of these arguments, with code"):
         KINDS.decode(message(call(HERE, "WithCode", text("x")), b"}b"))
+
+
+def test_too_many_arguments() -> None:
+    with pytest.raises(InvalidValue, match="not the arguments that its constructor declares"):
+        KINDS.decode(message(call(HERE, "WithCode", text("x"), integer(1), integer(2))))
 
 
 def test_attributes_are_compared_by_type() -> None:

@@ -206,7 +206,7 @@ def test_names_of_fields_are_bounded_and_escaped(evil: str) -> None:
     assert len(str(refused.value)) < 400
 
 
-def test_a_default_is_made_anew() -> None:
+def test_a_default_is_made_again_each_time() -> None:
     first, second = (LENIENT.decode(message(state("Plain")(a=1))) for _ in range(2))
     assert first.c is not second.c
 

@@ -1,4 +1,4 @@
-"""What each kind of type lets a peer's values reach, as `sealwire allowlist check` says it."""
+"""The powers that each kind of type gives to a peer, as `sealwire allowlist check` shows them."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Free(pydantic.BaseModel):
 
 def test_copies_of_what_is_shared_are_charged() -> None:
     """pydantic would make 2**19 dicts of 300 bytes, in place of 19."""
-    codec = Codec(Allowlist(Model, Free))
+    codec = Codec(Allowlist(Model, Node, Other, Free))
     shared = repeated(19, 1, lambda x: {"a": x, "b": x})
     for value in (Model.model_construct(json_value=shared), Model.model_construct(own_json=shared)):
         with pytest.raises(LimitExceeded, match="max_expanded_nodes"):

@@ -1,4 +1,4 @@
-"""``sealwire bench``: how fast a server answers.
+"""``sealwire bench``: measures how fast a server answers.
 
 command    options, and what is printed
 load       sends the requests

@@ -66,10 +66,10 @@ def bench(*, address: Address, config: Path, as_json: bool, plot: Path | None, *
     The handler must take the message: bytes of --size, or what --message says.
 
     Without --rate, each connection keeps --window requests in flight, and sends the next one when one is answered. With
-    --rate, latencies count from the time at which a request was due, also if it could not be sent then.
+    --rate, latencies count from the time at which a request was due, even if it could not be sent then.
 
-    With both --requests and --duration, whichever ends first. Ctrl-C ends it, too, and prints what was measured. The
-    exit status is 1 if a request or a connection failed, or none was answered.
+    With both --requests and --duration, the run ends with whichever comes first. Ctrl-C ends it early, and prints what
+    was measured. The exit status is 1 if a request or a connection failed, or none was answered.
 
     \b
     sealwire bench localhost:7443 --config client.toml --clients 8 --window 4 --duration 30

@@ -56,9 +56,9 @@ def run(plan: Plan, make_client: Callable[[], AsyncTCPClient], results: Results,
     """Send all requests, until SIGINT or SIGTERM at most.
 
     Args:
-        plan: What to send.
+        plan: The requests to send.
         make_client: Returns a client that is not connected.
-        results: Is filled.
+        results: The object to fill.
         show: Called now and then.
 
     Raises:

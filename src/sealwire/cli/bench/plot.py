@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any, Final
 
+from sealwire import extras
 from sealwire.cli.bench.results import Results, percentile
 from sealwire.errors import ConfigurationError
 
@@ -20,7 +21,7 @@ def check_plot(path: Path) -> None:
     if path.suffix != ".svg":
         raise ConfigurationError(f"{path}: a plot is an SVG file; choose a name that ends in .svg")
     if importlib.util.find_spec("matplotlib") is None:
-        raise ConfigurationError("--plot needs matplotlib, which is not installed; run `pip install 'sealwire[plot]'`")
+        raise extras.missing("plot", "--plot")
 
 
 def draw(results: Results, title: str, path: Path) -> None:

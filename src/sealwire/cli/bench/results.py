@@ -32,7 +32,7 @@ class Results:
         seconds: The time that the requests took together.
         missed: Requests that were due and not sent, since all connections were busy to the end.
         processor: The part of a processor that this process used meanwhile; None if that says nothing.
-        is_interrupted: Whether the user ended it.
+        is_interrupted: True if the user ended it.
     """
 
     def __init__(self) -> None:

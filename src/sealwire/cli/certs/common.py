@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -15,11 +16,12 @@ from cryptography.hazmat.primitives import hashes
 from sealwire.cli.console import print_fields
 from sealwire.cli.inventory import names_of
 from sealwire.cli.lifetimes import moment_text
-from sealwire.cli.pem_files import read_pem
-from sealwire.cli.workdir import DEFAULT, report_kept
+from sealwire.cli.pem_files import read_certificates, read_pem
+from sealwire.cli.workdir import DEFAULT, mode_of, replace_files
 from sealwire.errors import ConfigurationError
 from sealwire.pki.authority import MAX_LEAF_DAYS, Issuer, KeyType, Profile
-from sealwire.pki.files import NewFile, write_files
+from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, pair
+from sealwire.pki.pem import private_key_of
 
 CA: Final = "ca"
 
@@ -83,15 +85,27 @@ def write(files: Iterable[NewFile], *, replace: bool = True, remedy: str = "") -
     ConfigurationError.
     """
     try:
-        report_kept(write_files(files, replace=replace, keep=True))
+        replace_files(files, replace=replace)
     except FileExistsError as error:
         raise ConfigurationError(f"{error.filename}: already there, so nothing was written; {remedy}") from None
 
 
-def check_stem(stem: str) -> str:
-    """Return the file name, without ending, of a certificate and its key. Raises click.BadParameter."""
+def new_pair(path: Path, cert: bytes, key: bytes) -> list[NewFile]:
+    """Return what to write for a certificate (PEM) and its private key (PEM), beside each other, with the modes that
+    are there."""
+    key_path = path.with_suffix(".key")
+    old_key = None
+    with suppress(ConfigurationError, OSError):  # there is no pair yet, or none that fits
+        old_key = private_key_of(read_pem(key_path), str(key_path), read_certificates(path)[0].public_key())
+    return pair(
+        NewFile(path, cert, mode_of(path, PUBLIC)), NewFile(key_path, key, mode_of(key_path, PRIVATE)), old_key or b""
+    )
+
+
+def check_stem(stem: str, name: str = "--as") -> str:
+    """Return the file name, without ending, of a certificate and its key. Raises click.BadParameter for that option."""
     if not re.fullmatch(r"\w[\w.-]*", stem, re.ASCII) or stem.lower() == CA:
-        raise click.BadParameter("a file name of letters, digits, '.', '_' and '-', other than 'ca'", param_hint="--as")
+        raise click.BadParameter("a file name of letters, digits, '.', '_' and '-', other than 'ca'", param_hint=name)
     return stem
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from sealwire.cli.certs.common import (
     key_type_option,
     leaf_days_option,
     load_ca,
+    new_pair,
     print_certificate,
     profile_argument,
     stem_option,
@@ -27,7 +29,7 @@ from sealwire.cli.certs.common import (
 from sealwire.cli.console import print_line
 from sealwire.cli.workdir import prepare, report_written
 from sealwire.pki.authority import DEFAULT_CA_DAYS, MAX_CA_DAYS, Issued, KeyType, Profile, create_ca
-from sealwire.pki.files import PRIVATE, PUBLIC, NewFile
+from sealwire.pki.files import locked
 
 
 @certs.command()
@@ -67,7 +69,7 @@ def init(
     report_written(directory / "ca.key", "the CA's private key, which stays here")
     print_certificate(ca.certificate)
     if force:
-        print_line("If there was a CA before, issue every certificate anew: the old ones are not from this CA.")
+        print_line("If there was a CA before, issue every certificate again: the old ones are not from this CA.")
     for profile, leaf in leaves.items():
         _report(leaf, directory, profile, profile)
     if not leaves:
@@ -112,15 +114,15 @@ def issue(
 
 def _write(issued: Mapping[str, Issued], directory: Path, *, force: bool) -> None:
     """Write the certificates and keys under their stems, all or none."""
-    files = [
-        file
-        for stem, each in issued.items()
-        for file in (
-            NewFile(directory / f"{stem}.key", each.key_pem, PRIVATE),
-            NewFile(directory / f"{stem}.pem", each.cert_pem, PUBLIC),
-        )
-    ]
-    write(files, replace=force, remedy="replace it with --force" if CA in issued else OTHER_NAME)
+    with ExitStack() as locks:
+        for stem in sorted(issued) if force else ():
+            locks.enter_context(locked(directory / f"{stem}.pem"))
+        files = [
+            file
+            for stem, each in issued.items()
+            for file in new_pair(directory / f"{stem}.pem", each.cert_pem, each.key_pem)
+        ]
+        write(files, replace=force, remedy="replace it with --force" if CA in issued else OTHER_NAME)
 
 
 def _report(leaf: Issued, directory: Path, profile: str, stem: str) -> None:

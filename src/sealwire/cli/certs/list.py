@@ -187,12 +187,12 @@ def _key_text(key: object) -> str:
 @soon_option("--within")
 @json_option
 @directory_option
-def expiring(*, files: Sequence[Path], days: int, as_json: bool, directory: Path) -> None:
+def expiring(*, files: Sequence[Path], days: int | None, as_json: bool, directory: Path) -> None:
     """List certificates and revocation lists that expire soon.
 
     It checks the directory, or the files that are given.
 
-    Exit status: 0 if nothing expires, 1 if something expires in fewer than --within days, 2 if something has expired
+    Exit status: 0 if nothing expires, 1 if something expires soon (--within), 2 if something has expired
     or cannot be read.
 
     \b
@@ -214,7 +214,7 @@ def expiring(*, files: Sequence[Path], days: int, as_json: bool, directory: Path
             ]
         )
     elif not severities:
-        print_line(f"nothing expires within {days} days ({len(lifetimes)} checked)")
+        print_line(f"nothing expires {'soon' if days is None else f'within {days} days'} ({len(lifetimes)} checked)")
     else:
         print_table(
             ("file", "what", "expires", "days left"),

@@ -1,8 +1,9 @@
-"""``sealwire certs request`` and ``sign``: certificates for private keys that never leave their host."""
+"""``sealwire certs request``, ``sign`` and ``install``: certificates for private keys that never leave their host."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import get_args
 
@@ -14,32 +15,37 @@ from sealwire.cli.certs.common import (
     OTHER_NAME,
     certs,
     check_stem,
+    command_text,
     directory_option,
     force_option,
     key_type_option,
     leaf_days_option,
     load_ca,
+    new_pair,
     print_certificate,
     profile_argument,
     stem_option,
     write,
 )
 from sealwire.cli.console import print_line
+from sealwire.cli.inventory import names_of
 from sealwire.cli.options import FILE
-from sealwire.cli.pem_files import read_pem
-from sealwire.cli.workdir import prepare, report_written
+from sealwire.cli.pem_files import read_certificates, read_pem
+from sealwire.cli.workdir import prepare, refuse_link, report_written
 from sealwire.errors import ConfigurationError
 from sealwire.pki.authority import KeyType, Profile
 from sealwire.pki.csr import request as make_request
 from sealwire.pki.csr import sign as sign_request
-from sealwire.pki.files import PRIVATE, PUBLIC, NewFile
+from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, locked
+from sealwire.trust.credentials import Credentials
+from sealwire.trust.selftest import validate
 
 _MAX_REQUEST = 1 << 16
 
 
 @certs.command()
 @profile_argument
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", metavar="[NAMES]...", nargs=-1)
 @stem_option
 @key_type_option
 @force_option
@@ -52,19 +58,85 @@ def request(
     The key stays here. STEM.csr goes to the CA, which makes STEM.pem of it; neither of these two is secret. NAMES are
     as for `sealwire certs issue`.
 
+    If STEM.pem is here already, this is a renewal: key and request are STEM.new.key and STEM.new.csr, by default for
+    the same names, and the present ones stay in service until `sealwire certs install STEM`.
+
     \b
     sealwire certs request client client.example
     """
     stem = check_stem(profile if stem is None else stem)
-    made = make_request(*names, profile=profile, key_type=key_type)
+    present = directory / f"{stem}.pem"
+    renewal = present.exists()
+    if not names and not renewal:
+        raise click.UsageError("name what the certificate is for, such as a host name")
+    made = make_request(*(names or names_of(read_certificates(present)[0])), profile=profile, key_type=key_type)
     prepare(directory)
-    key, csr = directory / f"{stem}.key", directory / f"{stem}.csr"
+    name = f"{stem}.new" if renewal else stem
+    key, csr = directory / f"{name}.key", directory / f"{name}.csr"
     files = [NewFile(key, made.key_pem, PRIVATE), NewFile(csr, made.request_pem, PUBLIC)]
-    write(files, replace=force, remedy=OTHER_NAME)
+    with locked(present) if renewal else nullcontext():
+        if renewal and not force and (key.exists() or csr.exists()):
+            raise ConfigurationError(
+                f"{key}: a request was made before, so nothing was written; install its certificate with "
+                f"`{command_text(f'certs install {stem}', directory)}`, or make another request with --force"
+            )
+        write(files, replace=force, remedy=OTHER_NAME)
     report_written(key, "the private key, which stays here")
     report_written(csr, f"the request for a certificate of a TLS {profile}")
     print_line(f"Next: bring {csr} to the CA, run `sealwire certs sign {csr.name}` there,")
-    print_line(f"      and bring {stem}.pem and ca.pem back to {directory}")
+    if renewal:
+        print_line(
+            f"      bring {name}.pem back to {directory}, and run `{command_text(f'certs install {stem}', directory)}`"
+        )
+        print_line(f"      Until then, {stem}.key and {stem}.pem stay in service.")
+    else:
+        print_line(f"      and bring {stem}.pem and ca.pem back to {directory}")
+
+
+@certs.command()
+@click.argument("stem")
+@click.argument("file", type=FILE, required=False)
+@directory_option
+def install(*, stem: str, file: Path | None, directory: Path) -> None:
+    """Put a renewed certificate and its key in service.
+
+    STEM.new.key, of `sealwire certs request`, and its certificate, STEM.new.pem or FILE, take the places of STEM.key
+    and STEM.pem: after the checks of a running server, and in such an order that at no moment there is no key for the
+    certificate. A server or client notices.
+
+    \b
+    sealwire certs install server
+    """
+    path = directory / f"{check_stem(stem, 'STEM')}.pem"
+    new_key = directory / f"{stem}.new.key"
+    new_cert = directory / f"{stem}.new.pem" if file is None else file
+    if not new_key.exists():
+        raise ConfigurationError(
+            f"{new_key}: not there; make a key and a request with `{command_text('certs request', directory)}`"
+        )
+    refuse_link(path)
+    refuse_link(path.with_suffix(".key"))
+    with locked(path):
+        cert, key = read_pem(new_cert), read_pem(new_key, private=True)
+        made = _check_successor(path, new_cert, new_key)
+        write(new_pair(path, cert, key))
+        for each in (new_key, directory / f"{stem}.new.csr", directory / f"{stem}.new.pem"):
+            each.unlink(missing_ok=True)
+    report_written(path, "the new certificate")
+    report_written(path.with_suffix(".key"), "its private key")
+    print_certificate(made)
+
+
+def _check_successor(path: Path, new_cert: Path, new_key: Path) -> x509.Certificate:
+    """Check a new pair of files as a running server would. Raises ConfigurationError."""
+    anchors = path.with_name("ca.pem")
+    new = Credentials.from_files(cert=new_cert, key=new_key, ca=anchors).current
+    try:
+        old = Credentials.from_files(cert=path, key=path.with_suffix(".key"), ca=anchors).current
+    except ConfigurationError:  # no pair that is in service could be
+        old = None
+    validate(new, old)
+    return new.certificates[0]
 
 
 @certs.command()
@@ -111,7 +183,9 @@ def sign(
     except ConfigurationError as error:
         raise ConfigurationError(f"{csr}: {error}") from None
     path = directory / f"{stem}.pem"
-    write([NewFile(path, certificate.public_bytes(Encoding.PEM), PUBLIC)], replace=force, remedy=OTHER_NAME)
+    # The last renewal's is of no use here any more.
+    replace = force or stem.endswith(".new")
+    write([NewFile(path, certificate.public_bytes(Encoding.PEM), PUBLIC)], replace=replace, remedy=OTHER_NAME)
     report_written(path, "the certificate")
     print_certificate(certificate)
     print_line(f"Next: bring {path} and {directory / 'ca.pem'} to the host of the key")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from cryptography import x509
 
 from sealwire.cli.certs.common import certificate_path, certs, days_option, directory_option, load_ca, write
 from sealwire.cli.console import print_line
-from sealwire.cli.inventory import inventory, is_issued_by
+from sealwire.cli.inventory import Row, inventory, is_issued_by, names_of, rows_of
+from sealwire.cli.lifetimes import life_of, moment_text, warning_from
 from sealwire.cli.pem_files import read_certificates, read_crls
 from sealwire.cli.workdir import mode_of, refuse_link, report_written
 from sealwire.errors import ConfigurationError
 from sealwire.pki.authority import Issuer
 from sealwire.pki.crl import DEFAULT_CRL_DAYS, MAX_CRL_DAYS, REASONS, newer, number_of, reissue
-from sealwire.pki.files import PUBLIC, NewFile, locked
+from sealwire.pki.files import PUBLIC, NewFile, kept_copies, locked
 from sealwire.pki.pem import to_pem
 from sealwire.trust.revocation import canonical_name
 
@@ -43,15 +45,17 @@ def revoke(*, which: Sequence[str], reason: str | None, unlisted: bool, days: in
     sealwire certs revoke client --reason keyCompromise
     """
     ca = load_ca(directory)
-    serials = [serial for name in which for serial in _serials(name, directory, ca, unlisted=unlisted)]
-    _write_crl(ca, directory, serials, REASONS[reason] if reason else None, days)
+    chosen = {serial: what for name in which for serial, what in _find(name, directory, ca, unlisted=unlisted)}
+    before = write_crl(ca, directory, list(chosen), REASONS[reason] if reason else None, days)
+    for serial, what in chosen.items():
+        print_line(f"{'already revoked' if serial in before else 'revoked'}: {what}")
 
 
 @certs.command()
 @_crl_days_option
 @directory_option
 def crl(*, days: int, directory: Path) -> None:
-    """Write the revocation list anew.
+    """Write the next revocation list.
 
     The list expires, and a server or client with an expired list refuses every peer. Run this well before, from cron
     or a timer, and bring the file to every server and client with crl in its configuration.
@@ -59,10 +63,13 @@ def crl(*, days: int, directory: Path) -> None:
     \b
     sealwire certs crl --days 7
     """
-    _write_crl(load_ca(directory), directory, [], None, days)
+    write_crl(load_ca(directory), directory, [], None, days)
 
 
-def _write_crl(ca: Issuer, directory: Path, serials: Sequence[int], reason: x509.ReasonFlags | None, days: int) -> None:
+def write_crl(
+    ca: Issuer, directory: Path, serials: Sequence[int], reason: x509.ReasonFlags | None, days: int
+) -> frozenset[int]:
+    """Write the next list, and return the serial numbers that were on the last one."""
     path = directory / "crl.pem"
     refuse_link(path)
     with locked(path):
@@ -76,27 +83,41 @@ def _write_crl(ca: Issuer, directory: Path, serials: Sequence[int], reason: x509
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error}") from None
         write([NewFile(path, to_pem([new, *(crl for crl in present if crl not in own)]), mode_of(path, PUBLIC))])
-    report_written(
-        path, f"revocation list number {number_of(new)}, {len(list(new))} revoked, until {new.next_update_utc:%Y-%m-%d}"
-    )
+    start, end = life_of(new)
+    report_written(path, f"revocation list number {number_of(new)}, {len(list(new))} revoked, until {moment_text(end)}")
     print_line(f"Next: bring {path} to every server and client with crl in its configuration")
+    if end is not None:
+        print_line(f"      and write the next one before {moment_text(warning_from(start, end))}: then warnings begin")
+    return frozenset(entry.serial_number for entry in last or ())
 
 
-def _serials(name: str, directory: Path, ca: Issuer, *, unlisted: bool) -> list[int]:
+def _find(name: str, directory: Path, ca: Issuer, *, unlisted: bool) -> list[tuple[int, str]]:
+    """Return the serial numbers that a name stands for, and each certificate in words."""
     path = certificate_path(name, directory)
     number = int(name, 16) if re.fullmatch("(0x)?[0-9a-fA-F]{1,40}", name) else 0
     if path.exists():
-        return [_serial_in(path, directory, ca)]
-    listed = [row for row in inventory(directory) if row.kind not in ("", "CA", "revocation list")]
+        return [_certificate_in(path, directory, ca)]
+    # A certificate that was replaced is valid until its end, and any holder of its key can use it.
+    rows = [*inventory(directory), *_kept_rows(directory, ca)]
+    listed = [row for row in rows if row.kind not in ("", "CA", "revocation list")]
     found = [row for row in listed if number == int(row.serial, 16) or name in (*row.names, *map(_bare, row.names))]
     if not found and number and unlisted:
-        return [number]
+        return [(number, f"serial {number:x}, of which there is no certificate here")]
     if not found:
         raise ConfigurationError(
-            f"{name!r} is no certificate's file, name or serial number in {directory}; see `sealwire certs list --wide`"
+            f"{name!r} is not a certificate's file, name or serial number in {directory}; see "
+            "`sealwire certs list --wide`"
             + (" (--unlisted revokes a serial number that is not there)" if number else "")
         )
-    return [_serial_in(directory / row.file, directory, ca) for row in found]
+    return [_certificate_in(directory / Path(row.file).name, directory, ca) for row in found]
+
+
+def _kept_rows(directory: Path, ca: Issuer) -> Iterator[Row]:
+    """Yield the certificates of this CA that were replaced and have not expired."""
+    for path in kept_copies(directory):
+        with suppress(ConfigurationError):  # a key or keyring
+            if is_issued_by(read_certificates(path)[0], ca.certificate):
+                yield from (row for row in rows_of(path) if row.lifetime.severity(0) is None)
 
 
 def _bare(name: str) -> str:
@@ -104,7 +125,7 @@ def _bare(name: str) -> str:
     return name.partition(":")[2]
 
 
-def _serial_in(path: Path, directory: Path, ca: Issuer) -> int:
+def _certificate_in(path: Path, directory: Path, ca: Issuer) -> tuple[int, str]:
     certificate = read_certificates(path)[0]
     if not is_issued_by(certificate, ca.certificate):
         raise ConfigurationError(
@@ -112,4 +133,5 @@ def _serial_in(path: Path, directory: Path, ca: Issuer) -> int:
         )
     if certificate.serial_number == ca.certificate.serial_number:
         raise ConfigurationError(f"{path}: the CA itself; take it out of the trust anchors of every peer instead")
-    return certificate.serial_number
+    names = ", ".join(names_of(certificate)) or certificate.subject.rfc4514_string()
+    return certificate.serial_number, f"{names}, serial {certificate.serial_number:x} ({path})"

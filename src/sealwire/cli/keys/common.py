@@ -17,15 +17,15 @@ import tomlkit
 
 from sealwire.cli.lifetimes import iso
 from sealwire.cli.options import FILE
-from sealwire.cli.workdir import DEFAULT, mode_of, prepare, refuse_link, report_kept
+from sealwire.cli.workdir import DEFAULT, mode_of, prepare, refuse_link, replace_files
 from sealwire.errors import ConfigurationError
-from sealwire.pki.files import PRIVATE, NewFile, locked, write_files
+from sealwire.pki.files import PRIVATE, NewFile, locked
 from sealwire.trust.key_snapshot import KeySnapshot
 from sealwire.trust.keyring import Keyring, read_keyring
 from sealwire.trust.peers import PeerPolicy
 from sealwire.wire.keys import MIN_SECRET, Key
 
-_HEADER: Final = (
+HEADER: Final = (
     "# Keyring of Sealwire. Each of its readers can pose as its users: mode 0600, never in version control.\n"
 )
 _SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
@@ -37,9 +37,6 @@ file_option = click.option(
 id_option = click.option(
     "--id", "key_id", help="Name of the key, sent with each handshake.  [default: date and 4 hex digits]"
 )
-days_option = click.option(
-    "--days", type=click.IntRange(min=1, max=36500), help="Days that the key is valid.  [default: no end]"
-)
 
 
 @click.group()
@@ -47,9 +44,9 @@ def keys() -> None:
     """Make, list, rotate and revoke pre-shared keys."""
 
 
-def identity_option(help_text: str) -> Callable[[Any], Any]:
-    """Return the option ``--identity``, an entry of a list of peers."""
-    return click.option("--identity", metavar="ENTRY", callback=_check_identity, help=help_text)
+def identity_option(help_text: str, name: str = "--identity", *, required: bool = False) -> Callable[[Any], Any]:
+    """Return the option of that name for an entry of a list of peers, the parameter ``identity``."""
+    return click.option(name, "identity", metavar="ENTRY", callback=_check_identity, required=required, help=help_text)
 
 
 def _check_identity(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -70,7 +67,7 @@ def span_option(*names: str, default: str, help_text: str) -> Callable[[Any], An
 def _parse_span(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
     match = _SPAN.fullmatch(value)
     if match is None:
-        raise click.BadParameter(f"{value!r} is no span of time like 90s, 30m, 12h or 7d", ctx, param)
+        raise click.BadParameter(f"{value!r} is not a span of time like 90s, 30m, 12h or 7d", ctx, param)
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
@@ -87,20 +84,26 @@ class KeyringFile:
         self.revoked: Final = () if present is None else present.revoked
         """The ids of those that are marked as revoked."""
         self._old = self._text = content.decode()
+        self._added: set[str] = set()
 
-    def add(self, key_id: str | None, start: datetime, days: int | None, identity: str | None) -> Key:
+    def add(self, key_id: str | None, start: datetime, life: timedelta | None, identity: str | None) -> Key:
         """Append a key with a random secret; an id is made of the date and random digits if none is given."""
         start = start.replace(microsecond=0)
         key = Key(
-            key_id or _free_id({*(key.id for key in self.keys), *self.revoked}),
+            key_id or _free_id({*(key.id for key in self.keys), *self.revoked, *self._added}),
             secrets.token_bytes(MIN_SECRET),
             not_before=start,
-            not_after=None if days is None else start + timedelta(days=days),
+            not_after=None if life is None else start + life,
             identity=identity,
         )
-        text = self._text or _HEADER
-        self._text = f"{text}{'' if text.endswith(chr(10)) else chr(10)}\n{_toml(key)}"
+        self.append(table_of(key))
+        self._added.add(key.id)
         return key
+
+    def append(self, table: str) -> None:
+        """Append the text of a table."""
+        text = self._text or HEADER
+        self._text = f"{text}{'' if text.endswith(chr(10)) else chr(10)}\n{table}"
 
     def end(self, ids: Collection[str], moment: datetime) -> None:
         """Let keys end at that moment."""
@@ -108,6 +111,18 @@ class KeyringFile:
         for entry in document["key"]:
             if entry["id"] in ids:
                 entry["not_after"] = moment
+        self._text = tomlkit.dumps(document)
+
+    def set_times(self, key: Key) -> None:
+        """Give the key of that id the beginning and the end of this one."""
+        document: Any = tomlkit.parse(self._text)
+        for entry in document["key"]:
+            if entry["id"] == key.id:
+                for name, moment in (("not_before", key.not_before), ("not_after", key.not_after)):
+                    if moment is not None:
+                        entry[name] = moment
+                    elif name in entry:
+                        del entry[name]
         self._text = tomlkit.dumps(document)
 
     def revoke(self, key_id: str) -> None:
@@ -133,7 +148,7 @@ class KeyringFile:
         if self._text != self._old:
             Keyring.from_toml(self._text, source=str(self.path))  # nothing is written that could not be read
             file = NewFile(self.path, self._text.encode(), mode_of(self.path, PRIVATE))
-            report_kept(write_files([file], replace=bool(self._old), keep=True))
+            replace_files([file], replace=bool(self._old))
 
 
 @contextmanager
@@ -160,7 +175,8 @@ def _free_id(taken: Collection[str]) -> str:
     return key_id
 
 
-def _toml(key: Key) -> str:
+def table_of(key: Key) -> str:
+    """Return the table of a key, with its secret."""
     fields = {
         "id": json.dumps(key.id),
         "secret": json.dumps(base64.b64encode(key.secret).decode()),

@@ -9,7 +9,7 @@ import click
 
 from sealwire.cli.console import print_line
 from sealwire.cli.keys.common import (
-    days_option,
+    KeyringFile,
     edit_keyring,
     file_option,
     find_keys,
@@ -18,46 +18,96 @@ from sealwire.cli.keys.common import (
     keys,
     span_option,
 )
-from sealwire.cli.lifetimes import moment_text
-from sealwire.cli.workdir import report_written
+from sealwire.cli.lifetimes import key_owners, moment_text
+from sealwire.cli.workdir import remove_old_copies, report_written
 from sealwire.errors import ConfigurationError
+from sealwire.wire.keys import Key
 
 
 @keys.command()
 @span_option("--in", "lead", default="1h", help_text="Time until it signs.")
 @span_option("--overlap", default="1d", help_text="Time from then to the end of the old key.")
-@days_option
+@click.option(
+    "--days",
+    type=click.IntRange(min=1, max=36500),
+    help="Days that the new key is valid.  [default: as long as the old one]",
+)
 @id_option
 @identity_option("Rotate the key of this client, like dns:client.example.")
+@click.option("--all", "everything", is_flag=True, help="Rotate the keys of all clients that have no next one yet.")
 @file_option
 def rotate(
-    *, lead: timedelta, overlap: timedelta, days: int | None, key_id: str | None, identity: str | None, path: Path
+    *,
+    lead: timedelta,
+    overlap: timedelta,
+    days: int | None,
+    key_id: str | None,
+    identity: str | None,
+    everything: bool,
+    path: Path,
 ) -> None:
     """Add a key that takes over later.
 
     No client signs with it until --in is over. Before that, bring the file to every server, then to every client, in
     this order; all clients change to the new key by themselves. The old key ends --overlap later, and `sealwire keys
-    prune` takes it out.
+    prune` takes it out. The new key is for the same client as the old one, and lives as long.
 
     \b
     sealwire keys rotate --in 1h --overlap 1d
+    sealwire keys rotate --all
     """
+    if everything and (identity is not None or key_id is not None):
+        raise click.UsageError("--all or one key: --identity and --id are for one")
     now = datetime.now(UTC).replace(microsecond=0)
     start, end = now + lead, now + lead + overlap
+    done: list[tuple[Key, list[str]]] = []
     with edit_keyring(path) as file:
-        present = [key for key in file.keys if key.identity == identity and key.valid_at(now)]
-        if not present:
-            owner = "" if identity is None else f" of {identity}"
-            raise ConfigurationError(f"{path}: no key{owner} is valid now to be rotated; see `sealwire keys list`")
-        ended = [key.id for key in present if key.not_after is None or key.not_after > end]
-        file.end(ended, end)
-        key = file.add(key_id, start, days, identity)
-    report_written(path, f"key {key.id!r} added")
-    for old_id in ended:
-        print_line(f"key {old_id} ends {moment_text(end)}")
+        for owner in _owners(file, identity, now, everything=everything):
+            owned = [key for key in file.keys if key.identity == owner]
+            ended = [key.id for key in owned if key.valid_at(now) and (key.not_after is None or key.not_after > end)]
+            file.end(ended, end)
+            done.append((file.add(key_id, start, _life(owned) if days is None else timedelta(days=days), owner), ended))
+    if not done:
+        print_line(f"nothing to rotate in {path}: every client has its next key already")
+        return
+    for key, ended in done:
+        report_written(
+            path,
+            f"key {key.id!r} added for {key.identity or 'every client'}, "
+            f"until {moment_text(key.not_after, none='revoked')}",
+        )
+        for old_id in ended:
+            print_line(f"key {old_id} ends {moment_text(end)}")
     print_line(
         f"Next: bring the file to the servers, then to the clients, all before {moment_text(start)}, when it signs"
     )
+
+
+def _owners(file: KeyringFile, identity: str | None, now: datetime, *, everything: bool) -> list[str | None]:
+    """Return the clients whose keys to rotate; None stands for keys of every client. Raises ConfigurationError."""
+    present = key_owners(key for key in file.keys if key.valid_at(now))
+    if everything and present:
+        following = key_owners(key for key in file.keys if key.not_before is not None and key.not_before > now)
+        return [owner for owner in present if owner not in following]
+    if identity in present:
+        return [identity]
+    if identity is None and len(present) == 1:
+        return present
+    if identity is None and present:
+        names = ", ".join(str(owner) for owner in present)
+        raise ConfigurationError(
+            f"{file.path}: has keys of several clients ({names}); name one with --identity, or rotate them --all"
+        )
+    owner = "" if identity is None else f" of {identity}"
+    raise ConfigurationError(f"{file.path}: no key{owner} is valid now to be rotated; see `sealwire keys list`")
+
+
+def _life(keys: list[Key]) -> timedelta | None:
+    """Return how long the newest key of a client lives; None without an end."""
+    newest = max(keys, key=lambda key: key.not_before or datetime.min.replace(tzinfo=UTC))
+    if newest.not_before is None or newest.not_after is None:
+        return None
+    return newest.not_after - newest.not_before
 
 
 @keys.command()
@@ -68,14 +118,15 @@ def revoke(*, key_id: str, force: bool, path: Path) -> None:
     """Revoke a key at once.
 
     It is marked as revoked, without its secret, and `sealwire keys prune` takes it out later. Bring the file to every
-    server: it closes connections under this key, and refuses new ones.
+    server: it closes connections under this key, and refuses new ones. The secret remains in the copy of the old file
+    for 7 days, unless `sealwire keys prune --older-than 0s` removes that, too.
 
     \b
     sealwire keys revoke 2026-11-25-4f1a
     """
     now = datetime.now(UTC)
     with edit_keyring(path) as file:
-        find_keys(file.keys, key_id, path)
+        owner = find_keys(file.keys, key_id, path)[0].identity
         rest = [key for key in file.keys if key.id != key_id]
         if not any(key.valid_at(now) for key in rest) and not (force and rest):
             raise ConfigurationError(
@@ -83,15 +134,17 @@ def revoke(*, key_id: str, force: bool, path: Path) -> None:
                 "add another one first (`sealwire keys new`)" + (", or --force" if rest else "")
             )
         file.revoke(key_id)
-    report_written(path, f"key {key_id!r} revoked")
+    report_written(path, f"key {key_id!r} revoked, of {owner or 'every client'}")
     print_line("Next: bring the file to the servers, then to the clients")
 
 
 @keys.command()
-@span_option("--older-than", "age", default="1d", help_text="Time since they expired.")
+@span_option("--older-than", "age", default="1d", help_text="Time since they expired, or the file was replaced.")
 @file_option
 def prune(*, age: timedelta, path: Path) -> None:
     """Take out keys that have expired or are revoked.
+
+    Copies of the file that other commands have kept, with the secrets of such keys, are removed, too.
 
     \b
     sealwire keys prune
@@ -105,5 +158,6 @@ def prune(*, age: timedelta, path: Path) -> None:
         file.remove(gone)
     if gone:
         report_written(path, f"taken out: {', '.join(gone)}")
-    else:
+    copies = remove_old_copies(path.parent, age, name=path.name)
+    if not gone and not copies:
         print_line(f"nothing to take out of {path}")

@@ -28,6 +28,9 @@ class Adapter(ABC):
     runs_foreign_code: bool = True
     """Code outside of this library sees the parts of a value when it is made."""
 
+    checks_itself: bool = False
+    """The type's own library checks its fields, and may read their annotations otherwise."""
+
     def __init__(self, cls: type, fields: Mapping[str, Any] | None = None, *, shallow: bool = False) -> None:
         self._shallow: Final = shallow
         self.fills = False
@@ -49,6 +52,10 @@ class Adapter(ABC):
             part = getattr(value, name, MISSING)
             if part is not MISSING:
                 yield f".{name}", part
+
+    def annotations(self) -> Mapping[str, Any]:
+        """Return the annotations that say which types its values need on the allowlist, by name."""
+        return self.fields
 
     def reduce(self, value: Any) -> Any:
         """Reduce a value like ``__reduce_ex__``, or return NotImplemented if its own is right."""

@@ -75,7 +75,7 @@ class DataclassAdapter(Adapter):
         return load
 
     def unset(self) -> dict[str, Callable[[], Any]]:
-        """Return the defaults of fields that are no arguments: they stay attributes of the class."""
+        """Return the defaults of fields that are not arguments: they stay attributes of the class."""
         return {
             field.name: functools.partial(getattr, field, "default")
             for field in dataclasses.fields(self.cls)

@@ -1,7 +1,7 @@
 """NumPy's dtypes, parsed and bounded before NumPy sees them.
 
-NumPy's own ``__setstate__`` trusts the offsets, sizes and flags of a message. Here a dtype is made anew, out of parts
-that were understood. None contains Python objects, because their addresses would be a peer's bytes.
+NumPy's own ``__setstate__`` trusts the offsets, sizes and flags of a message. Here a dtype is made from scratch, out of
+parts that were understood. None contains Python objects, because their addresses would be a peer's bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What CPython presumes of its own exceptions, and of the attributes of any exception, without checking it.
+"""Checks what CPython presumes of its own exceptions, and of the attributes of any exception, without a check.
 
 ``str(UnicodeDecodeError("utf-8", b"abc", -2**40, 1 - 2**40, ""))`` reads far before the bytes and ends the process, and
 a ``SyntaxError`` is printed with as many carets as its end offset says. Their constructors take such numbers, and so

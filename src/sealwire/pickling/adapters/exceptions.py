@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Collection, Iterator
-from typing import Any, Final
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, ClassVar, Final, get_origin
 
 from sealwire.errors import ConfigurationError, InvalidValue
 from sealwire.pickling.adapters.base import Adapter, qualified_name
+from sealwire.pickling.adapters.exception_init import lost, made_by
 from sealwire.pickling.adapters.exception_state import fault_of, may_be_set
 from sealwire.pickling.adapters.record import MISSING, built, described
 from sealwire.pickling.adapters.same import same
@@ -23,6 +24,11 @@ _STEPS: Final = 16
 """Steps for one argument, a third of those for an attribute; a message may share those of many exceptions."""
 _KEYWORDS: Final[dict[type, tuple[str, ...]]] = {ImportError: ("name", "path"), AttributeError: ("name",)}
 """Attributes that CPython's own exceptions are pickled with, and that their constructors take by keyword."""
+_WITH_STATE: Final = (
+    AttributeError, ImportError, NameError, OSError, StopIteration, SyntaxError, UnicodeDecodeError, UnicodeEncodeError,
+    UnicodeTranslateError,
+)  # fmt: skip
+"""Exceptions of CPython's that keep more than args and attributes."""
 
 
 class ExceptionAdapter(Adapter):
@@ -34,7 +40,13 @@ class ExceptionAdapter(Adapter):
 
     Arguments are checked against the annotations of a constructor that is written in Python, and attributes against
     those of the class. CPython's own constructors take any accepted values, if the exception can be used then, and its
-    own classes no other attributes. The notes of an exception (PEP 678) are sent; its traceback, cause and context are
+    own classes no other attributes.
+
+    If the constructor could not make the same again, as its source says (:mod:`.exception_init`), it does not run: the
+    exception has the ``args`` and the attributes that were sent, and each attribute that its constructor sets must be
+    declared, in the class or as the parameter that it has the value of.
+
+    The notes of an exception (PEP 678) are sent; its traceback, cause and context are
     not, nor is the name that an ImportError did not find in a module: CPython would import that module to print it.
     """
 
@@ -50,14 +62,14 @@ class ExceptionAdapter(Adapter):
             self._signature = inspect.signature(cls.__init__)
             resolved = hints(cls.__init__, name)
             parameters = list(self._signature.parameters.values())[1:]
-            if any(parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
-                   for parameter in parameters):  # fmt: skip
-                raise ConfigurationError(
-                    f"{name}: __init__ needs a keyword, and an exception is pickled by its positional arguments; "
-                    "register an adapter"
-                )
             annotations = {parameter.name: resolved.get(parameter.name, Any) for parameter in parameters}
         super().__init__(cls, annotations, shallow=shallow)
+        self._required: frozenset[str] | None = None
+        """The attributes that are always set, if the constructor does not run."""
+        self._attributes: dict[str, Any] = {}
+        """The annotations of the attributes that it sets, in that case."""
+        if self._signature is not None:
+            self._read_constructor(self._signature)
         # The parameters of a constructor in Python by position and by keyword; the keywords of CPython's own.
         self._positional: list[str] = []
         self._by_keyword: list[str] = []
@@ -72,9 +84,38 @@ class ExceptionAdapter(Adapter):
             if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY):
                 self._by_keyword.append(each.name)
 
+    def _read_constructor(self, signature: inspect.Signature) -> None:
+        """Find out if the constructor can make an exception again, and otherwise which attributes are declared."""
+        made = made_by(self.cls)
+        what = lost(signature, made)
+        if what is None:
+            return
+        declared = hints(self.cls, self.qualified_name)
+        for name, symbol in made.attributes.items():
+            if name in declared or symbol in self.fields:
+                self._attributes[name] = declared[name] if name in declared else self.fields[symbol or ""]
+        unknown = [name for name in made.attributes if name not in self._attributes]
+        if unknown or issubclass(self.cls, _WITH_STATE):
+            remedy = f"declare its attributes in the class ({unknown[0]}: …), " if unknown else ""
+            raise ConfigurationError(
+                f"{self.qualified_name}: its __init__ cannot make it again, since {what} would be lost; keep each "
+                f"parameter in an attribute of its name, {remedy}or register an adapter"
+            )
+        self._required = frozenset(made.always)
+
+    def annotations(self) -> Mapping[str, Any]:
+        """Return the annotations of its arguments and attributes."""
+        declared = {name: hint for name, hint in self._class_hints().items() if get_origin(hint) is not ClassVar}
+        return declared | (self._attributes if self._required is not None else dict(self.fields))
+
+    def _class_hints(self) -> dict[str, Any]:
+        with contextlib.suppress(ConfigurationError):
+            return hints(self.cls, self.qualified_name)
+        return {}
+
     def global_rules(self, types: Types) -> Iterator[GlobalRule]:
         """REDUCE with the arguments, and the attributes as state."""
-        checks = self.checks(types)
+        checks = self.checks(types) if self._required is None else {}
         declared = self._declared(types)
         # CPython's OSError makes one of its subclasses of these numbers, and protocol 2 knows no other name for them.
         kinds = types.subclasses(OSError) if self.cls is OSError else frozenset((self.cls,))
@@ -100,11 +141,14 @@ class ExceptionAdapter(Adapter):
             for base in self.cls.__mro__
             for name in vars(base).get("__annotations__", ())
         }
-        with contextlib.suppress(ConfigurationError):
-            for name, hint in hints(self.cls, self.qualified_name).items():
-                with contextlib.suppress(ConfigurationError):
-                    check = types.check(hint, f"{self.qualified_name}.{name}", self.cls)
-                    found[name] = check.shallow() if self._shallow else check
+        for name, hint in (self._class_hints() | self._attributes).items():
+            try:
+                check = types.check(hint, f"{self.qualified_name}.{name}", self.cls)
+            except ConfigurationError:
+                if name in self._attributes:
+                    raise
+                continue
+            found[name] = check.shallow() if self._shallow else check
         return found
 
     # Reading
@@ -140,6 +184,8 @@ class ExceptionAdapter(Adapter):
         for name, check in declared.items():
             if name in attributes and check.container_types:
                 self._check(check, attributes[name], name)
+        if self._required is not None:
+            return self._made_without_constructor(arguments, attributes, declared)
         refused = InvalidValue(self.qualified_name)
         for positional, keywords in self._calls(arguments, attributes):
             try:
@@ -153,6 +199,26 @@ class ExceptionAdapter(Adapter):
             else:
                 return made
         raise refused
+
+    def _made_without_constructor(
+        self, arguments: tuple[Any, ...], attributes: dict[str, Any], declared: dict[str, Check]
+    ) -> Any:
+        """Return the exception with these args and attributes."""
+        lacks = [name for name in self._required or () if name not in attributes]
+        if lacks:
+            raise InvalidValue(f"{self.qualified_name}: it lacks {sorted(lacks)[0]}, which its __init__ always sets")
+        made = built(self.qualified_name, self.cls.__new__, self.cls, *arguments)
+        if type(made) is not self.cls:
+            raise self._another("of another type")
+        for name, value in attributes.items():
+            why = may_be_set(self.cls, name, value, MISSING)
+            if why is not None:
+                raise InvalidValue(f"{self.qualified_name}: {why}")
+            if name in declared:
+                self._check(declared[name], value, name)
+        made.args = arguments
+        vars(made).update(attributes)
+        return made
 
     def _calls(
         self, arguments: tuple[Any, ...], attributes: dict[str, Any]
@@ -241,7 +307,9 @@ class ExceptionAdapter(Adapter):
 
     def notes(self) -> Iterator[str]:
         """Yield which code of the class runs, and which values are not checked."""
-        if self._signature is not None:
+        if self._required is not None:
+            yield "puts any accepted values into its arguments; its __init__ does not run"
+        elif self._signature is not None:
             yield "runs __init__ on values that a peer chose"
         else:
             yield "puts any accepted values into its arguments"

@@ -10,12 +10,13 @@ import pydantic
 from sealwire.errors import ConfigurationError, InvalidValue
 from sealwire.pickling.adapters.base import Adapter, qualified_name
 from sealwire.pickling.adapters.dataclass import cached_properties
+from sealwire.pickling.adapters.pydantic_schemas import check_fields
 from sealwire.pickling.adapters.pydantic_unions import cost, tries_of_fields
-from sealwire.pickling.adapters.record import MISSING, built, not_its_fields
+from sealwire.pickling.adapters.record import MISSING, built, described, not_its_fields
 from sealwire.pickling.adapters.same import same
-from sealwire.pickling.annotations import Types
+from sealwire.pickling.annotations import Types, annotation_text
 from sealwire.pickling.globals import NEW, GlobalRule
-from sealwire.pickling.type_checks import charge
+from sealwire.pickling.type_checks import Mismatch, charge
 
 _STATE: Final = {"__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__"}
 
@@ -27,6 +28,7 @@ class ModelAdapter(Adapter):
     """
 
     kind = "pydantic model"
+    checks_itself = True
 
     def __init__(self, cls: Any, *, shallow: bool = False) -> None:
         if shallow:
@@ -40,8 +42,8 @@ class ModelAdapter(Adapter):
         self._tries = tries_of_fields(cls)
 
     def global_rules(self, types: Types) -> Iterator[GlobalRule]:
-        """NEWOBJ, and pydantic's state."""
-        del types
+        """NEWOBJ, and pydantic's state. Raises ConfigurationError for a field that no message can have."""
+        check_fields(self.cls, self.qualified_name, types)
         yield self.rule(
             NEW,
             lambda state=MISSING: built(self.qualified_name, self._load, state),
@@ -87,12 +89,21 @@ class ModelAdapter(Adapter):
         try:
             return self.cls.model_validate(values, strict=True, by_alias=False, by_name=True)
         except pydantic.ValidationError as error:
-            failed = InvalidValue(
-                f"{self.qualified_name}: pydantic does not accept these values ({error.error_count()} errors)"
-            )
-            place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"][:1]
-            failed.inside(*(f".{name}" for name in place if name in self.fields))
-            raise failed from None
+            raise self._refused(error, values) from None
+
+    def _refused(self, error: pydantic.ValidationError, values: dict[str, Any]) -> InvalidValue:
+        """Return an error that names the first field that pydantic does not accept, without any value."""
+        first = error.errors(include_url=False, include_context=False)[0]
+        name, found, why = str(*first["loc"][:1]), first["input"], f" ({first['type']})"
+        if name not in self.fields:
+            return InvalidValue(f"{self.qualified_name}: pydantic does not accept these values{why}")
+        expected = annotation_text(self.cls.model_fields[name].rebuild_annotation())
+        inside = "" if found is values.get(name) else " inside it"
+        failed = InvalidValue(
+            f"{self.qualified_name}.{name}: {described(Mismatch(expected, type(found), inside + why))}"
+        )
+        failed.inside(f".{name}")
+        return failed
 
     def defaults(self) -> dict[str, Callable[[], Any]]:
         """Return nothing: pydantic fills in the defaults itself."""

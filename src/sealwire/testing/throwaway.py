@@ -63,7 +63,7 @@ class Throwaway:
             name: Stem of the files: ``name.pem`` and ``name.key``.
             names: Subject alternative names.
             profile: Extended key usage: ``server``, ``client`` or ``peer`` (both).
-            days: Validity.
+            days: Validity in days.
 
         Returns:
             The paths of certificate and private key.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from sealwire import Limits
-from sealwire.session.rates import RequestRates, rates_for
+from sealwire.rates import Rates, rates_for
 from support.udp import forked
 
 
 def test_as_many_in_a_second() -> None:
-    rates = RequestRates(3)
+    rates = Rates(3)
     assert [rates.allow("a", 1.0) for _ in range(4)] == [True, True, True, False]
     assert rates.allow("b", 1.0)
     assert not rates.allow("a", 1.3)
@@ -19,7 +19,7 @@ def test_as_many_in_a_second() -> None:
 
 def test_silent_ones_are_forgotten_without_a_gift() -> None:
     """There is room for some thousands; those that have been silent longest make room."""
-    rates = RequestRates(1)
+    rates = Rates(1)
     for number in range(30_000):
         assert rates.allow(number, 1.0 + number)
     assert not rates.allow(29_999, 30_000.5)
@@ -27,7 +27,7 @@ def test_silent_ones_are_forgotten_without_a_gift() -> None:
 
 
 def test_a_forked_process_counts_with_its_parent() -> None:
-    rates = RequestRates(3)
+    rates = Rates(3)
     assert rates.allow("a", 1.0)
     assert forked(lambda: [rates.allow("a", 1.0) for _ in range(3)] == [True, True, False]) == 0
     assert not rates.allow("a", 1.0)

@@ -1,0 +1,62 @@
+"""``sealwire top``: a running server, live."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from sealwire.cli.admin_client import fetch_report
+from sealwire.wire.frames import escaped
+
+
+@click.command()
+@click.argument("address", metavar="ADDRESS")
+@click.option("--every", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, metavar="SECONDS")
+@click.option("--times", type=click.IntRange(1), metavar="N", help="Look N times. Default: until ^C.")
+def top(*, address: str, every: float, times: int | None) -> None:
+    """Show a running server, live.
+
+    It shows connections by peer, requests and workers as they change, until ^C.
+
+    ADDRESS is that of its admin endpoint (`sealwire serve --admin`).
+
+    \b
+    sealwire top 127.0.0.1:9090
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    report = fetch_report(address)
+    with Live(_shown(report, None, every), console=Console(), auto_refresh=False) as live:
+        looks = 1
+        while times is None or looks < times:
+            time.sleep(every)
+            before, report = report, fetch_report(address)
+            live.update(_shown(report, before, every), refresh=True)
+            looks += 1
+
+
+def _shown(report: dict[str, Any], before: dict[str, Any] | None, seconds: float) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    def text(value: object) -> Text:
+        return Text(escaped(value))
+
+    connections = report["connections"]
+    rate = "" if before is None else f", {(report['requests'] - before['requests']) / seconds:.0f}/s"
+    head = text(
+        f"{report['state']}   {connections['established']} connections, {connections['handshaking']} in the handshake"
+        f"   {report['requests']} requests{rate}"
+    )
+    peers = Table("peer", "connections", box=None, padding=(0, 2, 0, 0))
+    for peer, count in connections["by_peer"].items():
+        peers.add_row(text(peer), text(count))
+    workers = Table("worker", "state", "connections", "requests", box=None, padding=(0, 2, 0, 0))
+    for each in report.get("workers", ()):
+        workers.add_row(*map(text, (each["pid"], each["state"], each["connections"]["established"], each["requests"])))
+    problems = [text(problem) for problem in report["problems"]]
+    return Group(head, *problems, peers, *([workers] if "workers" in report else []))

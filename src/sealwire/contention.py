@@ -1,0 +1,156 @@
+"""Shares the interpreter among the threads of a process: notices if several peers are active, and gives them turns.
+
+While several peers are active, the threads of one peer take turns at the server's own work: reading a request, and
+sealing its reply. So the connections of one peer are no more threads that compete for the interpreter than a single
+one, and a peer with one connection never waits here.
+
+Meanwhile the interpreter's switch interval is shorter: a thread that handles a small request asks for the lock several
+times, and each time waits for that interval, which is 5 ms by default.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Hashable
+from typing import Final
+
+from sealwire.session.turns import CONTENDED
+
+_NEWCOMER: Final = 0.1
+"""Seconds for which several peers count as active after a connection was accepted, for its handshake."""
+_SHORT_INTERVAL: Final = 0.0001
+"""Seconds after which a computation gives the interpreter's lock to another thread."""
+
+
+class QuickSwitches:
+    """Shortens the interpreter's switch interval while a caller asks for it."""
+
+    def __init__(self) -> None:
+        self._interval = sys.getswitchinterval()
+        self._askers = 0
+        self._lock = threading.Lock()
+
+    def reset(self) -> None:
+        """Begin without a caller that asks, as in a process that was just forked."""
+        self._lock = threading.Lock()
+        if self._askers:
+            self._askers = 0
+            sys.setswitchinterval(self._interval)
+
+    def begin(self) -> None:
+        """Ask for quick switches."""
+        with self._lock:
+            self._askers += 1
+            if self._askers == 1:
+                self._interval = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._interval, _SHORT_INTERVAL))
+
+    def end(self) -> None:
+        """Stop asking for them. The last call restores the previous interval."""
+        with self._lock:
+            self._askers -= 1
+            if not self._askers:
+                sys.setswitchinterval(self._interval)
+
+
+class Activity:
+    """Notices if several peers are active, and asks for quick switches then.
+
+    Attributes:
+        until: The time until which several peers count as active.
+    """
+
+    def __init__(self) -> None:
+        self._last: Hashable = None
+        self._quick = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin without any peer, as in a process that was just forked."""
+        self._lock = threading.Lock()
+        self._last = None
+        self._quick = False
+        self.until = 0.0
+
+    def note(self, key: Hashable, now: float) -> bool:
+        """Note that a peer is active; return True if another one was a moment ago.
+
+        Threads call it without a lock: being wrong now and then does no harm.
+        """
+        if key != self._last:
+            self.until = now + CONTENDED if self._last is not None else 0.0
+            self._last = key
+        several = now < self.until
+        if several is not self._quick:
+            self._switch(several)
+        return several
+
+    def newcomer(self, now: float) -> None:
+        """Note that a connection was accepted, whose handshake must not wait for many threads of another peer."""
+        self.until = max(self.until, now + _NEWCOMER)
+        if not self._quick:
+            self._switch(True)
+
+    def calm(self, now: float) -> None:
+        """Notice that the peers are silent. A server calls this now and then."""
+        if self._quick and now >= self.until:
+            self._switch(False)
+
+    def _switch(self, quick: bool) -> None:
+        with self._lock:
+            if self._quick is not quick:  # another thread may have done it
+                self._quick = quick
+                (switches.begin if quick else switches.end)()
+
+
+class PeerTurns:
+    """Lets one thread of each peer work at a time."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin without any thread at work, as in a process that was just forked."""
+        self._lock = threading.Lock()
+        self._waiting: dict[Hashable, deque[threading.Lock]] = {}
+        """For each peer with a thread at work, the threads that wait: each for its lock to be released."""
+
+    def take(self, key: Hashable) -> None:
+        """Wait until no other thread of the peer is at work."""
+        with self._lock:
+            waiting = self._waiting.get(key)
+            if waiting is None:
+                self._waiting[key] = deque()
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            waiting.append(turn)
+        try:
+            turn.acquire()
+        except BaseException:  # of a signal handler
+            with self._lock:
+                is_here = turn in waiting
+                if is_here:
+                    waiting.remove(turn)
+            if not is_here:
+                self.give(key)
+            raise
+
+    def give(self, key: Hashable) -> None:
+        """End the work; the thread of the peer that has waited longest goes on."""
+        with self._lock:
+            waiting = self._waiting[key]
+            if waiting:
+                waiting.popleft().release()
+            else:
+                del self._waiting[key]
+
+
+switches: Final = QuickSwitches()
+activity: Final = Activity()
+peer_turns: Final = PeerTurns()
+for _each in (switches, activity, peer_turns):
+    os.register_at_fork(after_in_child=_each.reset)

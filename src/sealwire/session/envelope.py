@@ -1,0 +1,54 @@
+"""The metadata of one call of a client: what goes with the request, and what comes with the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sealwire.errors import ConfigurationError
+from sealwire.session import explain
+from sealwire.wire.features import Features
+from sealwire.wire.metadata import TRACE_CONTEXT, Metadata, checked
+
+
+class Envelope:
+    """The metadata of one call.
+
+    Args:
+        metadata: The metadata to send.
+        reply_metadata: The dict to fill with the metadata of the reply.
+
+    Raises:
+        ConfigurationError: The metadata is not acceptable.
+    """
+
+    __slots__ = ("_reply_metadata", "metadata")
+
+    def __init__(self, metadata: Mapping[str, str] | None, reply_metadata: dict[str, str] | None) -> None:
+        if not isinstance(reply_metadata, dict | None):
+            raise ConfigurationError("reply_metadata must be a dict, which is filled with the metadata of the reply")
+        self.metadata = None if metadata is None else checked(metadata)
+        self._reply_metadata = reply_metadata
+
+    def receive(self, metadata: dict[str, str] | None) -> None:
+        """Take the metadata of the reply."""
+        if self._reply_metadata is not None:
+            self._reply_metadata.clear()
+            self._reply_metadata.update(metadata or {})
+
+
+def envelope_of(metadata: Mapping[str, str] | None, reply_metadata: dict[str, str] | None) -> Envelope | None:
+    """Return the envelope of a call; None if the caller has nothing to do with metadata. Raises ConfigurationError."""
+    return None if metadata is None and reply_metadata is None else Envelope(metadata, reply_metadata)
+
+
+def sendable(metadata: Metadata | None, features: Features, address: str) -> Metadata | None:
+    """Return the metadata that a server can be sent: a server without the feature gets no trace context.
+
+    Raises:
+        FeatureNotSupported: The server does not have the feature, and there is other metadata.
+    """
+    if not metadata or features.metadata:
+        return metadata
+    if metadata.keys() <= TRACE_CONTEXT:
+        return None
+    raise explain.no_metadata(address)

@@ -1,0 +1,54 @@
+"""The thread that sends a PING on connections without requests, for a client that asks for it.
+
+Proxies and load balancers that end a connection without *data* take no notice of TCP's own keepalive. The thread runs
+while its owner has connections, and does not keep the owner alive.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Final, Protocol
+
+PATIENCE: Final = 2.0
+"""Seconds to wait for a PONG. A request may wait for it, and if it does not come, the connection is replaced."""
+
+
+class Owner(Protocol):
+    """A client with idle connections."""
+
+    def ping_idle(self, seconds: float) -> bool:
+        """Send a PING on each connection that has been idle for ``seconds``. Return False if there are none at all."""
+
+
+class KeepAlive:
+    """Has a client's idle connections pinged.
+
+    Args:
+        owner: The client.
+        seconds: Seconds without a request after which a PING is sent.
+    """
+
+    def __init__(self, owner: Owner, seconds: float) -> None:
+        self._owner = weakref.ref(owner)
+        self._seconds = seconds
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread, unless it runs."""
+        if self._thread is None or not self._thread.is_alive():  # in a forked child it is not
+            self._stopped.clear()
+            self._thread = threading.Thread(target=self._run, name="sealwire keepalive", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._seconds / 4):
+            owner = self._owner()
+            if owner is None or not owner.ping_idle(self._seconds):
+                return
+            del owner

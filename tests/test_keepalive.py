@@ -1,0 +1,124 @@
+"""A PING on connections without requests, for every client of a stream that asks for it.
+
+The reference server ends the test if a PING comes while another one is unanswered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from conformance.combinations import LOOP, asynchronous, synchronous
+from pool.ways import Tasks, Threads
+from reference.actions import answer, do, nothing, silent
+from reference.protocol import PING
+from sealwire import AsyncTCPClient, ConfigurationError, SynchronousTCPClient
+from support.service import Deployment, eventually
+
+pytestmark = pytest.mark.usefixtures("clients_loop", "clean")
+
+
+@pytest.fixture(scope="session")
+def clients_loop() -> None:
+    LOOP.start()
+
+
+def pool(way: Any) -> Any:
+    return lambda address, security, **options: way([("localhost", address[1])], security=security, **options)
+
+
+WAYS = {
+    "SynchronousTCPClient": synchronous("SynchronousTCPClient"),
+    "AsyncTCPClient": asynchronous("AsyncTCPClient"),
+    "ClientPool": pool(Threads),
+    "AsyncClientPool": pool(Tasks),
+}
+
+
+@pytest.fixture(params=WAYS)
+def make(request: pytest.FixtureRequest, deployment: Deployment, clean: None) -> Iterator[Any]:
+    with ExitStack() as stack:
+
+        def made(port: int, **options: Any) -> Any:
+            security = deployment.security("client", raw=True)
+            client = WAYS[request.param](("localhost", port), security, timeout=10, wait=10, **options)
+            stack.callback(client.close)
+            return client
+
+        yield made
+
+
+def pings(server: Any, connection: int = 0) -> int:
+    return sum(each.kind == PING and each.connection == connection for each in list(server.received))
+
+
+def test_when_nothing_else_is_sent(deployment: Deployment, make: Any) -> None:
+    with deployment.ref_server() as server:
+        client = make(server.port, keepalive=0.05)
+        assert client.request(b"1") == b"1"
+        eventually(lambda: pings(server) >= 3, timeout=10)
+        assert client.request(b"2") == b"2"
+        eventually(lambda: pings(server) >= 5, timeout=10)
+        assert len(server.connections) == 1
+        client.close()
+
+
+def test_not_unless_asked_for(deployment: Deployment, make: Any) -> None:
+    over = threading.Event()
+    with deployment.ref_server({1: do(answer(), silent(0.3), lambda *_: over.set())}) as server:
+        client = make(server.port)
+        assert client.request(b"1") == b"1"
+        assert over.wait(10)
+        assert client.request(b"2") == b"2"
+        client.close()
+
+
+def test_a_connection_without_an_answer_is_replaced(deployment: Deployment, make: Any) -> None:
+    with deployment.ref_server({"ping": nothing}) as server:
+        client = make(server.port, keepalive=0.05)
+        assert client.request(b"1") == b"1"
+        eventually(lambda: pings(server) == 1, timeout=10)
+        eventually(lambda: client.request(b"2") == b"2" and len(server.connections) == 2, timeout=10)
+        eventually(lambda: pings(server, 1) >= 1, timeout=10)
+        client.close()
+
+
+def test_it_never_meets_a_request(deployment: Deployment, make: Any) -> None:
+    """With one PING after another, each reply is that of its request."""
+    with deployment.ref_server() as server:
+        client = make(server.port, keepalive=0.001)
+        for number in range(300):
+            message = str(number).encode()
+            assert client.request(message) == message
+        client.close()
+
+
+def test_several_at_a_time_take_turns(deployment: Deployment) -> None:
+    async def main(port: int) -> list[float]:
+        async with AsyncTCPClient("localhost", port, security=deployment.security("client", raw=True)) as client:
+            return await asyncio.gather(*(client.ping() for _ in range(5)))
+
+    with deployment.ref_server() as server:
+        assert all(0 < seconds < 10 for seconds in asyncio.run(main(server.port)))
+        assert pings(server) == 5
+
+
+def test_the_thread_ends_with_a_client_that_is_forgotten(deployment: Deployment) -> None:
+    """The fixture finds no thread."""
+    with deployment.ref_server() as server:
+        client = SynchronousTCPClient(
+            "localhost", server.port, security=deployment.security("client", raw=True), keepalive=0.05
+        )
+        assert client.send_request(b"1") == b"1"
+        del client
+
+
+@pytest.mark.parametrize("keepalive", [0, -1, True, "60", float("nan")])
+def test_what_is_not_a_time(deployment: Deployment, make: Any, keepalive: Any) -> None:
+    with pytest.raises(ConfigurationError, match="keepalive"):
+        make(7443, keepalive=keepalive)
