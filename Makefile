@@ -31,7 +31,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Tests start some hundred interpreters, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz attack model soak-rotation native check check-types format bench clean
+.PHONY: help demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz attack model soak-rotation native check check-types format bench docs clean
 
 help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
@@ -50,6 +50,7 @@ help:
 	@echo "make check   formatting, lint, types, layers"
 	@echo "make check-types   a user's program in pyright's strict mode"
 	@echo "make bench   Sealwire beside its peers, written to docs/explanation/performance.md; QUICK=1 only to see that it works"
+	@echo "make docs    the documentation site, in site/; a warning or a broken link fails"
 	@echo "make clean   remove the virtual environment and all caches"
 
 demo: $(VENV)/.runtime
@@ -145,8 +146,14 @@ bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick,--write --json docs/explanation/performance.json)
 	@$(if $(QUICK),true,$(BIN)/python benchmarks/codec.py && $(BIN)/python benchmarks/arrays.py)
 
+# A warning is an error. The second command checks what Sphinx does not: links of the finished pages, and the reference.
+docs: $(VENV)/.docs
+	@rm -rf site
+	@$(BIN)/python -m sphinx -q -W --keep-going -c docs -d .doctrees . site
+	@$(BIN)/python docs/check_site.py site
+
 clean:
-	rm -rf $(VENV) .venv-wheel-* .sanitized src/sealwire/native/*.so $(NATIVE) $(OLDEST) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
+	rm -rf $(VENV) site .doctrees .venv-wheel-* .sanitized src/sealwire/native/*.so $(NATIVE) $(OLDEST) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
 
 # The demo has what users have, and no more, so that it starts quickly and proves what they get.
 $(VENV)/.runtime: pyproject.toml
@@ -174,6 +181,10 @@ $(VENV)/.bench: $(VENV)/.development
 
 $(VENV)/.types: $(VENV)/.development
 	@$(PIP) install --group types
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.development
+	@$(PIP) install --group docs
 	@touch $@
 
 $(VENV)/.fuzz: $(VENV)/.development

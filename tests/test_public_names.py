@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import sealwire
+from sealwire import dtls
 
 SOURCE = Path(sealwire.__file__).parent
 ARTICLE = ("BYTE_COUNT", "add_msg_header", "len_inbytes", "len_frombytes", "recvall", "send_msg", "recv_msg")
@@ -29,6 +30,11 @@ def test_all_is_what_can_be_imported_and_once() -> None:
     namespace: dict[str, object] = {}
     exec("from sealwire import *", namespace)
     assert set(sealwire.__all__) <= set(namespace)
+
+
+def test_dir_has_the_asynchronous_classes_too() -> None:
+    assert set(sealwire.__all__) <= set(dir(sealwire))
+    assert set(dtls.__all__) <= set(dir(dtls))
 
 
 def test_nothing_public_is_left_out() -> None:
