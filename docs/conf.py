@@ -5,6 +5,7 @@ The source directory is the repository, so that pages link to each other and to 
 
 from __future__ import annotations
 
+from docutils import nodes
 from pygments.lexers.special import TextLexer
 
 import sealwire
@@ -58,7 +59,15 @@ def skip_member(_app, _what, _name, member, skip, _options):
     return skip or module.split(".")[0] != "sealwire"
 
 
+def typeset_dashes(_app, tree, _name):
+    """Make a dash of the two hyphens that Sphinx writes between a parameter and its text."""
+    for text in list(tree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
+
+
 def setup(app):
+    app.connect("doctree-resolved", typeset_dashes)
     for language in ("haproxy", "conf"):  # which Pygments does not know
         app.add_lexer(language, TextLexer)
     app.connect("autodoc-skip-member", skip_member)
