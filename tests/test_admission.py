@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import sealwire.admission
+import sealwire.slot
 from sealwire import Limits
 from sealwire.admission import GRACE, SILENCE, Admission
 from sealwire.computing import computations
@@ -37,7 +37,7 @@ class Pairs:
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pairs]:
     pairs = Pairs()
-    monkeypatch.setattr(sealwire.admission, "monotonic", lambda: pairs.now)
+    monkeypatch.setattr(sealwire.slot, "monotonic", lambda: pairs.now)
     yield pairs
     for sock in pairs.made:
         sock.close()

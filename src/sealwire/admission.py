@@ -27,184 +27,30 @@ current state, and a copy that another thread held would stay locked in the chil
 
 from __future__ import annotations
 
-import logging
-import mmap
 import os
-import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
-from contextlib import suppress
-from functools import partial
-from time import monotonic
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from sealwire.computing import DecodingCells, Memory, computations
+from sealwire.computing import Memory, computations
 from sealwire.limits import Limits
-from sealwire.listeners import source_of, source_of_address
+from sealwire.listeners import source_of_address
 from sealwire.rates import rates_for
 from sealwire.report import Statistics
-from sealwire.server_events import ServerEvents, Source
+from sealwire.server_events import ServerEvents
 from sealwire.session import explain
 from sealwire.session.buffers import Buffers
-from sealwire.session.shared import Cells
 from sealwire.shared_bounds import SharedBounds
-from sealwire.tcp_options import bytes_received
-from sealwire.trust.identity import PeerIdentity
+from sealwire.slot import Slot
+from sealwire.slot_table import ACCOUNT, ESTABLISHED, NO_ACCOUNT, PENDING, UNAUTHENTICATED, WELCOMED, SlotTable
 from sealwire.wire.proxy_header import ProxyHeader
 
 GRACE = 1.0
 """Seconds for which an unauthenticated connection cannot be evicted."""
 SILENCE = 0.3
 """The same for a TCP connection on which nothing has come."""
-
-_FREE: Final = 0
-_UNAUTHENTICATED: Final = 1
-_ESTABLISHED: Final = 2
-_WELCOMED: Final = 3
-"""Unauthenticated still, but HELLO was good."""
-_PENDING: Final = (_UNAUTHENTICATED, _WELCOMED)
-_ACCOUNT: Final = 8
-"""Bytes of an account's hash."""
-_NAME: Final = 160
-"""Bytes of a peer's identity, for reports."""
-
-
-class Slot:
-    """The slot of one connection, acquired from an Admission."""
-
-    def __init__(
-        self,
-        admission: Admission,
-        index: int,
-        sock: socket.socket,
-        on_request: Callable[[], None] | None,
-        address: Any,
-        header: ProxyHeader | None = None,
-    ) -> None:
-        self._admission = admission
-        self._sock: socket.socket | None = sock
-        self._process = os.getpid()
-        self.on_request = on_request
-        """The function to call for each request handed to a handler, or None."""
-        self.index = index
-        """The slot's position in the shared table of states."""
-        self.address = address
-        """The client's address."""
-        self.events = admission.events
-        """Takes what is to be reported."""
-        self.since = monotonic()
-        self.header = header
-        """The header that the connection must, or must not, begin with; None without one, or when it has been read."""
-        self.header_bytes = 0
-        """Bytes of it that have been read, which say nothing of the client."""
-        self.source = None if header is not None and header.expected else source_of(sock)
-        """The address of the client, IPv6 as its /64; None on a Unix socket, and until a proxy has told it."""
-        self.holding = admission.buffers.open()
-        """The bytes that the connection holds."""
-        self.holding.end = self.shed
-        self.holding.publish = partial(admission.publish_held, index)
-        self.evicted = False
-        self.is_counted = False
-        """True if the log counts the eviction instead of having a line for it."""
-        self._peer: PeerIdentity | None = None
-        self.key: Hashable = ("address", self.source)
-        """The peer that work is counted for: an identity's account, before and without one the address."""
-        self.thread: threading.Thread | None = None
-        """The thread that serves the connection, if it has one of its own."""
-        self.pid: int | None = None
-        """The child process that serves the connection, or None for this process."""
-
-    @property
-    def peer(self) -> PeerIdentity | None:
-        """The client's verified identity. Work is counted for it once it is set."""
-        return self._peer
-
-    @peer.setter
-    def peer(self, peer: PeerIdentity | None) -> None:
-        self._peer = peer
-        if peer is not None:
-            self.key = peer.account
-
-    def come_from(self, address: object) -> bool:
-        """Note the client's address, which a proxy has told; return False if that has too many connections already."""
-        return self._admission.come_from(self, address)
-
-    def track_socket(self, sock: socket.socket | None) -> None:
-        """Set the socket that eviction shuts down; pass None just before closing it."""
-        with self._admission.changed:
-            self._sock = sock
-
-    def close_copy(self) -> None:
-        """Close this process's copy of the socket, in a forked child, without sending anything."""
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            sock.close()
-
-    def mark_authenticated(self) -> bool:
-        """Establish the connection; return False if max_connections are established already."""
-        return self._admission.mark_authenticated(self)
-
-    def mark_welcomed(self) -> None:
-        """Note that the client's HELLO was good."""
-        self._admission.mark_welcomed(self)
-
-    @property
-    def is_silent(self) -> bool:
-        """True if nothing has come from the client, as far as the system can tell."""
-        return self._sock is not None and bytes_received(self._sock) == self.header_bytes
-
-    def until_late(self) -> float:
-        """Return the seconds until the connection can be evicted, if it is not authenticated before."""
-        return max(0.0, self.since + self._admission.grace(self) - monotonic())
-
-    def is_late(self) -> bool:
-        """Return True if the connection can be evicted."""
-        return not self.until_late()
-
-    def release(self) -> None:
-        """Free the slot at the end of the connection. Without effect on the copy in a forked child."""
-        if self._process == os.getpid():
-            self._admission.release(self)
-
-    def evict(self) -> None:
-        """End the connection from outside; its thread sees the end of the stream. The caller holds the lock."""
-        self.evicted = True
-        if self.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        elif self._sock is not None:
-            # The descriptor cannot belong to a new connection by now, because track_socket(None) takes the lock before
-            # the close.
-            with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
-
-    @property
-    def allow_request(self) -> Callable[[float], bool] | None:
-        """The function that tells if another request may be handled now; None without a bound."""
-        rates = self._admission.rates
-        return None if rates is None else lambda now: rates.allow(self.key, now)
-
-    def shed(self) -> None:
-        """End the connection because it holds most of the bytes that the server may buffer."""
-        self.events.hit("max_buffered", self.known, f"ended: {explain.shed()}")
-        self._admission.evict([self])
-
-    def turned_away(self) -> None:
-        """Report that the connection is closed at once, because its address has too many that are not authenticated."""
-        text = "refused: its address has most of max_handshakes, or max_handshakes_per_source"
-        self.events.hit("max_handshakes", self.known, text, level=logging.INFO)
-
-    @property
-    def known(self) -> Source:
-        """The facts about the client, for a report."""
-        return Source(self.address, self._peer)
-
-    def join(self, deadline: float) -> None:
-        """Wait until the connection's thread has ended, or until the deadline."""
-        if self.thread is not None and self.thread is not threading.current_thread():
-            self.thread.join(min(threading.TIMEOUT_MAX, max(0.0, deadline - monotonic())))
 
 
 class Admission:
@@ -223,11 +69,7 @@ class Admission:
         self._forks = forks
         self.events = self._new_events()
         self._slots: dict[Slot, None] = {}
-        self._states = mmap.mmap(-1, limits.max_threads + 1)
-        self._accounts = mmap.mmap(-1, _ACCOUNT * (limits.max_threads + 1))
-        self._held = Cells(limits.max_threads + 1)
-        self._decoding = DecodingCells(limits.max_threads + 1)
-        self._names = mmap.mmap(-1, _NAME * (limits.max_threads + 1))
+        self._table = SlotTable(limits.max_threads + 1)
         self._process = os.getpid()
         self.buffers = Buffers(limits.max_buffered)
         """The bytes that the connections hold."""
@@ -248,17 +90,14 @@ class Admission:
         for slot in self._slots:
             slot.close_copy()
         self._slots = {}
-        self._states = mmap.mmap(-1, len(self._states))
-        self._accounts = mmap.mmap(-1, len(self._accounts))
-        self._held = Cells(len(self._held))
+        self._table = self._table.emptied()
         self.events = self._new_events()
-        self._decoding = DecodingCells(len(self._held))
         self._process = os.getpid()
         self.buffers = Buffers(self._limits.max_buffered)
 
     def begin_child(self, slot: Slot) -> None:
         """Share the bounds on memory, in the child process that serves the slot's connection."""
-        computations.share(Memory(self._decoding, slot.index, self._limits.max_memory))
+        computations.share(Memory(self._table.decoding, slot.index, self._limits.max_memory))
         self.events.begin_child(slot.index + 1)
 
     def share(self, shared: SharedBounds, index: int) -> None:
@@ -280,8 +119,7 @@ class Admission:
         If the slot is ``evicted``, its address has too many of them already, and the connection must be closed.
         """
         with self.changed:
-            index = self._states.find(bytes((_FREE,)), 0)
-            self._states[index] = _UNAUTHENTICATED
+            index = self._table.take()
             slot = Slot(self, index, sock, on_request, address, header)
             self._slots[slot] = None
             if self._forks:
@@ -307,12 +145,12 @@ class Admission:
     def mark_welcomed(self, slot: Slot) -> None:
         """Give a slot's connection more time until it is established."""
         with self.changed:
-            if self._states[slot.index] == _UNAUTHENTICATED:
-                self._states[slot.index] = _WELCOMED
+            if self._table.states[slot.index] == UNAUTHENTICATED:
+                self._table.states[slot.index] = WELCOMED
 
     def grace(self, slot: Slot) -> float:
         """Return the seconds for which a slot's connection cannot be evicted."""
-        welcomed = self._states[slot.index] == _WELCOMED
+        welcomed = self._table.states[slot.index] == WELCOMED
         if welcomed:
             return max(GRACE, self._limits.handshake_timeout)
         return SILENCE if slot.is_silent else GRACE
@@ -323,17 +161,16 @@ class Admission:
             # Mark first, count second: children that do this at the same moment cannot all succeed.
             account = _account_of(slot)
             if os.getpid() != self._process:  # the parent does not know which client its child serves
-                name = str(slot.peer or "anonymous").encode()[:_NAME]
-                self._names[slot.index * _NAME : (slot.index + 1) * _NAME] = name.ljust(_NAME, b"\0")
-            self._set_account(slot.index, account)
-            self._states[slot.index] = _ESTABLISHED
+                self._table.set_name(slot.index, str(slot.peer or "anonymous"))
+            self._table.set_account(slot.index, account)
+            self._table.states[slot.index] = ESTABLISHED
             admitted = (
-                self._count(_ESTABLISHED) <= self._limits.max_connections
-                and self._count_account(account) <= self._limits.max_connections_per_identity
+                self._table.count(ESTABLISHED) <= self._limits.max_connections
+                and self._table.count_account(account) <= self._limits.max_connections_per_identity
             )
             if not admitted:
-                self._states[slot.index] = _UNAUTHENTICATED
-                self._set_account(slot.index, bytes(_ACCOUNT))
+                self._table.states[slot.index] = UNAUTHENTICATED
+                self._table.set_account(slot.index, NO_ACCOUNT)
             self._notify()
             return admitted
 
@@ -342,10 +179,7 @@ class Admission:
         with self.changed:
             if slot in self._slots:
                 del self._slots[slot]
-                self._states[slot.index] = _FREE
-                self._set_account(slot.index, bytes(_ACCOUNT))
-                self._held[slot.index] = 0
-                self._decoding.clear(slot.index)
+                self._table.clear(slot.index)
                 if self._forks and slot.pid is not None:
                     self.events.end_child(slot.index + 1)
                 self._notify()
@@ -353,14 +187,15 @@ class Admission:
 
     def overloaded(self, slot: Slot | None = None) -> bool:
         """Return True if max_connections are established, or as many of the slot's identity as it may have."""
-        return self._count(_ESTABLISHED) >= self._limits.max_connections or (
-            slot is not None and self._count_account(_account_of(slot)) >= self._limits.max_connections_per_identity
-        )
+        if self._table.count(ESTABLISHED) >= self._limits.max_connections:
+            return True
+        most = self._limits.max_connections_per_identity
+        return slot is not None and self._table.count_account(_account_of(slot)) >= most
 
     def statistics(self) -> Statistics:
         """Return the counts of the server's connections and their requests, also of those in child processes."""
         with self.changed:
-            established = [slot for slot in self._slots if self._states[slot.index] == _ESTABLISHED]
+            established = [slot for slot in self._slots if self._table.states[slot.index] == ESTABLISHED]
             handshaking = len(self._slots) - len(established)
             peers = Counter(map(self._name, established))
             return Statistics(len(established), handshaking, self.events.numbers(), peers)
@@ -368,7 +203,7 @@ class Admission:
     def _name(self, slot: Slot) -> str:
         if slot.pid is None:
             return str(slot.peer or "anonymous")
-        return self._names[slot.index * _NAME : (slot.index + 1) * _NAME].rstrip(b"\0").decode(errors="replace")
+        return self._table.name(slot.index)
 
     def wait_for_room(self, timeout: float) -> bool:
         """Return True if another connection may be accepted.
@@ -393,24 +228,24 @@ class Admission:
 
         Return True in a child process whose connection holds most of all children's, and the sum is above the limit.
         """
-        self._held[index] = held
+        self._table.held[index] = held
         if os.getpid() == self._process or not held:
             return False
-        return self._held.total > self._limits.max_buffered and held == self._held.largest
+        return self._table.held.total > self._limits.max_buffered and held == self._table.held.largest
 
     def shed_children(self) -> None:
         """End the child processes whose connections hold most, as long as all hold more than max_buffered."""
-        used = self._held.total
+        used = self._table.held.total
         if used > self._limits.max_buffered:
             with self.changed:
                 children = [slot for slot in self._slots if slot.pid is not None]
                 # Those that were ended before hold theirs until they have been reaped.
-                used -= sum(self._held[slot.index] for slot in children if slot.evicted)
+                used -= sum(self._table.held[slot.index] for slot in children if slot.evicted)
                 alive = [slot for slot in children if not slot.evicted]
-                for slot in sorted(alive, key=lambda slot: self._held[slot.index], reverse=True):
+                for slot in sorted(alive, key=lambda slot: self._table.held[slot.index], reverse=True):
                     if used <= self._limits.max_buffered:
                         break
-                    used -= self._held[slot.index]
+                    used -= self._table.held[slot.index]
                     self.events.hit("max_buffered", slot.known, f"process {slot.pid}: ended: {explain.shed()}")
                     slot.evict()
 
@@ -422,12 +257,12 @@ class Admission:
     def wait_until_authenticated(self, timeout: float) -> None:
         """Wait until no connection is unauthenticated, at most ``timeout`` seconds."""
         with self.changed:
-            self.changed.wait_for(lambda: not self._count_pending(), timeout)
+            self.changed.wait_for(lambda: not self._table.count(*PENDING), timeout)
 
     def unauthenticated(self) -> list[Slot]:
         """Return the slots of all unauthenticated connections, oldest first."""
         with self.changed:
-            return [slot for slot in self._slots if self._states[slot.index] in _PENDING]
+            return [slot for slot in self._slots if self._table.states[slot.index] in PENDING]
 
     def slots(self) -> list[Slot]:
         """Return all slots in use, oldest first."""
@@ -450,7 +285,7 @@ class Admission:
 
     def _has_room(self) -> bool:
         """Return True if a connection may be accepted: there is a slot, or it will show which address gives way."""
-        if self._count_pending() < self._limits.max_handshakes:
+        if self._table.count(*PENDING) < self._limits.max_handshakes:
             return True
         return len(self._slots) <= self._limits.max_threads and len({slot.source for slot in self._pending()}) > 1
 
@@ -469,35 +304,16 @@ class Admission:
 
     def _pending(self) -> list[Slot]:
         """Return the slots of unauthenticated connections that are not evicted yet, oldest first."""
-        return [slot for slot in self._slots if self._states[slot.index] in _PENDING and not slot.evicted]
+        return [slot for slot in self._slots if self._table.states[slot.index] in PENDING and not slot.evicted]
 
     def _notify(self) -> None:
         self.changed.notify_all()
         if self.on_change is not None:
             self.on_change()
 
-    def _set_account(self, index: int, account: bytes) -> None:
-        self._accounts[_ACCOUNT * index : _ACCOUNT * (index + 1)] = account
-
-    def _count_account(self, account: bytes) -> int:
-        accounts = self._accounts[:]
-        count = 0
-        position = accounts.find(account)
-        while position >= 0:
-            count += position % _ACCOUNT == 0
-            position = accounts.find(account, position + 1)
-        return count
-
-    def _count_pending(self) -> int:
-        return sum(map(self._count, _PENDING))
-
-    def _count(self, state: int) -> int:
-        # Counting bytes is faster than walking the slots, of which there may be thousands.
-        return self._states[:].count(state)
-
 
 def _account_of(slot: Slot) -> bytes:
     """Return the hash under which the connections of a slot's identity are counted."""
     peer = slot.peer
     account = slot.key if peer is None else peer.account if peer.uid is None else ("uid", peer.uid)
-    return (hash(account) & 0xFFFF_FFFF_FFFF_FFFF | 1).to_bytes(_ACCOUNT, "big")
+    return (hash(account) & 0xFFFF_FFFF_FFFF_FFFF | 1).to_bytes(ACCOUNT, "big")

@@ -8,10 +8,10 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from sealwire.admission import Slot
 from sealwire.errors import DeadlineExceeded, because
 from sealwire.security import Security
 from sealwire.session import explain
+from sealwire.slot import Slot
 from sealwire.wire.proxy_header import MAX_HEADER, ProxyHeader
 
 

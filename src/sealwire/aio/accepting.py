@@ -9,10 +9,11 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
-from sealwire.admission import Admission, Slot
+from sealwire.admission import Admission
 from sealwire.descriptors import Reserve
 from sealwire.listeners import OUT_OF_RESOURCES
 from sealwire.proxied import take_header, too_slow
+from sealwire.slot import Slot
 
 _RETRY_WAIT: Final = 0.05
 """Seconds until another attempt to accept, if no resources are free."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 from functools import partial
 from time import monotonic
 
-from sealwire.admission import Slot
 from sealwire.aio.byte_stream import settle
 from sealwire.aio.pump import AsyncChannel
 from sealwire.session import explain
 from sealwire.session.buffers import Holding
 from sealwire.session.server import ServerSession
+from sealwire.slot import Slot
 from sealwire.trust.identity import PeerIdentity
 
 

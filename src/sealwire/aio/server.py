@@ -28,7 +28,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sealwire.admission import GRACE, Admission, Slot
+from sealwire.admission import GRACE, Admission
 from sealwire.aio.accepting import Acceptor, receive_header
 from sealwire.aio.handler_calls import in_handler
 from sealwire.aio.handler_runner import HandlerRunner
@@ -50,6 +50,7 @@ from sealwire.security import Security
 from sealwire.session.requests import LINGER
 from sealwire.session.server import TERMINATION_WAIT, reject_code
 from sealwire.session.terms import check_security, check_server, server_tls
+from sealwire.slot import Slot
 
 _POLL: Final = 0.05
 """Seconds between two looks if clients are still in the middle of connecting."""

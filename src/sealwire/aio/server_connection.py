@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Protocol
 
-from sealwire.admission import Slot
 from sealwire.aio.server_parts import PartsChannel
 from sealwire.aio.threads import look
 from sealwire.aio.turns import LoopTurns
@@ -19,6 +18,7 @@ from sealwire.session.buffers import STEP
 from sealwire.session.server import MAX_UNANSWERED, ServerSession, begin_server_session, begin_unix_server_session
 from sealwire.session.turns import ROUND
 from sealwire.session.validity import Termination
+from sealwire.slot import Slot
 from sealwire.sync.unix_socket import peer_process
 from sealwire.trust.contexts import certificates_above
 from sealwire.trust.identity import PeerIdentity

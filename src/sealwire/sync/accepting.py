@@ -9,7 +9,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from sealwire.admission import Slot
 from sealwire.contention import activity
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, HandshakeFailed, TransportError
 from sealwire.proxied import take_header, too_slow
@@ -17,6 +16,7 @@ from sealwire.security import Security
 from sealwire.session import explain, terms
 from sealwire.session.requests import LINGER
 from sealwire.session.server import ServerSession, begin_server_session, begin_unix_server_session
+from sealwire.slot import Slot
 from sealwire.sync.pump import Carrier, discard_until_end
 from sealwire.sync.read_ahead import ReadAhead
 from sealwire.sync.server_connection import ServerChannel

@@ -24,10 +24,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
 
-from sealwire.admission import GRACE, Admission, Slot
+from sealwire.admission import GRACE, Admission
 from sealwire.life_cycle import LifeCycle
 from sealwire.security import Security
 from sealwire.session.server import TERMINATION_WAIT
+from sealwire.slot import Slot
 
 _WAKEUPS = 16
 """Bytes that threads which stop the server at the same moment may send, at most."""

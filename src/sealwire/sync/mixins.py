@@ -10,12 +10,13 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from sealwire.admission import GRACE, Admission, Slot
+from sealwire.admission import GRACE, Admission
 from sealwire.descriptors import Reserve
 from sealwire.errors import InvalidState
 from sealwire.fork import flush_output, forking, signals_held, take_signals
 from sealwire.listeners import address_text
 from sealwire.security import Security
+from sealwire.slot import Slot
 from sealwire.sync.silent import SilentConnections
 
 _REAP_WAIT = 0.01

@@ -21,7 +21,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from sealwire.admission import Admission, Slot
+from sealwire.admission import Admission
 from sealwire.contention import activity
 from sealwire.contract import contract_of
 from sealwire.descriptors import Reserve
@@ -47,6 +47,7 @@ from sealwire.security import Security
 from sealwire.server_events import Source
 from sealwire.session import terms
 from sealwire.session.server import reject_code
+from sealwire.slot import Slot
 from sealwire.sync.accepting import accept, receive_header
 from sealwire.sync.draining import Draining
 from sealwire.sync.mixins import Forking, Threading

@@ -14,7 +14,6 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-from sealwire.admission import Slot
 from sealwire.contention import activity, peer_turns
 from sealwire.errors import DeadlineExceeded, PayloadTooLarge, RemoteProtocolError, SealwireError
 from sealwire.fork import leave_in_children
@@ -24,6 +23,7 @@ from sealwire.session.buffers import Buffers, Holding
 from sealwire.session.requests import LINGER
 from sealwire.session.server import MAX_UNANSWERED, ServerSession
 from sealwire.session.validity import Termination
+from sealwire.slot import Slot
 from sealwire.sync.pump import WOULD_BLOCK, Carrier
 from sealwire.sync.read_ahead import TICK, ReadAhead
 from sealwire.sync.server_parts import PartsChannel

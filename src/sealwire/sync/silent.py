@@ -16,9 +16,9 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from sealwire.admission import Slot
 from sealwire.errors import SealwireError
 from sealwire.proxied import take_header
+from sealwire.slot import Slot
 
 
 class SilentConnections:
