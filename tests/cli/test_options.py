@@ -6,7 +6,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from sealwire.cli.options import Address, address_argument
+from sealwire.cli.addresses import Address
+from sealwire.cli.options import address_argument
 
 
 @click.command()

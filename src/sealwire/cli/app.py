@@ -10,16 +10,15 @@ from typing import Any
 
 import click
 
-from sealwire.cli.console import form
+from sealwire.cli.console import error_line, form
 from sealwire.errors import SealwireError
-from sealwire.wire.frames import escaped
 
 COMMANDS = {
     "certs": "sealwire.cli.certs",
     "keys": "sealwire.cli.keys",
     "serve": "sealwire.cli.serve",
     "call": "sealwire.cli.call",
-    "ping": "sealwire.cli.call",
+    "ping": "sealwire.cli.ping",
     "bench": "sealwire.cli.bench",
     "inspect": "sealwire.cli.inspect",
     "allowlist": "sealwire.cli.allowlist",
@@ -57,13 +56,7 @@ class Commands(click.Group):
             signal.raise_signal(signal.SIGINT)
             raise
         except (SealwireError, OSError) as error:
-            raise click.ClickException(escaped(_one_line(error))) from error
-
-
-def _one_line(error: SealwireError | OSError) -> str:
-    if isinstance(error, OSError) and error.strerror is not None:
-        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    return str(error) or type(error).__name__
+            raise click.ClickException(error_line(error)) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

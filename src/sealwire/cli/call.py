@@ -1,53 +1,49 @@
-"""``sealwire call`` and ``sealwire ping``: one request, or pings, from the command line."""
+"""``sealwire call``: requests from the command line."""
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import importlib
-import json
-import math
 import sys
-from base64 import b64encode
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any
 
 import click
 
-from sealwire.cli.config import import_from_here
-from sealwire.cli.console import print_json, print_line
-from sealwire.cli.options import Address, Subject, config_option, server_argument
-from sealwire.codec import RawCodec
-from sealwire.errors import ConfigurationError
-from sealwire.security import Security
-from sealwire.sync.client import SynchronousTCPClient
-
-
-def _seconds(name: str, text: str) -> Callable[[Any], Any]:
-    return click.option(f"--{name}", type=float, default=10.0, show_default=True, metavar="SECONDS", help=text)
-
-
-timeout_option = _seconds("timeout", "For connecting.")
-wait_option = _seconds("wait", "For the reply.")
+from sealwire.cli.addresses import ServerAddress
+from sealwire.cli.clients import open_client
+from sealwire.cli.console import error_line, print_json
+from sealwire.cli.lines import LineReader, Lines
+from sealwire.cli.messages import Read, load_security, message_reader, parse_message
+from sealwire.cli.options import config_option, server_argument, timeout_option, wait_option
+from sealwire.cli.replies import any_integer, as_json
+from sealwire.errors import DecodeError, EncodeError, PayloadTooLarge, RemoteError, SealwireError
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # -5 is a message
 @server_argument
-@click.argument("message", metavar="JSON")
+@click.argument("message", metavar="[JSON]", required=False)
 @config_option
+@click.option("--type", "type_name", metavar="MODULE:CLASS", help="The message is of this type of the allowlist.")
+@click.option("--lines", "-l", is_flag=True, help="Send each line as a request, and print each reply as a line.")
+@click.option("--stream", "-s", is_flag=True, help="Print each part of a reply in parts as a line, when it comes.")
 @timeout_option
 @wait_option
 @click.option("--idempotent", is_flag=True, help="Send it again if the connection breaks: acting twice does no harm.")
 def call(
-    *, address: Address | Subject, message: str, config: Path, timeout: float, wait: float, idempotent: bool
+    *, address: ServerAddress, message: str | None, config: Path, timeout: float, wait: float, **options: Any
 ) -> None:
     """Send a JSON value and print the reply.
 
-    Of a service on NATS, the address is the URL of its subject.
+    ADDRESS is HOST:PORT, unix:PATH, udp://HOST:PORT, nats://HOST:PORT/SUBJECT, or HOST:PORT and unix:PATH of several
+    servers with commas between them, of which one answers.
 
-    A dash in place of JSON reads it from standard input.
+    @FILE in place of JSON reads it from a file, and a dash from standard input. With --lines each line of it is a
+    request, from standard input if nothing else is said. They are sent without waiting for each reply. A line of output
+    belongs to each line of input: its reply, or {"$error": "what is wrong"}, with the code of a fault.
+
+    {"$type": "shop:Order", "id": 1} is an Order, if the allowlist has that type: it is made of its fields, each
+    converted as its annotation says. {"$type": "uuid:UUID", "$value": "…"} is a value without fields.
 
     The reply is printed as JSON. Values that JSON lacks are printed as text: dates and times in ISO 8601, bytes in
     base64, all others by Python's str(): 12.50, 1/3, nan. Tuples, sets and deques are arrays; a dict with a key that
@@ -55,102 +51,76 @@ def call(
 
     \b
     sealwire call localhost:7443 '{"item": "tea", "count": 2}' --config client.toml
+    sealwire call unix:/run/shop.sock @order.json --type shop:Order --config client.toml
+    sealwire call a.example:7443,b.example:7443 --lines --config client.toml < orders.jsonl
     sealwire call tls://nats.example/orders '{"item": "tea", "count": 2}' --config client.toml
     """
+    lines, stream, idempotent = options["lines"], options["stream"], options["idempotent"]
+    if lines and stream:
+        raise click.UsageError("--lines and --stream do not go together; leave one out")
+    if lines and message not in (None, "-") and not str(message).startswith("@"):
+        raise click.UsageError("--lines reads requests from a file: give @FILE, or - for standard input")
+    if message is None and not lines:
+        raise click.UsageError("there is no message: give JSON, @FILE or -")
     security = load_security(config)
-    value = parse_message(config, security, sys.stdin.buffer.read() if message == "-" else message)
-    with _client(address, timeout, wait, security) as client:
+    if lines:
+        read = message_reader(config, security, options["type_name"])
+        with _input(message) as file, open_client(address, timeout, wait, security) as client:
+            _send_lines(client, LineReader(file.fileno()), read, idempotent=idempotent)
+        return
+    value = parse_message(config, security, message or "", options["type_name"])
+    with open_client(address, timeout, wait, security) as client:
+        if stream:
+            _print_parts(client, value, idempotent=idempotent)
+            return
         reply = client.send_request(value, idempotent=idempotent)
-    # Python converts no integer of more than 4,300 digits by default; the codec has bounded these already.
-    sys.set_int_max_str_digits(0)
-    print_json(as_json(reply))
+    with any_integer():
+        print_json(as_json(reply))
 
 
-@click.command()
-@server_argument
-@config_option
-@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many, one after another.")
-@timeout_option
-@wait_option
-def ping(*, address: Address | Subject, config: Path, count: int, timeout: float, wait: float) -> None:
-    """Print how long a server takes to answer.
-
-    One line for each ping, in milliseconds. All pings use one connection; connecting is not counted.
-    """
-    with _client(address, timeout, wait, load_security(config)) as client:
-        for _ in range(count):
-            print_line(f"{client.ping() * 1000:.3f} ms")
+def _input(message: str | None) -> AbstractContextManager[IO[bytes]]:
+    if message is None or message == "-":
+        return nullcontext(sys.stdin.buffer)
+    return open(message[1:], "rb")
 
 
-def _client(address: Address | Subject, timeout: float, wait: float, security: Security) -> Any:
-    """Return a client of a server on TCP, or of a subject on NATS."""
-    if isinstance(address, Address):
-        return SynchronousTCPClient(*address, timeout, wait, security=security)
-    nats = importlib.import_module("sealwire.nats")  # it needs an extra
-    return nats.SynchronousNATSClient(*address, sessions=1, timeout=timeout, wait=wait, security=security)
+def _send_lines(client: Any, reader: LineReader, read: Read, *, idempotent: bool) -> None:
+    def send(requests: Iterator[Any]) -> Iterator[Any]:
+        if hasattr(client, "send_requests"):
+            return iter(client.send_requests(requests, idempotent=idempotent, return_errors=True))
+        return _one_by_one(client, requests, idempotent=idempotent)  # UDP
+
+    lines = Lines(send, reader, read, _print_reply)
+    lines.run()
+    if lines.failed:
+        raise click.ClickException(
+            f"{lines.failed:,} of {lines.count:,} requests have no reply; see $error in the output"
+        )
 
 
-def load_security(config: Path) -> Security:
-    """Return the Security of a configuration file."""
-    import_from_here()  # for the types of the allowlist, as `sealwire serve` does
-    return Security.from_toml(config)
+def _one_by_one(client: Any, requests: Iterator[Any], *, idempotent: bool) -> Iterator[Any]:
+    for request in requests:
+        try:
+            reply = client.send_request(request, idempotent=idempotent)
+        except (RemoteError, DecodeError, EncodeError, PayloadTooLarge) as error:
+            yield error
+        else:
+            yield reply
 
 
-def as_json(value: Any) -> Any:
-    """Return ``value`` made of types that JSON has, as the help of ``sealwire call`` says."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, bytes | bytearray):
-        return b64encode(value).decode()
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        if all(isinstance(key, str) for key in value):
-            return {key: as_json(item) for key, item in value.items()}
-        return [[as_json(key), as_json(item)] for key, item in value.items()]
-    if isinstance(value, list | tuple | deque):
-        return [as_json(item) for item in value]
-    if isinstance(value, set | frozenset):
-        # In an order that does not change from run to run.
-        return sorted(map(as_json, value), key=json.dumps)
-    return str(value)
+def _print_reply(reply: Any) -> None:
+    """Print a reply, or an error in its place, as one line, and at once."""
+    if isinstance(reply, SealwireError | ValueError):
+        text = {"$error": error_line(reply) if isinstance(reply, SealwireError) else str(reply)}
+        reply = text | ({"code": reply.code} if isinstance(reply, RemoteError) else {})
+    with any_integer():
+        print_json(as_json(reply), indent=None)
+    sys.stdout.flush()
 
 
-def parse_message(config: Path, security: Security, text: str | bytes) -> Any:
-    """Return the message that is written as JSON. Raises ConfigurationError, click.BadParameter."""
-    if isinstance(security.codec, RawCodec):
-        raise ConfigurationError(f"{config}: the codec 'raw' takes bytes, which JSON lacks; send them from Python")
-    try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
-    except RecursionError:
-        reason = "nested too deeply"
-    except UnicodeDecodeError:
-        reason = "not UTF-8 text"
-    except ValueError as error:
-        reason = str(error)
-        if "int_max_str_digits" in reason:
-            reason = "an integer of more than 4,300 digits"
-    raise click.BadParameter(f"{reason}; expected a value like '{{\"count\": 2}}' or '\"text\"'", param_hint="JSON")
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _parse_float(text: str) -> float:
-    if math.isinf(value := float(text)):
-        raise ValueError(f"{text[:20]} is too large for a float")
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a name occurs twice in an object")
-    return value
+def _print_parts(client: Any, value: Any, *, idempotent: bool) -> None:
+    with client.stream(value, idempotent=idempotent) as parts:
+        for part in parts:
+            _print_reply(part)
+        if parts.result is not None:
+            _print_reply(parts.result)

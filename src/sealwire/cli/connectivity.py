@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
+from sealwire.cli.addresses import Address
 from sealwire.cli.lifetimes import moment_text
-from sealwire.cli.options import Address
 from sealwire.cli.report import Finding, Severity
 from sealwire.errors import SealwireError
 from sealwire.listeners import address_text

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from sealwire.errors import SealwireError
 from sealwire.pickling import NATIVE
 from sealwire.wire.frames import escaped
 
@@ -44,14 +45,40 @@ def print_line(text: object, *, err: bool = False) -> None:
     click.echo(escaped(text), file=sys.stderr if err else sys.stdout)
 
 
+def error_line(error: SealwireError | OSError) -> str:
+    """Return an error as one line."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+        return escaped(text)
+    return escaped(str(error) or type(error).__name__)
+
+
 def form() -> str:
     """Return what checks messages in this installation, in words."""
     return "native core" if NATIVE else "pure Python, without the native core"
 
 
-def print_json(value: Any) -> None:
-    """Print indented JSON, ASCII only."""
-    click.echo(json.dumps(value, indent=2))
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print JSON, indented by default. What could control a terminal, or the output cannot encode, is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    encoding = sys.stdout.encoding or "ascii"
+    shown = "".join(each if each == "\n" or _can_show(each, encoding) else _in_json(each) for each in text)
+    click.echo(shown, file=sys.stdout)
+
+
+def _can_show(character: str, encoding: str) -> bool:
+    if not character.isprintable():
+        return False
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _in_json(character: str) -> str:
+    text = json.dumps(character)[1:-1]
+    return text if text[0] == "\\" else f"\\u{ord(character):04x}"  # DEL is ASCII
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

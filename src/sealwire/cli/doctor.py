@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from sealwire.cli.addresses import Address
 from sealwire.cli.checks import check_files, check_interpreter, check_keys, check_security, check_types
 from sealwire.cli.config import import_from_here
 from sealwire.cli.connectivity import check_connectivity
 from sealwire.cli.console import form, print_json, print_line, print_table
 from sealwire.cli.lifetimes import expiring
-from sealwire.cli.options import Address, config_option, json_option, optional_address_argument, soon_option
+from sealwire.cli.options import config_option, json_option, optional_address_argument, soon_option
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.errors import SealwireError
 from sealwire.security import Security

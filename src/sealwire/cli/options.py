@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
+
+from sealwire.cli.addresses import FORMS, Address, AddressType
 
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 FILE_OR_DASH: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 STDIN: Final = Path("-")
-
-_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%\w-]+)\]|([^:\[\]]+)):([0-9]{1,5})", re.ASCII)
-
-
-_SUBJECT: Final = re.compile(r"((?:nats|tls)://[^/]+)/([^/]+)")
-
-
-class Address(NamedTuple):
-    """Host and port of a server."""
-
-    host: str
-    port: int
-
-
-class Subject(NamedTuple):
-    """The URL of NATS servers, and a subject."""
-
-    url: str
-    subject: str
-
-
-class _ServerType(click.ParamType[Any]):
-    """The address of a server on TCP, or the URL of a subject."""
-
-    name = "ADDRESS"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        match = _SUBJECT.fullmatch(value)
-        return _AddressType().convert(value, param, ctx) if match is None else Subject(match[1], match[2])
-
-
-class _AddressType(click.ParamType[Address]):
-    name = "HOST:PORT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
-        match = _ADDRESS.fullmatch(value)
-        if match is None or not 0 < int(match[3]) < 65536:
-            self.fail("expected HOST:PORT like server.example:7443 or [::1]:7443", param, ctx)
-        return Address(match[1] or match[2], int(match[3]))
 
 
 class PartType(click.ParamType[float]):
@@ -68,11 +30,20 @@ class PartType(click.ParamType[float]):
         return part
 
 
-address_argument = click.argument("address", metavar="HOST:PORT", type=_AddressType())
-server_argument = click.argument("address", metavar="HOST:PORT", type=_ServerType())
-optional_address_argument = click.argument("address", metavar="[HOST:PORT]", type=_AddressType(), required=False)
+_TCP: Final = AddressType([Address])
+address_argument = click.argument("address", metavar="HOST:PORT", type=_TCP)
+server_argument = click.argument("address", type=AddressType(FORMS))
+optional_address_argument = click.argument("address", metavar="[HOST:PORT]", type=_TCP, required=False)
 config_option = click.option("--config", type=FILE, required=True, help="Configuration file (TOML).")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def _seconds(name: str, text: str) -> Callable[[Any], Any]:
+    return click.option(f"--{name}", type=float, default=10.0, show_default=True, metavar="SECONDS", help=text)
+
+
+timeout_option = _seconds("timeout", "For connecting.")
+wait_option = _seconds("wait", "For the reply.")
 
 
 def soon_option(name: str) -> Callable[[Any], Any]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from sealwire.cli.addresses import Address
 from sealwire.cli.admin_client import admin_option, fetch_report, print_report, report_findings
 from sealwire.cli.connectivity import shown_certificate
 from sealwire.cli.console import print_fields, print_json, print_line
 from sealwire.cli.lifetimes import days_left, expiring, iso, key_owners, moment_text, signing_next, signing_now
-from sealwire.cli.options import FILE, Address, json_option, optional_address_argument, soon_option
+from sealwire.cli.options import FILE, json_option, optional_address_argument, soon_option
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.errors import SealwireError
 from sealwire.listeners import address_text

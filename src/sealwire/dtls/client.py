@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Callable
 from contextlib import suppress
+from inspect import currentframe
 from time import monotonic
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from sealwire.client_base import HostClient
 from sealwire.client_counts import counted
@@ -34,9 +36,11 @@ from sealwire.session.client import ConnectionLost
 from sealwire.session.envelope import Envelope
 from sealwire.sync.shared_client import Call, SharedClient
 from sealwire.trust.identity import PeerIdentity, canonical_host
+from sealwire.wire.events import Ponged
 from sealwire.wire.frames import Payload, VerifiedPayload
 
 _DATAGRAMS_AT_ONCE: Final = 64
+_T = TypeVar("_T")
 
 
 class Unreachable(ConnectionClosed):
@@ -62,6 +66,7 @@ class UDPConnection:
         self._waiting = select.poll()
         self._waiting.register(sock, select.POLLIN)
         self._interrupted = False
+        self._ponged = False
         leave_in_children(self)
 
     def handshake(self, deadline: float) -> None:
@@ -103,6 +108,23 @@ class UDPConnection:
         finally:
             exchange.close()
         return exchange.take()
+
+    def ping(self, deadline: float) -> float:
+        """Return the seconds until the answer to a PING, which is not sent again. Raises as :meth:`request` does."""
+        start = monotonic()
+        self._ponged = False
+        self._association.protocol.send_ping()
+        self._flush()
+        try:
+            while not self._ponged:
+                closed = explain.closed_here() if self._interrupted else self._exchanges.loss()
+                if closed is not None:
+                    raise self._association.session.lost(closed, None)
+                if not self._wait_or_resend(deadline):
+                    raise explain.nothing_came(self._address)
+        except Unreachable as error:
+            raise self._association.session.lost(error, None) from None
+        return monotonic() - start
 
     @property
     def peer(self) -> PeerIdentity | None:
@@ -189,6 +211,7 @@ class UDPConnection:
                 refused = explain.reason(error)  # comes before the datagrams that the server sent before it ended
         try:
             for event in self._association.datagram_received(datagram):
+                self._ponged |= isinstance(event, Ponged)
                 self._exchanges.receive(event)
         finally:
             if self._association.has_records:
@@ -233,6 +256,23 @@ class SynchronousUDPClient(HostClient, SharedClient[UDPConnection]):
         ConfigurationError: An argument cannot be used.
     """
 
+    def ping(self) -> float:
+        """Measure a round trip to the server. Connects first if necessary. A PING is not sent again if it is lost.
+
+        Returns:
+            Seconds until the answer.
+
+        Raises:
+            DeadlineExceeded: There was no answer within ``wait`` seconds.
+            TransportError: Connecting failed, or the association ended.
+            RemoteProtocolError: The server broke the protocol.
+            ConfigurationError: No certificate or key is valid now.
+            InvalidState: Called in a signal handler that has interrupted another call of the client.
+        """
+        time = CallTime(timeout=self.timeout, wait=self.wait, now=monotonic())
+        with self._take_turn(self.wait, currentframe()) as call:
+            return self._with_resend(call, time, UDPConnection.ping, idempotent=True)
+
     def stream(self, *_: Any, **__: Any) -> NoReturn:
         """Raise FeatureNotSupported: UDP carries no messages in parts."""
         raise explain.no_parts_on_udp()
@@ -252,11 +292,29 @@ class SynchronousUDPClient(HostClient, SharedClient[UDPConnection]):
         idempotent: bool,
         envelope: Envelope | None,
     ) -> VerifiedPayload:
+        return self._with_resend(
+            call,
+            time,
+            lambda connection, deadline: connection.request(
+                payload, deadline, idempotent=idempotent, envelope=envelope
+            ),
+            idempotent=idempotent,
+        )
+
+    def _with_resend(
+        self,
+        call: Call[UDPConnection],
+        time: CallTime,
+        exchange: Callable[[UDPConnection, float], _T],
+        *,
+        idempotent: bool,
+    ) -> _T:
+        """Return the result of an exchange, repeated on a new association if the retry policy permits."""
         resend: Resend | None = None
         while True:
             connection = self._channel_within(call, time)
             try:
-                return connection.request(payload, time.deadline, idempotent=idempotent, envelope=envelope)
+                return exchange(connection, time.deadline)
             except (RemoteError, LocalProtocolError):
                 raise
             except SealwireError as error:

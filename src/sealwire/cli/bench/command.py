@@ -14,12 +14,13 @@ from typing import Any, Final
 import click
 
 from sealwire.aio.client import MAX_IN_FLIGHT, AsyncTCPClient
+from sealwire.cli.addresses import Address
 from sealwire.cli.bench.load import Plan, run
 from sealwire.cli.bench.plot import check_plot, draw
 from sealwire.cli.bench.results import PERCENTILES, Results, milliseconds
-from sealwire.cli.call import load_security, parse_message, timeout_option, wait_option
 from sealwire.cli.console import print_fields, print_json, print_line
-from sealwire.cli.options import FILE, Address, address_argument, config_option, json_option
+from sealwire.cli.messages import load_security, parse_message
+from sealwire.cli.options import FILE, address_argument, config_option, json_option, timeout_option, wait_option
 from sealwire.listeners import address_text
 
 _DURATION: Final = 10.0

@@ -1,0 +1,152 @@
+"""The addresses of servers on the command line: one grammar for all commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any, Final, NamedTuple
+
+import click
+
+from sealwire.listeners import address_text
+from sealwire.wire.frames import escaped
+
+_SUBJECT: Final = re.compile(r"((?:nats|tls)://[^/]+)/([^/]+)")
+_UNIX: Final = "unix:"
+_PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
+
+
+class Address(NamedTuple):
+    """Host and port of a server on TCP."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return address_text(self)
+
+
+class DatagramAddress(NamedTuple):
+    """Host and port of a server on UDP."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"udp://{address_text(self)}"
+
+
+class UnixAddress(NamedTuple):
+    """The path of a Unix socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"{_UNIX}{self.path}"
+
+
+class Subject(NamedTuple):
+    """The URL of NATS servers, and a subject."""
+
+    url: str
+    subject: str
+
+    def __str__(self) -> str:
+        return f"{self.url}/{self.subject}"
+
+
+class Several(NamedTuple):
+    """The addresses of a pool."""
+
+    addresses: tuple[Address | UnixAddress, ...]
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.addresses))
+
+
+ServerAddress = Address | DatagramAddress | UnixAddress | Subject | Several
+FORMS: Final[dict[type, str]] = {
+    Address: "HOST:PORT like server.example:7443 or [::1]:7443",
+    UnixAddress: "unix:PATH",
+    DatagramAddress: "udp://HOST:PORT",
+    Subject: "nats://HOST:PORT/SUBJECT or tls://HOST:PORT/SUBJECT",
+    Several: "several HOST:PORT or unix:PATH with commas between them",
+}
+"""How each form of address is written."""
+
+
+def parse_address(text: str) -> ServerAddress:
+    """Return what an address on the command line names. Raises ValueError, which says what is wrong with it."""
+    scheme, separator, rest = text.partition("://")
+    if separator and "," not in scheme:
+        if scheme == "udp":
+            return DatagramAddress(*host_and_port(rest.removesuffix("/")))
+        if scheme not in ("nats", "tls"):
+            raise ValueError(f"there is no scheme {scheme}://")
+        match = _SUBJECT.fullmatch(text)
+        if match is None:
+            raise ValueError("a URL of NATS ends with one subject")
+        return Subject(match[1], match[2])
+    if "," in text:
+        return Several(tuple(_in_pool(part) for part in text.split(",")))
+    if text.startswith(_UNIX):
+        return UnixAddress(unix_path(text))
+    return Address(*host_and_port(text))
+
+
+def _in_pool(text: str) -> Address | UnixAddress:
+    if not text:
+        raise ValueError("there is no address between two commas, or at an end")
+    found = parse_address(text)
+    if isinstance(found, Address | UnixAddress):
+        return found
+    raise ValueError(f"{text} cannot be one of several")
+
+
+def unix_path(text: str) -> str:
+    """Return the path in ``unix:PATH``. Raises ValueError."""
+    path = text.removeprefix(_UNIX)
+    if not path or "\0" in path:
+        raise ValueError("there is no path after unix:")
+    return path
+
+
+def host_and_port(text: str, *, lowest: int = 1) -> tuple[str, int]:
+    """Return host and port of an address, with or without the brackets of IPv6. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        raise ValueError("it has no port")
+    if host[:1] == "[" and host[-1:] == "]":
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"an IPv6 address needs brackets, as in [{host}]:{port}")
+    if not host:
+        raise ValueError("it has no host")
+    if any(character in host for character in "[]/ "):
+        raise ValueError("its host has a character that no host has")
+    if _PORT.fullmatch(port) is None or not lowest <= int(port) < 65536:
+        raise ValueError(f"the port must be a number from {lowest} to 65535")
+    return host, int(port)
+
+
+class AddressType(click.ParamType[Any]):
+    """The address of a server, in the forms that the command can use."""
+
+    name = "ADDRESS"
+
+    def __init__(self, kinds: Collection[type]) -> None:
+        self._kinds = tuple(kinds)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the address names."""
+        reason = "this command does not know that form"
+        try:
+            found = parse_address(value)
+        except ValueError as error:
+            reason = str(error)
+        else:
+            if isinstance(found, self._kinds):
+                return found
+        forms = [FORMS[kind] for kind in self._kinds]
+        expected = f"{', '.join(forms[:-1])}, or {forms[-1]}" if forms[1:] else forms[0]
+        return self.fail(escaped(f"{value[:200]!r}: {reason}; expected {expected}"), param, ctx)

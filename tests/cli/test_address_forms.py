@@ -1,0 +1,131 @@
+"""`sealwire call` and `sealwire ping` with each form of address, as processes, and how each fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from sealwire import Security, ThreadingTCPServer, ThreadingUnixStreamServer
+from sealwire.dtls import ThreadingUDPServer
+from support.commands import sealwire, write_config
+from support.service import Deployment, running
+
+FORMS = ["tcp", "unix", "udp", "pool", "pool of sockets"]
+US = [f"uid:{os.geteuid()}"]
+OTHER = [f"uid:{os.geteuid() + 1}"]
+
+
+class Place:
+    """A directory with configurations, and servers of each form.
+
+    ``addresses``: their addresses. ``strange``: those of servers that do not know this client.
+    """
+
+    def __init__(self, directory: Path, deployment: Deployment, stack: ExitStack) -> None:
+        self.directory = directory
+        for role, name in (("client", "client"), ("other client", "other")):
+            cert, key = deployment.files[role]
+            write_config(directory / f"{name}.toml", deployment, cert=str(cert), key=str(key))
+            peers = US if name == "client" else OTHER
+            more = {"peers": peers, "service": "shop"}
+            write_config(directory / f"{name} unix.toml", deployment, cert=str(cert), key=str(key), **more)
+
+        def respond(message: Any) -> Any:
+            if message == "fail":
+                raise ValueError
+            if message == "hold":
+                (directory / "go").read_text()
+            return message
+
+        cert, key = deployment.files["server"]
+        options: dict[str, Any] = {"cert": str(cert), "key": str(key)}
+        write_config(directory / "server.toml", deployment, peers=["dns:client.example"], **options)
+        write_config(directory / "server unix.toml", deployment, peers=US, service="shop", **options)
+        security = Security.from_toml(directory / "server.toml")
+        local = Security.from_toml(directory / "server unix.toml")
+        serve: Callable[[Any], int] = lambda server: stack.enter_context(running(server))  # noqa: E731 - one of several
+        tcp = [serve(ThreadingTCPServer(("127.0.0.1", 0), respond, security)) for _ in range(2)]
+        udp = serve(ThreadingUDPServer(("127.0.0.1", 0), respond, security))  # type: ignore[arg-type]
+        for name in ("one", "two"):
+            serve(ThreadingUnixStreamServer(str(directory / name), respond, local))
+        self.addresses = {
+            "tcp": f"localhost:{tcp[0]}",
+            "unix": "unix:one",
+            "udp": f"udp://localhost:{udp}",
+            "pool": ",".join(f"localhost:{port}" for port in tcp),
+            "pool of sockets": "unix:one,unix:two",
+        }
+
+    def run(self, form: str, command: str, *arguments: str, name: str = "client", **options: Any) -> Any:
+        config = f"{name} unix.toml" if "unix:" in self.addresses.get(form, form) else f"{name}.toml"
+        address = self.addresses.get(form, form)
+        return sealwire(self.directory, command, address, *arguments, "--config", config, **options)
+
+
+@pytest.fixture(scope="module")
+def place(deployment: Deployment) -> Iterator[Place]:
+    # The path of a socket has at most 107 bytes, and those of pytest's directories may be longer.
+    with TemporaryDirectory() as directory, ExitStack() as stack:
+        os.mkfifo(Path(directory, "go"))
+        yield Place(Path(directory), deployment, stack)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_calls(place: Place, form: str) -> None:
+    assert json.loads(place.run(form, "call", '{"a": [1, "ä"]}').stdout) == {"a": [1, "ä"]}
+    assert place.run(form, "call", "--lines", stdin="1\n2\n").stdout == "1\n2\n"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pings(place: Place, form: str) -> None:
+    *times, head, counts, _ = place.run(form, "ping", "--count", "2").stdout.splitlines()
+    assert len(times) == 2
+    assert head == f"--- {place.addresses[form]} ping statistics ---"
+    assert counts == "2 pings sent, 2 answered, 0% lost"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_handlers_fault(place: Place, form: str) -> None:
+    assert "the server answered fault 19" in place.run(form, "call", '"fail"', status=1).stderr
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_deadline(place: Place, form: str) -> None:
+    assert "in time" in place.run(form, "call", '"hold"', "--wait", "0.5", status=1).stderr
+    (place.directory / "go").write_text("")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_client_that_is_refused(place: Place, form: str) -> None:
+    done = place.run(form, "call", "1", name="other", status=1)
+    says = "uid" if "unix:" in place.addresses[form] else "not authorised"
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("command", [["call", "1"], ["ping"]])
+def test_nobody_there(place: Place, form: str, command: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    address = {
+        "tcp": f"localhost:{port}",
+        "unix": "unix:three",
+        "udp": f"udp://localhost:{port}",
+        "pool": f"localhost:{port},127.0.0.1:{port}",
+        "pool of sockets": "unix:three,unix:four",
+    }[form]
+    done = place.run(address, command[0], *command[1:], "--timeout", "3", status=1)
+    assert done.stderr.startswith("Error: ")
+    assert "refused" in done.stderr or "No such file" in done.stderr
+
+
+def test_no_parts_on_udp(place: Place) -> None:
+    assert "UDP" in place.run("udp", "call", "1", "--stream", status=1).stderr
