@@ -298,6 +298,6 @@ def test_status_and_top_ask_it(directory: Path, deployment: Deployment) -> None:
         found = json.loads(run("status", "--admin", address, "--json", status=1))
         assert found["findings"][0]["severity"] == "warning"
     result = CliRunner().invoke(app, ["status", "--admin", address])
-    assert result.exit_code == 1
+    assert result.exit_code == 69
     assert "is `sealwire serve --admin" in result.stderr
-    assert CliRunner().invoke(app, ["status"]).exit_code == 2
+    assert CliRunner().invoke(app, ["status"]).exit_code == 64

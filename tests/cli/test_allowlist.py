@@ -184,7 +184,7 @@ def test_samples_that_are_none(run: Run) -> None:
     assert tomllib.loads(result.stdout) == {"allowlist": {"types": []}}
     assert "# sample.pickle: of protocol 0 or 1, which" in run("allowlist", "suggest", write([1], protocol=0)).stdout
     assert run("allowlist", "suggest", "nosuch", status=1).stderr == "Error: nosuch: No such file or directory\n"
-    assert "Usage" in run("allowlist", "suggest", status=2).stderr
+    assert "Usage" in run("allowlist", "suggest", status=64).stderr
 
 
 def test_many_names(run: Run) -> None:

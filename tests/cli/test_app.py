@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from sealwire.cli import app as module
 from sealwire.cli.app import COMMANDS, app
 from sealwire.cli.console import form
-from sealwire.errors import ConfigurationError, DeadlineExceeded, TransportError
+from sealwire.errors import ConfigurationError, EncodeError
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> click.testing.Result:
@@ -28,12 +28,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> click.test
     ("error", "line"),
     [
         (ConfigurationError("a.toml: unknown key"), "a.toml: unknown key"),
-        (TransportError("connection lost"), "connection lost"),
-        (DeadlineExceeded("too late"), "too late"),
         (FileNotFoundError(2, "No such file or directory", "a.pem"), "a.pem: No such file or directory"),
         (OSError("odd"), "odd"),
         (OSError(), "OSError"),
-        (TransportError("two\nlines \x1b[31m"), r"two\nlines \x1b[31m"),
+        (EncodeError("two\nlines \x1b[31m"), r"two\nlines \x1b[31m"),
         (FileNotFoundError(2, "No", "\udcff\u202e.pem"), r"\udcff\u202e.pem: No"),
     ],
 )
@@ -53,10 +51,10 @@ def test_a_closed_pipe_is_not_reported_as_an_error(monkeypatch: pytest.MonkeyPat
     assert (result.exit_code, result.stderr) == (1, "")
 
 
-def test_wrong_usage_is_status_2() -> None:
+def test_wrong_usage_is_status_64() -> None:
     for arguments in (["unknown"], ["certs", "unknown"], ["certs", "init", "--unknown"], ["certs", "issue"]):
         result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 2, arguments
+        assert result.exit_code == 64, arguments
         assert "Usage: " in result.stderr
 
 

@@ -224,12 +224,12 @@ def failing(place: Path, *arguments: str, status: int) -> str:
     ],
 )
 def test_wrong_usage(place: Path, arguments: list[str], says: str) -> None:
-    assert says in failing(place, *arguments, status=2)
+    assert says in failing(place, *arguments, status=64)
 
 
 def test_no_server_there(place: Path) -> None:
     says = "Error: cannot connect to localhost:1: Connection refused; check that the server runs and listens there\n"
-    assert failing(place, status=1) == says
+    assert failing(place, status=69) == says
 
 
 def test_a_message_over_a_limit_is_not_sent_at_all(place: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_raw_codec_takes_sizes_only(place: Path, deployment: Deployment) -> No
     cert, key = deployment.files["client"]
     write_config(place / "client.toml", deployment, cert=str(cert), key=str(key), codec="raw")
     assert "the codec 'raw' takes bytes" in failing(place, "--message", "1", status=1)
-    assert "Connection refused" in failing(place, "--size", "1", status=1)
+    assert "Connection refused" in failing(place, "--size", "1", status=69)
 
 
 def test_percentiles_are_values_that_were_measured() -> None:

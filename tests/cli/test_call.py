@@ -115,19 +115,19 @@ def _digits(number: int) -> str:
 
 
 def test_the_servers_fault(served: Served) -> None:
-    line = call(served, "call", '"fail"', status=1)
+    line = call(served, "call", '"fail"', status=70)
     assert line.startswith("Error: the server answered fault 19: the handler failed (id ")
 
 
 def test_waits_no_longer_than_told(served: Served) -> None:
-    line = call(served, "call", '"hold"', "--wait", "1", status=1)
+    line = call(served, "call", '"hold"', "--wait", "1", status=75)
     assert "in time" in line
     (served.directory / "go").write_text("")
 
 
 def test_sends_again_only_what_is_idempotent(served: Served) -> None:
     died = served.directory / "died"
-    line = call(served, "call", '"die once"', status=1)
+    line = call(served, "call", '"die once"', status=76)
     assert "the server may or may not have acted on it" in line
     died.unlink()
     assert json.loads(call(served, "call", '"die once"', "--idempotent")) == "die once"
@@ -137,7 +137,7 @@ def test_sends_again_only_what_is_idempotent(served: Served) -> None:
 def test_connects_no_longer_than_told(served: Served) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = f"127.0.0.1:{silent.getsockname()[1]}"
-        done = sealwire(served.directory, "ping", place, "--config", "client.toml", "--timeout", "0.3", status=1)
+        done = sealwire(served.directory, "ping", place, "--config", "client.toml", "--timeout", "0.3", status=69)
     assert "did not complete TLS in time" in done.stderr
 
 
@@ -188,7 +188,7 @@ def failing(place: Path, *arguments: str, status: int, config: str = "client.tom
 )
 @pytest.mark.parametrize("command", [["call", "1"], ["ping"]])
 def test_an_address_has_a_form(place: Path, command: list[str], address: str) -> None:
-    line = failing(place, command[0], address, *command[1:], status=2)
+    line = failing(place, command[0], address, *command[1:], status=64)
     assert f"{address!r}: " in line
     assert "; expected HOST:PORT like server.example:7443 or [::1]:7443, unix:PATH, udp://HOST:PORT, " in line
 
@@ -208,11 +208,11 @@ def test_an_address_has_a_form(place: Path, command: list[str], address: str) ->
     ],
 )
 def test_a_message_is_json(place: Path, text: str, says: str) -> None:
-    assert says in failing(place, "call", "localhost:1", "-", status=2, stdin=text.encode())
+    assert says in failing(place, "call", "localhost:1", "-", status=64, stdin=text.encode())
 
 
 def test_standard_input_is_text(place: Path) -> None:
-    assert "not UTF-8 text" in failing(place, "call", "localhost:1", "-", status=2, stdin=b'"\xff"')
+    assert "not UTF-8 text" in failing(place, "call", "localhost:1", "-", status=64, stdin=b'"\xff"')
 
 
 def test_the_codec_is_for_objects(place: Path, deployment: Deployment) -> None:
@@ -243,7 +243,7 @@ def test_what_cannot_work_is_one_line(place: Path, arguments: list[str], says: s
 def test_no_server_there(place: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    line = failing(place, "ping", f"127.0.0.1:{port}", status=1)
+    line = failing(place, "ping", f"127.0.0.1:{port}", status=69)
     says = f"Error: cannot connect to 127.0.0.1:{port}: Connection refused; "
     assert line == f"{says}check that the server runs and listens there\n"
 

@@ -109,7 +109,7 @@ def test_standard_input(tmp_path: Path) -> None:
 
 def test_files_that_are_none(run: Run) -> None:
     assert run("inspect", "nosuch", status=1).stderr == "Error: nosuch: No such file or directory\n"
-    assert "is a directory" in run("inspect", ".", status=2).stderr
+    assert "is a directory" in run("inspect", ".", status=64).stderr
     assert "more than 64 MiB" in run("inspect", "/dev/zero", status=1).stderr
     with open("long", "wb") as file:
         file.truncate(MAX_FILE + 1)

@@ -109,5 +109,5 @@ def test_a_configuration_that_is_none(directory: Path, name: str, text: str | No
     done = sealwire(directory, *arguments, status=1)
     assert done.stderr.startswith(f"Error: {name}: {why}")
     assert "Traceback" not in done.stderr
-    done = sealwire(directory, *arguments, "--log-level", "info", status=2)
+    done = sealwire(directory, *arguments, "--log-level", "info", status=64)
     assert "leave the other options out" in done.stderr

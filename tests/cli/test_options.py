@@ -34,5 +34,5 @@ def test_addresses(text: str, address: Any) -> None:
 )
 def test_what_is_not_an_address(text: str) -> None:
     result = CliRunner().invoke(connect, [text])
-    assert result.exit_code == 2
+    assert result.exit_code == 64
     assert "expected HOST:PORT like server.example:7443 or [::1]:7443" in result.stderr

@@ -202,7 +202,7 @@ def test_says_what_is_wrong_in_the_module(refused: Refused, directory: Path, sou
     "handler", ["orders", "orders:", ":respond", "or/ders:respond", "orders:a.b", ".orders:respond"]
 )
 def test_a_handler_has_a_form(refused: Refused, handler: str) -> None:
-    assert "like orders:respond" in refused(handler, status=2)
+    assert "like orders:respond" in refused(handler, status=64)
 
 
 def test_says_what_is_wrong_with_the_address(refused: Refused) -> None:
@@ -321,7 +321,7 @@ def test_options_that_do_not_go_together(refused: Refused) -> None:
         (["--max-requests", "5"], "--max-requests and --max-memory are for workers"),
         (["--workers", "0"], "0 is not in the range"),
     ):
-        assert text in refused("orders:respond", *arguments, status=2)
+        assert text in refused("orders:respond", *arguments, status=64)
 
 
 def test_a_coroutine_needs_asyncio(directory: Path, refused: Refused) -> None:

@@ -75,4 +75,4 @@ class TestStatus:
 
     @pytest.mark.parametrize("address", ["localhost", ":1", "localhost:0", "localhost:99999", "a:b:1"])
     def test_addresses(self, place: Configured, address: str) -> None:
-        place.run("status", "--config", place.config("server"), address, status=2)
+        place.run("status", "--config", place.config("server"), address, status=64)

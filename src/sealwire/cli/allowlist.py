@@ -35,7 +35,13 @@ def allowlist() -> None:
 
 @allowlist.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE_OR_DASH)
-@click.option("--import", "imports", is_flag=True, help="Import the types and check them. Importing runs code.")
+@click.option(
+    "--import",
+    "imports",
+    is_flag=True,
+    allow_from_autoenv=False,
+    help="Import the types and check them. Importing runs code.",
+)
 def suggest(*, files: Sequence[Path], imports: bool) -> None:
     """Print the [allowlist] table for sample pickles.
 
@@ -86,7 +92,7 @@ def check(*, config: Path) -> None:
     The modules of the types are found in the current directory or among the installed packages. A peer chooses the
     values of all fields; the last column says what else it can do.
 
-    Exit status: 0 if all types can be allowed, 1 if not, with the reasons, 2 wrong usage.
+    Exit status: 0 if all types can be allowed, 1 if not, with the reasons.
     """
     import_from_here()
     table = read_toml(config).get("allowlist", {})

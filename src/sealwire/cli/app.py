@@ -6,11 +6,12 @@ import importlib
 import signal
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from sealwire.cli.console import error_line, form
+from sealwire.cli.console import form
+from sealwire.cli.statuses import MEANINGS, Failure
 from sealwire.errors import SealwireError
 
 COMMANDS = {
@@ -30,8 +31,11 @@ COMMANDS = {
 """The module that has each command under its name; imported when the command is used."""
 
 
+_EPILOG: Final = "\b\nExit statuses:\n" + "\n".join(f"{status:4} {text}" for status, text in MEANINGS.items())
+
+
 class Commands(click.Group):
-    """Subcommands by name. Exit status: 0 done, 1 an error of Sealwire or the system, 2 wrong usage."""
+    """Subcommands by name; their errors become a line and one of the exit statuses."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -41,7 +45,15 @@ class Commands(click.Group):
         if module is None:
             return None
         command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        name_variables(command, f"SEALWIRE_{cmd_name.upper()}")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -56,10 +68,27 @@ class Commands(click.Group):
             signal.raise_signal(signal.SIGINT)
             raise
         except (SealwireError, OSError) as error:
-            raise click.ClickException(error_line(error)) from error
+            raise Failure(error) from error
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def name_variables(command: click.Command, prefix: str) -> None:
+    """Give each option a variable that is named like it, which its help shows.
+
+    click's own (auto_envvar_prefix) have the names of parameters. Options that are not to be set by chance have
+    ``allow_from_autoenv=False``.
+    """
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            name_variables(each, f"{prefix}_{name.upper()}")
+    for option in command.params:
+        if isinstance(option, click.Option):
+            option.show_envvar = True
+            if option.envvar is None and option.allow_from_autoenv:
+                longest = max(option.opts, key=len)
+                option.envvar = f"{prefix}_{longest.lstrip('-').replace('-', '_').upper()}"
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(package_name="sealwire", message=f"%(prog)s %(version)s ({form()})")
 def app() -> None:
     """Exchange Python objects between hosts that do not trust each other."""

@@ -16,6 +16,7 @@ from sealwire.cli.console import form, print_json, print_line, print_table
 from sealwire.cli.lifetimes import expiring
 from sealwire.cli.options import config_option, json_option, optional_address_argument, soon_option
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
+from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.errors import SealwireError
 from sealwire.security import Security
 
@@ -25,6 +26,7 @@ from sealwire.security import Security
 @config_option
 @soon_option("--warn")
 @json_option
+@unknown_if_it_fails
 def doctor(*, address: Address | None, config: Path, days: int | None, as_json: bool) -> None:
     """Find problems of a configuration.
 
@@ -32,7 +34,7 @@ def doctor(*, address: Address | None, config: Path, days: int | None, as_json: 
     HOST:PORT and a client's configuration it also connects to the server there, step by step, up to a ping. Each
     finding comes with a remedy; nothing is changed.
 
-    Exit status: 0 for no findings or notes alone, 1 for a warning, 2 for a critical finding.
+    Exit status: 0 for no findings or notes alone, 1 for a warning, 2 for a critical finding, 3 if it could not check.
 
     \b
     sealwire doctor --config client.toml server.example:7443

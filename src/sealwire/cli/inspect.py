@@ -10,7 +10,8 @@ import click
 
 from sealwire.cli.config import import_from_here, load_codec
 from sealwire.cli.console import print_fields, print_line, print_table
-from sealwire.cli.options import FILE, FILE_OR_DASH, STDIN
+from sealwire.cli.discovery import configuration
+from sealwire.cli.options import FILE_OR_DASH, STDIN
 from sealwire.cli.pickle_summary import IMPORTED, PickleSummary, Sizes, summarize
 from sealwire.cli.unsafe_globals import danger
 from sealwire.codec import Codec
@@ -27,17 +28,18 @@ _PHRASES: Final = CALL_GETATTR | CALL_ENCODE | CALL_REBUILD
 
 @click.command()
 @click.argument("file", metavar="FILE|-", type=FILE_OR_DASH)
-@click.option("--config", type=FILE, help="Configuration file (TOML).  [default: standard types, default limits]")
+@configuration(found=False, required=False)
 def inspect(*, file: Path, config: Path | None) -> None:
     """Explain a pickle without loading it.
 
     It shows the names that the pickle would import and call, its size and depth, and whether decode accepts it. A dash
     reads it from standard input. Nothing that the pickle names is imported.
 
-    With --config the modules of the allowed types are imported, from the current directory or the installed packages.
+    Without a configuration it takes the standard types and the default limits; sealwire.toml is not looked for. With
+    one the modules of the allowed types are imported, from the current directory or the installed packages.
     A pickle that passes the vetting is then decoded by the types' own constructors, as a service with that file would.
 
-    Exit status: 0 accepted, 1 refused, or an error, 2 wrong usage.
+    Exit status: 0 accepted, 1 refused, or an error.
 
     \b
     sealwire inspect order.pickle --config sealwire.toml

@@ -37,7 +37,7 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="FILE",
             help="Set up logging by this file instead, in TOML or JSON, as Python's logging.config.dictConfig has it.",
         ),
-        click.option("--verbose", is_flag=True, help="The same as --log-level debug."),
+        click.option("-v", "--verbose", is_flag=True, help="The same as --log-level debug."),
     ]
     for option in reversed(options):
         command = option(command)

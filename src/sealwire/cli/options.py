@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from sealwire.cli.addresses import FORMS, Address, AddressType
+from sealwire.cli.discovery import configuration
 
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 FILE_OR_DASH: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
@@ -34,7 +35,7 @@ _TCP: Final = AddressType([Address])
 address_argument = click.argument("address", metavar="HOST:PORT", type=_TCP)
 server_argument = click.argument("address", type=AddressType(FORMS))
 optional_address_argument = click.argument("address", metavar="[HOST:PORT]", type=_TCP, required=False)
-config_option = click.option("--config", type=FILE, required=True, help="Configuration file (TOML).")
+config_option = configuration()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 import click
 
+from sealwire.cli.statuses import ExitStatus
+
 
 class Severity(IntEnum):
-    """Exit statuses of monitoring plugins; a note does not change the exit status."""
+    """How bad a finding is, and the exit status for it; a note does not change that."""
 
-    NOTE = 0
-    WARNING = 1
-    CRITICAL = 2
+    NOTE = ExitStatus.OK
+    WARNING = ExitStatus.ERROR
+    CRITICAL = ExitStatus.CRITICAL
 
     def __str__(self) -> str:
         return self.name.lower()

@@ -12,9 +12,11 @@ from sealwire.cli.addresses import Address
 from sealwire.cli.admin_client import admin_option, fetch_report, print_report, report_findings
 from sealwire.cli.connectivity import shown_certificate
 from sealwire.cli.console import print_fields, print_json, print_line
+from sealwire.cli.discovery import HERE, configuration
 from sealwire.cli.lifetimes import days_left, expiring, iso, key_owners, moment_text, signing_next, signing_now
-from sealwire.cli.options import FILE, json_option, optional_address_argument, soon_option
+from sealwire.cli.options import json_option, optional_address_argument, soon_option
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
+from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.errors import SealwireError
 from sealwire.listeners import address_text
 from sealwire.pki.crl import number_of
@@ -26,10 +28,11 @@ from sealwire.trust.keyring import KeyringStatus
 
 @click.command()
 @optional_address_argument
-@click.option("--config", type=FILE, help="Configuration file (TOML).")
+@configuration(required=False)
 @admin_option
 @soon_option("--warn")
 @json_option
+@unknown_if_it_fails
 def status(*, address: Address | None, config: Path | None, admin: str | None, days: int | None, as_json: bool) -> None:
     """Show which certificates and keys are loaded.
 
@@ -40,7 +43,7 @@ def status(*, address: Address | None, config: Path | None, admin: str | None, d
     clients are connected, and what it has refused.
 
     Exit status: 0 if all is well, 1 if something ends soon (--warn), 2 if something has ended, cannot be
-    loaded, or differs from the server's.
+    loaded, or differs from the server's, 3 if it could not check, 69 if --admin cannot be reached.
 
     \b
     sealwire status --config server.toml localhost:7443
@@ -50,7 +53,9 @@ def status(*, address: Address | None, config: Path | None, admin: str | None, d
         _show_running(admin, as_json=as_json)
         return
     if config is None:
-        raise click.UsageError("give --config for the files, or --admin for a running server")
+        raise click.UsageError(
+            f"give --config for the files (there is no {HERE} here), or --admin for a running server"
+        )
     try:
         loaded = Security.from_toml(config).status()
     except SealwireError as error:

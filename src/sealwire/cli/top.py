@@ -14,7 +14,7 @@ from sealwire.wire.frames import escaped
 @click.command()
 @click.argument("address", metavar="ADDRESS")
 @click.option("--every", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, metavar="SECONDS")
-@click.option("--times", type=click.IntRange(1), metavar="N", help="Look N times. Default: until ^C.")
+@click.option("-n", "--times", type=click.IntRange(1), metavar="N", help="Look N times. Default: until ^C.")
 def top(*, address: str, every: float, times: int | None) -> None:
     """Show a running server, live.
 

@@ -65,8 +65,8 @@ class TestInit:
         run("certs", "issue", "server", "localhost")  # for which key and certificate must belong together
 
     def test_refuses_days(self, run: Run) -> None:
-        run("certs", "init", "--days", "0", status=2)
-        run("certs", "init", "--days", "9133", status=2)
+        run("certs", "init", "--days", "0", status=64)
+        run("certs", "init", "--days", "9133", status=64)
         assert not Path("certs").exists()
 
     def test_refuses_a_name(self, run: Run) -> None:
@@ -196,7 +196,7 @@ class TestIssue:
 
     @pytest.mark.parametrize("stem", ["ca", "CA", "", ".", "..", "../x", "a/b", ".hidden", "-x", "a\nb", "ü"])
     def test_refuses_file_names(self, ca: Run, stem: str) -> None:
-        ca("certs", "issue", "server", "localhost", f"--as={stem}", status=2)
+        ca("certs", "issue", "server", "localhost", f"--as={stem}", status=64)
         assert sorted(os.listdir("certs")) == [".gitignore", "ca.key", "ca.pem"]
 
     @pytest.mark.parametrize("names", [["localhost:8443"], ["bücher.example"], ["ops@a.example"], ["spiffe://prod"]])
@@ -206,6 +206,6 @@ class TestIssue:
         assert sorted(os.listdir("certs")) == [".gitignore", "ca.key", "ca.pem"]
 
     def test_usage(self, ca: Run) -> None:
-        ca("certs", "issue", "server", status=2)
-        ca("certs", "issue", "root", "localhost", status=2)
-        ca("certs", "issue", "server", "localhost", "--days", "91", status=2)
+        ca("certs", "issue", "server", status=64)
+        ca("certs", "issue", "root", "localhost", status=64)
+        ca("certs", "issue", "server", "localhost", "--days", "91", status=64)

@@ -106,4 +106,4 @@ class TestExpiring:
     def test_files(self, ca: Run) -> None:
         ca("certs", "expiring", "certs/server.pem", "certs/ca.pem")
         ca("certs", "expiring", "certs/server.pem", "--within", "100", status=1)
-        ca("certs", "expiring", "--dir", "nowhere", status=1)
+        ca("certs", "expiring", "--dir", "nowhere", status=3)

@@ -53,8 +53,8 @@ class TestRenew:
         assert "nothing to renew" in ca("certs", "renew", "--all", "--within", "7").stdout
 
     def test_usage(self, ca: Run) -> None:
-        ca("certs", "renew", status=2)
-        ca("certs", "renew", "server", "--all", status=2)
+        ca("certs", "renew", status=64)
+        ca("certs", "renew", "server", "--all", status=64)
         assert "the certificate of a CA" in ca("certs", "renew", "certs/ca.pem", status=1).stderr
         assert "cannot be read" in ca("certs", "renew", "nobody", status=1).stderr
         os.rename("certs/server.pem", "elsewhere.pem")

@@ -100,7 +100,7 @@ class TestOnce:
          "--at x server", "--at nan server", "server --all", ""],
     )  # fmt: skip
     def test_usage(self, ca: Run, arguments: str) -> None:
-        ca("certs", "renew", *arguments.split(), status=2)
+        ca("certs", "renew", *arguments.split(), status=64)
 
 
 class _Clock(datetime):
@@ -197,7 +197,7 @@ class TestInstall:
         ca("certs", "sign", "certs/peer.new.csr")
         ca("certs", "install", "peer")
         assert names_of(certificate("certs/peer.pem")) == names
-        assert "such as a host name" in ca("certs", "request", "client", "--as", "other", status=2).stderr
+        assert "such as a host name" in ca("certs", "request", "client", "--as", "other", status=64).stderr
 
     def test_all_renews_nothing_that_waits(self, renewal: Run) -> None:
         assert "server.new" not in renewal("certs", "renew", "--all").stdout

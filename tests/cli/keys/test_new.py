@@ -117,7 +117,7 @@ class TestNew:
         ],
     )
     def test_wrong_usage(self, run: Run, arguments: list[str]) -> None:
-        run("keys", "new", *arguments, status=2)
+        run("keys", "new", *arguments, status=64)
         assert not RING.exists()
 
     def test_a_file_that_others_can_read(self, run: Run) -> None:

@@ -42,7 +42,7 @@ _BUSY: Final = 0.9
     metavar="N",
     help="Requests in flight on each connection.",
 )
-@click.option("--requests", type=click.IntRange(1), metavar="N", help="Requests in all.")
+@click.option("-n", "--requests", type=click.IntRange(1), metavar="N", help="Requests in all.")
 @click.option(
     "--duration",
     type=click.FloatRange(0, 86_400, min_open=True),

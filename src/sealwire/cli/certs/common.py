@@ -36,7 +36,7 @@ directory_option = click.option(
 key_type_option = click.option(
     "--key-type", type=click.Choice(get_args(KeyType)), default="p256", show_default=True, help="Kind of the new key."
 )
-force_option = click.option("--force", is_flag=True, help="Replace files of these names.")
+force_option = click.option("--force", is_flag=True, allow_from_autoenv=False, help="Replace files of these names.")
 profile_argument = click.argument("profile", type=click.Choice(get_args(Profile)))
 stem_option = click.option(
     "--as", "stem", metavar="STEM", help="Name of the two files, without ending.  [default: the profile]"

@@ -21,6 +21,7 @@ from sealwire.cli.lifetimes import days_left, iso, moment_text
 from sealwire.cli.options import FILE, FILE_OR_DASH, STDIN, json_option, soon_option
 from sealwire.cli.pem_files import CERTIFICATE, CRL, MAX_FILE, UNREADABLE, read_certificates, read_pem
 from sealwire.cli.report import exit_for
+from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.errors import ConfigurationError
 from sealwire.pki import pem
 from sealwire.pki.crl import number_of
@@ -187,13 +188,14 @@ def _key_text(key: object) -> str:
 @soon_option("--within")
 @json_option
 @directory_option
+@unknown_if_it_fails
 def expiring(*, files: Sequence[Path], days: int | None, as_json: bool, directory: Path) -> None:
     """List certificates and revocation lists that expire soon.
 
     It checks the directory, or the files that are given.
 
     Exit status: 0 if nothing expires, 1 if something expires soon (--within), 2 if something has expired
-    or cannot be read.
+    or cannot be read, 3 if it could not check.
 
     \b
     sealwire certs expiring --within 14

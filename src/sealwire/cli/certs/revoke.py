@@ -30,7 +30,12 @@ _crl_days_option = days_option(DEFAULT_CRL_DAYS, MAX_CRL_DAYS)
 @certs.command()
 @click.argument("which", metavar="STEM_OR_FILE_OR_NAME_OR_SERIAL...", nargs=-1, required=True)
 @click.option("--reason", type=click.Choice(list(REASONS)), help="Reason to put on the list.")
-@click.option("--unlisted", is_flag=True, help="Take serial numbers of certificates that are not in the directory.")
+@click.option(
+    "--unlisted",
+    is_flag=True,
+    allow_from_autoenv=False,
+    help="Take serial numbers of certificates that are not in the directory.",
+)
 @_crl_days_option
 @directory_option
 def revoke(*, which: Sequence[str], reason: str | None, unlisted: bool, days: int, directory: Path) -> None:

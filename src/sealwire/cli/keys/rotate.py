@@ -112,7 +112,7 @@ def _life(keys: list[Key]) -> timedelta | None:
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@click.option("--force", is_flag=True, help="Even if no key is left that is valid now.")
+@click.option("--force", is_flag=True, allow_from_autoenv=False, help="Even if no key is left that is valid now.")
 @file_option
 def revoke(*, key_id: str, force: bool, path: Path) -> None:
     """Revoke a key at once.
