@@ -14,7 +14,6 @@ from sealwire.errors import (
     AuthenticationError,
     ConnectionClosed,
     DeadlineExceeded,
-    HandshakeFailed,
     HandshakeRejected,
     NoServerAvailable,
     PeerNotAllowed,
@@ -95,8 +94,8 @@ def _is_refusal(error: BaseException | None) -> bool:
             return True
         case RemoteError(code=FaultCode.TYPE_NOT_ALLOWED):  # also that of a request that no rule allows
             return True
-        case HandshakeFailed():
-            return error.reason == "certificate" or isinstance(error.__cause__, AuthenticationError)
+        case TransportError():
+            return error.reason in ("certificate", "not_authorised") or isinstance(error.__cause__, AuthenticationError)
     return False
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nats.aio.client import Client
 from nats.errors import Error, SlowConsumerError
 
-from sealwire.errors import ConfigurationError, HandshakeFailed, SealwireError, TransportError
+from sealwire.errors import ConfigurationError, HandshakeFailed, SealwireError, TransportError, because
 from sealwire.fork import blank, leave_in_children
 from sealwire.nats.messages import HEADER_SIZE
 from sealwire.security import Security
@@ -229,7 +229,8 @@ class Link:
         except (Error, OSError) as error:
             raise self._has_ended(error) from None
         if self.refusal:
-            raise TransportError(f"{self._address}: the NATS server refused: {self.refusal}")
+            error = TransportError(f"{self._address}: the NATS server refused: {self.refusal}")
+            raise because(error, "not_authorised")
 
     def end(self, inbox: str) -> None:
         """Unsubscribe a session from its inbox."""
