@@ -94,18 +94,18 @@ def test_pings(place: Place, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_handlers_fault(place: Place, form: str) -> None:
-    assert "the server answered fault 19" in place.run(form, "call", '"fail"', status=1).stderr
+    assert "the server answered fault 19" in place.run(form, "call", '"fail"', status=70).stderr
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_deadline(place: Place, form: str) -> None:
-    assert "in time" in place.run(form, "call", '"hold"', "--wait", "0.5", status=1).stderr
+    assert "in time" in place.run(form, "call", '"hold"', "--wait", "0.5", status=75).stderr
     (place.directory / "go").write_text("")
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_client_that_is_refused(place: Place, form: str) -> None:
-    done = place.run(form, "call", "1", name="other", status=1)
+    done = place.run(form, "call", "1", name="other", status=77)
     says = "uid" if "unix:" in place.addresses[form] else "not authorised"
     assert says in done.stderr
 
@@ -122,7 +122,7 @@ def test_nobody_there(place: Place, form: str, command: list[str]) -> None:
         "pool": f"localhost:{port},127.0.0.1:{port}",
         "pool of sockets": "unix:three,unix:four",
     }[form]
-    done = place.run(address, command[0], *command[1:], "--timeout", "3", status=1)
+    done = place.run(address, command[0], *command[1:], "--timeout", "3", status=69)
     assert done.stderr.startswith("Error: ")
     assert "refused" in done.stderr or "No such file" in done.stderr
 

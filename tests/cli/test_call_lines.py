@@ -182,7 +182,7 @@ def test_ascii_output_is_still_json(served: Served, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_usage(place: Path, arguments: list[str], says: str) -> None:
-    done = sealwire(place, "call", "localhost:1", *arguments, "--config", "client.toml", status=2)
+    done = sealwire(place, "call", "localhost:1", *arguments, "--config", "client.toml", status=64)
     assert says in " ".join(done.stderr.split())
 
 

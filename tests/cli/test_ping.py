@@ -67,6 +67,6 @@ def test_a_server_that_comes_back_is_pinged_on(served: Served, deployment: Deplo
 def test_no_answer_at_all_is_an_error(served: Served) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    done = sealwire(served.directory, "ping", f"127.0.0.1:{port}", "--count", "2", "--config", "client.toml", status=1)
+    done = sealwire(served.directory, "ping", f"127.0.0.1:{port}", "--count", "2", "--config", "client.toml", status=69)
     assert "2 pings sent, 0 answered, 100% lost" in done.stdout
     assert done.stderr.count("Connection refused") == 3

@@ -93,6 +93,7 @@ def _ping(client: Any, count: int | None, interval: float, summary: Summary) -> 
     last: SealwireError | None = None
     while count is None or summary.sent < count:
         due = monotonic() + interval
+        summary.sent += 1
         try:
             milliseconds = client.ping() * 1000
         except ConfigurationError:
@@ -105,7 +106,6 @@ def _ping(client: Any, count: int | None, interval: float, summary: Summary) -> 
             summary.times.append(milliseconds)
             print_line(f"{milliseconds:.3f} ms")
             sys.stdout.flush()
-        summary.sent += 1
         if summary.sent != count:
             sleep(max(0.0, due - monotonic()))
     return last

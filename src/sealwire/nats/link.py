@@ -229,8 +229,8 @@ class Link:
         except (Error, OSError) as error:
             raise self._has_ended(error) from None
         if self.refusal:
-            error = TransportError(f"{self._address}: the NATS server refused: {self.refusal}")
-            raise because(error, "not_authorised")
+            refused = TransportError(f"{self._address}: the NATS server refused: {self.refusal}")
+            raise because(refused, "not_authorised")
 
     def end(self, inbox: str) -> None:
         """Unsubscribe a session from its inbox."""
