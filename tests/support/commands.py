@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -105,7 +106,7 @@ def sealwire(directory: Path, *arguments: str, stdin: str = "", status: int = 0)
 
 
 class Served:
-    """``sealwire serve`` in a process of its own. ``line`` is the first that it printed; it ends with ``port``.
+    """``sealwire serve`` in a process of its own. ``line`` is the first that it printed; ``port`` is the first in it.
 
     ``script``: the beginning of a command line for a process that is not forked of one with the imports.
     """
@@ -130,7 +131,8 @@ class Served:
         if not self.line:
             with self:
                 raise AssertionError(self.rest())
-        self.port = int(self.line.rpartition(":")[2])
+        found = re.search(r":(\d+)(?:,|$)", self.line)
+        self.port = 0 if found is None else int(found[1])
 
     def __enter__(self) -> Self:
         return self

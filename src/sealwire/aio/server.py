@@ -324,7 +324,7 @@ class AsyncTCPServer:
             self._refused(slot, error)
             return
         try:
-            unix = self.socket.family == socket.AF_UNIX
+            unix = getattr(sock, "family", None) == socket.AF_UNIX  # a session on NATS has none
             channel = AsyncServerChannel(
                 self.security, unix=unix, slot=slot, turns=self._turns, busy=partial(self._busy, slot),
                 in_parts=self._runner.takes_parts,

@@ -16,9 +16,9 @@ from sealwire.pickling.adapters import Adapter
 from sealwire.toml_options import read_toml
 
 
-def import_from_here() -> None:
-    """Make modules in the current directory importable, as ``python -m`` does and an installed script does not."""
-    sys.path.insert(0, os.getcwd())
+def import_from_here(directory: Path | None = None) -> None:
+    """Make modules in a directory importable, by default the current one, as ``python -m`` does."""
+    sys.path.insert(0, os.path.abspath(directory or "."))
 
 
 def load_codec(config: Path) -> Codec:

@@ -7,28 +7,35 @@ import logging
 import os
 import re
 import signal
-import socket
 import sys
 import threading
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal
 
 import click
+from click.core import ParameterSource
 
 from sealwire.admin import AdminEndpoint
+from sealwire.admin.endpoint import admin_address
 from sealwire.cli import systemd
+from sealwire.cli.addresses import Address
+from sealwire.cli.binding import Bind, BindType, ListenerGroup, is_unix_bind, listening_address
 from sealwire.cli.checks import check_shown
 from sealwire.cli.config import import_from_here
 from sealwire.cli.console import print_line
 from sealwire.cli.logs import log_options, set_up_logging
 from sealwire.cli.options import config_option
+from sealwire.cli.reloader import inherited, run
+from sealwire.contract import contract_of
 from sealwire.errors import ConfigurationError
 from sealwire.handler import handler_class
-from sealwire.listeners import address_text, is_unix, path_text
+from sealwire.listeners import is_unix
 from sealwire.middleware import audit
+from sealwire.middleware.serving import Served
 from sealwire.pickling.importing import import_object
 from sealwire.prefork.supervisor import PreforkTCPServer
 from sealwire.security import Security
@@ -54,6 +61,10 @@ class _Options:
 
     name: str
     config: Path
+    bind: tuple[Bind, ...]
+    app_dir: Path
+    reload: bool
+    check_config: bool
     host: str
     port: int
     kind: str
@@ -71,6 +82,11 @@ class _Options:
     verbose: bool
 
     @property
+    def coroutines(self) -> bool:
+        """True if the handler may be a coroutine function."""
+        return self.loop == "asyncio" or self.nats is not None
+
+    @property
     def prefork(self) -> bool:
         return self.workers is not None or self.loop != "threads"
 
@@ -78,6 +94,13 @@ class _Options:
 @click.command()
 @click.argument("name", metavar="MODULE:HANDLER")
 @config_option
+@click.option(
+    "--bind",
+    "-b",
+    type=BindType(),
+    multiple=True,
+    help="HOST:PORT, unix:PATH or fd:N to listen on, in place of --host and --port; may be given several times.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "-p",
@@ -118,27 +141,48 @@ class _Options:
     metavar="ADDRESS",
     help="Answer probes and scrapes at 127.0.0.1:PORT or unix:PATH. Default: [admin] in the configuration, or nowhere.",
 )
+@click.option(
+    "--app-dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=".",
+    show_default=True,
+    help="Directory in which MODULE is looked for.",
+)
+@click.option("--reload", is_flag=True, help="Serve again when a module in --app-dir changes, for development.")
+@click.option("--check-config", is_flag=True, help="Load everything, say what is wrong, and end.")
 @click.option("--access-log", is_flag=True, help="Log each request: its client, type, outcome and duration.")
 @log_options
 def serve(**options: Any) -> None:
     """Serve a handler until SIGINT or SIGTERM.
 
     HANDLER is a class derived from sealwire.RequestHandler, or a function from message to reply; MODULE is found in the
-    current directory or among the installed packages.
+    current directory, or that of --app-dir, or among the installed packages.
 
-    The first line of the output is the address that it serves on; the log goes to standard error. On SIGINT or SIGTERM
-    it finishes the requests in progress and exits with status 0; a second signal ends it at once. It notices when
-    certificates and keys are replaced; SIGHUP makes it load the whole configuration again. A certificate that clients
-    must refuse is an error at the start. A socket that systemd listens on takes the place of --host and --port, and
-    systemd is told when the service is ready, reloads and stops.
+    The first line of the output has the addresses that it serves on; the log goes to standard error. On SIGINT or
+    SIGTERM it finishes the requests in progress and exits with status 0; a second signal ends it at once. It notices
+    when certificates and keys are replaced; SIGHUP makes it load the whole configuration again. A certificate that
+    clients must refuse is an error at the start. A socket that systemd listens on takes the place of --host and --port
+    (of several, say --bind fd:3 --bind fd:4), and systemd is told when the service is ready, reloads and stops.
 
     \b
     sealwire serve orders:respond --config sealwire.toml --port 7443
     sealwire serve orders:respond --config sealwire.toml --port 7443 --workers 4 --loop asyncio
+    sealwire serve orders:respond --config sealwire.toml --bind 0.0.0.0:7443 --bind unix:/run/orders.sock
     sealwire serve orders:respond --config sealwire.toml --nats tls://nats.example --subject orders
     """
     chosen = _Options(**options)
     _check(chosen)
+    passed = inherited()
+    if chosen.reload and passed is None:
+        binds = chosen.bind or (Address(chosen.host, chosen.port),)
+        module = chosen.name.partition(":")[0]
+        run(() if chosen.nats else binds, module, chosen.app_dir, chosen.config)
+        return
+    if passed is not None:
+        chosen = replace(chosen, bind=tuple(passed))
+    if chosen.check_config:
+        _check_only(chosen)
+        return
     with _make_server(chosen) as server, ExitStack() as stack:
         address = chosen.admin if chosen.admin is not None else server.security.admin
         if address is not None:
@@ -149,6 +193,10 @@ def serve(**options: Any) -> None:
 
 def _check(chosen: _Options) -> None:
     """Raise UsageError if options do not go together."""
+
+    def given(name: str) -> bool:
+        return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+
     if chosen.prefork and chosen.kind != "threading":
         raise click.UsageError("--server is for one process; leave it out, or leave out --workers and --loop")
     if not chosen.prefork and (chosen.max_requests or chosen.max_memory):
@@ -157,30 +205,65 @@ def _check(chosen: _Options) -> None:
         raise click.UsageError("--log-config has the levels and forms of the log; leave the other options out")
     if (chosen.nats is None) is not (chosen.subject is None):
         raise click.UsageError("--nats and --subject belong together")
+    if chosen.bind and (chosen.nats is not None or given("host") or given("port")):
+        raise click.UsageError("--bind takes the place of --host, --port and --nats; leave out one or the other")
+    if chosen.reload and chosen.check_config:
+        raise click.UsageError("--check-config ends at once; leave out --reload")
     if chosen.nats is not None and (chosen.workers is not None or chosen.kind != "threading"):
         raise click.UsageError("--nats is for one process with an event loop; start as many as you need")
 
 
+def _check_only(options: _Options) -> None:
+    """Load the handler and the configuration as a start does, without listening. Raises ConfigurationError."""
+    handler, security = _load(options)
+    kinds = {is_unix_bind(bind) for bind in options.bind} or {False}
+    _check_security(options, security, kinds)
+    served = Served.of(handler, security, [], coroutines=options.coroutines)
+    contract_of(served.under(security.pinned()), security)
+    if (address := options.admin if options.admin is not None else security.admin) is not None:
+        admin_address(address)
+    print_line(f"{options.config} and {options.name} can be served")
+
+
 def _make_server(options: _Options) -> Server:
     """Load the handler and the configuration, and listen. Raises ConfigurationError."""
-    handler = _load_handler(options.name, coroutines=options.loop == "asyncio" or options.nats is not None)
+    handler, security = _load(options)
+    listener: Any = systemd.listener(taken=not options.bind)
+    _check_security(options, security, {is_unix_bind(bind) for bind in options.bind} or {is_unix(listener)})
+    with ExitStack() as stack:
+        if options.bind:
+            listener = ListenerGroup(options.bind)
+            stack.callback(listener.close)
+            security.require(listener.check)
+        try:
+            server = _listen(options, handler, security, listener)
+        except OSError as error:
+            raise ConfigurationError(error.strerror or str(error)) from None
+        stack.pop_all()
+    return server
+
+
+def _load(options: _Options) -> tuple[type, Security]:
+    import_from_here(options.app_dir)
+    handler = _load_handler(options.name, coroutines=options.coroutines)
     security = Security.from_toml(options.config)
-    listener = systemd.listener()
-    try:
-        check_server(security, unix=is_unix(listener))
-        if not is_unix(listener):
-            check_shown(security)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{options.config}: {error}") from None
     level = "debug" if options.verbose else options.log_level
     set_up_logging(level, options.log_format, options.log_config)
+    return handler, security
+
+
+def _check_security(options: _Options, security: Security, kinds: Collection[bool]) -> None:
+    """Check what servers on Unix sockets, or on TCP, need. Raises ConfigurationError, naming the file."""
     try:
-        return _listen(options, handler, security, listener)
-    except OSError as error:
-        raise ConfigurationError(error.strerror or str(error)) from None
+        for unix in kinds:
+            check_server(security, unix=unix)
+            if not unix:
+                check_shown(security)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{options.config}: {error}") from None
 
 
-def _listen(options: _Options, handler: type, security: Security, listener: socket.socket | None) -> Server:
+def _listen(options: _Options, handler: type, security: Security, listener: Any) -> Server:
     around = [audit] if options.access_log else []
     if options.nats is not None:
         process = importlib.import_module("sealwire.nats.process")  # it needs an extra
@@ -211,7 +294,8 @@ def _run(server: Server, name: str) -> None:
     """Serve until a signal, and tell the user and systemd when it is ready."""
     _stop_on_signals(server)
     _reload_on_signal(server)
-    address = _listening_address(server.server_address)
+    group = getattr(server, "socket", None)
+    address = str(group) if isinstance(group, ListenerGroup) else listening_address(server.server_address)
 
     def ready() -> None:
         print_line(f"serving {name} on {address}")
@@ -232,19 +316,11 @@ def _load_handler(name: str, *, coroutines: bool) -> type:
         raise click.BadParameter(
             f"{name!r}: expected a module and a name in it, like orders:respond", param_hint="MODULE:HANDLER"
         )
-    import_from_here()
     handler = import_object(name)
     try:
         return handler_class(handler, coroutines=coroutines)
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from None
-
-
-def _listening_address(address: Any) -> str:
-    """Return host and port, or the path of a Unix socket."""
-    if isinstance(address, bytes):
-        address = address.decode(errors="replace")
-    return path_text(address) if isinstance(address, str) else address_text(address)
 
 
 def _reload_on_signal(server: Server) -> None:

@@ -19,34 +19,45 @@ _SEND_SECONDS: Final = 1.0
 """Seconds that sending a state may take: serving matters more than reporting."""
 
 
-def listener() -> socket.socket | None:
-    """Return the socket that systemd passes to this process, or None.
+def listener(*, taken: bool = True) -> socket.socket | None:
+    """Return the socket that systemd passes to this process, or None; None also unless it is to be ``taken``.
 
     The variables are taken out of the environment, so that child processes do not take the socket for theirs. Raises
     ConfigurationError.
     """
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()) or not count:
+    if pid != str(os.getpid()) or not count or not taken:
         return None
     if count != "1":
         raise ConfigurationError(
             f"systemd passes {count if count.isdecimal() else 'no number of'} sockets, and one is expected: give the "
-            "socket unit one ListenStream="
+            "socket unit one ListenStream=, or name each with --bind fd:3 --bind fd:4"
         )
-    os.set_inheritable(_FIRST_DESCRIPTOR, False)
+    return listening_socket(_FIRST_DESCRIPTOR, "systemd passes", ": use ListenStream= and Accept=no")
+
+
+def listening_socket(descriptor: int, origin: str, remedy: str = "") -> socket.socket:
+    """Return the listening socket of an inherited descriptor, which child processes do not inherit in turn.
+
+    Args:
+        descriptor: The descriptor.
+        origin: The beginning of an error, to the verb.
+        remedy: The end of the error for a socket that is not such a one.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
     try:
-        sock = socket.socket(fileno=_FIRST_DESCRIPTOR)
+        os.set_inheritable(descriptor, False)
+        sock = socket.socket(fileno=descriptor)
         listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         supported = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
     except OSError as error:
-        raise ConfigurationError(f"systemd passes a descriptor that is not a socket: {error.strerror}") from None
+        raise ConfigurationError(f"{origin} a descriptor that is not a socket: {error.strerror}") from None
     if not (listens and supported):
-        sock.close()
-        raise ConfigurationError(
-            "systemd passes a socket that does not listen for connections on TCP or Unix: use "
-            "ListenStream= and Accept=no"
-        )
+        sock.detach()
+        raise ConfigurationError(f"{origin} a socket that does not listen for connections on TCP or Unix{remedy}")
     return sock
 
 
