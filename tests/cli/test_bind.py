@@ -118,13 +118,13 @@ def test_a_descriptor_that_listens(directory: Path) -> None:
     [
         (["--bind", "fd:0"], 1, "fd:0 is a "),
         (["--bind", "fd:77"], 1, "fd:77 is a descriptor that is not a socket: Bad file descriptor"),
-        (["--bind", "fd:x"], 2, "'fd:x': the port must be"),
-        (["--bind", "localhost"], 2, "'localhost': it has no port; expected HOST:PORT like 0.0.0.0:7443"),
-        (["--bind", "unix:"], 2, "there is no path after unix:"),
+        (["--bind", "fd:x"], 64, "'fd:x': the port must be"),
+        (["--bind", "localhost"], 64, "'localhost': it has no port; expected HOST:PORT like 0.0.0.0:7443"),
+        (["--bind", "unix:"], 64, "there is no path after unix:"),
         (["--bind", "unix:no/where"], 1, "no/where"),
         (["--bind", "192.0.2.1:0"], 1, "192.0.2.1"),
-        (["--bind", "[::1]:0", "--port", "1"], 2, "--bind takes the place of --host, --port and --nats"),
-        (["--reload", "--check-config"], 2, "--check-config ends at once"),
+        (["--bind", "[::1]:0", "--port", "1"], 64, "--bind takes the place of --host, --port and --nats"),
+        (["--reload", "--check-config"], 64, "--check-config ends at once"),
     ],
 )
 def test_what_cannot_be_listened_on(directory: Path, arguments: list[str], status: int, says: str) -> None:
@@ -185,7 +185,7 @@ def test_a_module_in_another_directory(directory: Path) -> None:
     with Served(directory, "--app-dir", "app", handler="shop:respond", script=SCRIPT) as served:
         assert ask(directory, served.port) == {"got": 1}
     command = ["serve", "shop:respond", "--config", "server.toml", "--app-dir", "nothing"]
-    assert "Directory 'nothing' does not exist" in sealwire(directory, *command, status=2).stderr
+    assert "Directory 'nothing' does not exist" in sealwire(directory, *command, status=64).stderr
 
 
 # --reload

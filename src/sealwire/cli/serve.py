@@ -176,7 +176,10 @@ def serve(**options: Any) -> None:
     if chosen.reload and passed is None:
         binds = chosen.bind or (Address(chosen.host, chosen.port),)
         module = chosen.name.partition(":")[0]
-        run(() if chosen.nats else binds, module, chosen.app_dir, chosen.config)
+        try:
+            run(() if chosen.nats else binds, module, chosen.app_dir, chosen.config)
+        except OSError as error:
+            raise ConfigurationError(error.strerror or str(error)) from None
         return
     if passed is not None:
         chosen = replace(chosen, bind=tuple(passed))
@@ -231,11 +234,11 @@ def _make_server(options: _Options) -> Server:
     listener: Any = systemd.listener(taken=not options.bind)
     _check_security(options, security, {is_unix_bind(bind) for bind in options.bind} or {is_unix(listener)})
     with ExitStack() as stack:
-        if options.bind:
-            listener = ListenerGroup(options.bind)
-            stack.callback(listener.close)
-            security.require(listener.check)
         try:
+            if options.bind:
+                listener = ListenerGroup(options.bind)
+                stack.callback(listener.close)
+                security.require(listener.check)
             server = _listen(options, handler, security, listener)
         except OSError as error:
             raise ConfigurationError(error.strerror or str(error)) from None
