@@ -79,17 +79,18 @@ def emit(name: str, text: str, *, level: int | None = None, error: BaseException
     """
     event = EVENTS[name]
     level = event.level if level is None else level
-    audit = {"event": name} | {key: _bounded(value) for key, value in fields.items() if value not in (None, "")}
+    fields = {"event": name} | fields
     if event.logger:
-        _log(event.logger, level, text, audit, error)
+        _log(event.logger, level, text, fields, error)
     if event.audit:
-        _log(AUDIT, max(level, logging.INFO), text, audit, None)
+        _log(AUDIT, max(level, logging.INFO), text, fields, None)
 
 
-def _log(name: str, level: int, text: str, audit: dict[str, Any], error: BaseException | None) -> None:
+def _log(name: str, level: int, text: str, fields: dict[str, Any], error: BaseException | None) -> None:
     logger = logging.getLogger(name)
     try:
         if logger.isEnabledFor(level):
+            audit = {key: _bounded(value) for key, value in fields.items() if value not in (None, "")}
             logger.log(level, "%s", _bounded(text), exc_info=error, extra={"audit": audit})
     except Exception:
         # There is no better place to tell of it, and logging's own handlers have told by themselves.

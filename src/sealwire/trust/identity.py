@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -132,6 +133,11 @@ def canonical_host(host: str) -> str:
     """
     if not isinstance(host, str) or not host:
         raise ConfigurationError("the host must be a name or an IP address, as a str")
+    return _canonical(host)
+
+
+@lru_cache(maxsize=128)  # asked three times for each connection
+def _canonical(host: str) -> str:
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:

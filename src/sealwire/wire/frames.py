@@ -240,8 +240,11 @@ def unpack_credit(payload: bytes | memoryview) -> int:
 
 def escaped(text: object) -> str:
     """Return ``text`` with a backslash escape for every character that could control a terminal or a log."""
+    text = str(text)
+    if text.isprintable():
+        return text
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
 
 
