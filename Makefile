@@ -21,17 +21,19 @@ OLDEST_TESTS := tests/pki tests/trust tests/integrations tests/pickling/adapters
 	tests/cli/test_app.py tests/cli/test_options.py tests/cli/keys
 CORPUS ?= .fuzz-corpus
 SECONDS ?= 60
+# What is fuzzed: names in tests/fuzz, or nothing for all.
+TARGET ?=
+HOURS ?= 8
 STEPS ?= 1000000
 ROTATIONS ?= 20
 REQUESTS ?= 100000
-FUZZ_UNTIL ?= -max_total_time=$(SECONDS)
 SHELL := /bin/bash
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Tests start some hundred interpreters, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz attack model soak-rotation native check check-types format bench docs clean
+.PHONY: help demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz fuzz-nightly attack model soak-rotation native check check-types format bench docs clean
 
 help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
@@ -43,7 +45,9 @@ help:
 	@echo "make test-sanitized   the same, of a native core that stops at undefined behaviour or a wrong address"
 	@echo "make coverage    the branches of wire and pickling that their tests take, which must be all"
 	@echo "make test-oldest   the tests of what uses other packages, with the oldest versions that are allowed"
-	@echo "make fuzz    coverage-guided fuzzing of the decoder, for SECONDS=60 or longer"
+	@echo "make fuzz    coverage-guided fuzzing of all that strangers, peers and files can send, SECONDS=60 for each target;"
+	@echo "             TARGET=frames for one of them, QUICK=1 for some thousand inputs of each"
+	@echo "make fuzz-nightly   the same for HOURS=8 altogether, and the corpora made small"
 	@echo "make attack  an attacker behind TLS takes STEPS=1000000 steps, and finds the flaw when a field is left out"
 	@echo "make model   the handshake in the model checker Spin, and the attacks that it finds when a field is left out"
 	@echo "make soak-rotation   everything rotates under full load, ROTATIONS=20 times, over REQUESTS=100000"
@@ -107,10 +111,12 @@ test-oldest: $(VENV)/.development
 		--editable '.[celery,cli,dtls,prometheus]' --group test
 	@$(OLDEST)/bin/python -m pytest -q $(OLDEST_TESTS) --ignore tests/integrations/test_celery.py
 
-# What it finds is written beside the corpus, which the next run goes on from.
+# What it finds is written beside the corpus of its target, which the next run goes on from.
 fuzz: $(VENV)/.fuzz
-	@$(BIN)/python tests/fuzz/fuzz_decode.py $(FUZZ_UNTIL) -max_len=1000 -print_final_stats=1 \
-		-artifact_prefix=$(CORPUS)/ $(CORPUS) 2>&1 | grep -vE '^#|Uses:|Recommended|recommended|INFO:'; exit $${PIPESTATUS[0]}
+	@PYTHONPATH=tests $(BIN)/python -m fuzz $(if $(QUICK),--quick,--seconds $(SECONDS)) --corpora $(CORPUS) $(TARGET)
+
+fuzz-nightly: $(VENV)/.fuzz
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --hours $(HOURS) --corpora $(CORPUS) $(TARGET)
 
 # Some ten minutes on two processors.
 attack: $(VENV)/.development

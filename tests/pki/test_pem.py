@@ -41,6 +41,21 @@ class TestCertificates:
         with pytest.raises(ConfigurationError, match=r"^file: no certificate in PEM form"):
             read_certificates(armor("CERTIFICATE", der), "file")
 
+    @pytest.mark.parametrize("which", [1, 2], ids=["issuer", "both"])
+    def test_with_a_name_that_cannot_be_read(self, which: int) -> None:
+        """The parser looks at names only when it is asked for them."""
+        der = create_ca("a name").certificate.public_bytes(Encoding.DER).replace(b"a name", b"\xff name", which)
+        with pytest.raises(ConfigurationError, match=r"^file: no certificate in PEM form"):
+            read_certificates(armor("CERTIFICATE", der), "file")
+
+    def test_that_a_later_parser_will_refuse(self, ca: Issuer) -> None:
+        """Of which the present one warns, and warnings may be errors."""
+        der = ca.certificate.public_bytes(Encoding.DER)
+        serial = der.index(VERSION_3) + len(VERSION_3) + 2
+        changed = der[:serial] + b"\x80" + der[serial + 1 :]  # below zero
+        with pytest.raises(ConfigurationError, match=r"^file: no certificate in PEM form"):
+            read_certificates(armor("CERTIFICATE", changed), "file")
+
 
 class TestRevocationLists:
     def test_all_in_their_order(self, ca: Issuer, crl: x509.CertificateRevocationList) -> None:
@@ -55,6 +70,11 @@ class TestRevocationLists:
         broken = armor("X509 CRL", crl.public_bytes(Encoding.DER)[:-1])
         with pytest.raises(ConfigurationError, match=r"^file: no revocation list in PEM form"):
             read_crls(to_pem([crl]) + broken, "file")
+
+    def test_of_a_name_that_cannot_be_read(self) -> None:
+        der = reissue(create_ca("a name"), None).public_bytes(Encoding.DER).replace(b"a name", b"\xff name")
+        with pytest.raises(ConfigurationError, match=r"^file: no revocation list in PEM form"):
+            read_crls(armor("X509 CRL", der), "file")
 
 
 class TestPrivateKeys:

@@ -12,6 +12,7 @@ from sealwire.session.client import begin_client_session
 from sealwire.session.server import begin_server_session
 from sealwire.trust.contexts import ALPN
 from sealwire.wire.events import Doubted, Event, Request
+from sealwire.wire.features import NO_FEATURES, Features
 from support.wire import feed, sent
 
 ADDRESS = "localhost:4711"
@@ -86,6 +87,7 @@ class Connection:
         slot: Slot | None = None,
         host: str = "localhost",
         busy: int | None = None,
+        features: Features = NO_FEATURES,
     ) -> None:
         self.clock = clock
         self.slot = slot or Slot()
@@ -94,7 +96,15 @@ class Connection:
             client, theirs, ALPN, ours.leaf, host=host, address=ADDRESS, now=clock.now
         )
         self.server, self.session = begin_server_session(
-            server, ours, ALPN, theirs.leaf, theirs.identity, slot=self.slot, busy=lambda: busy, now=clock.now
+            server,
+            ours,
+            ALPN,
+            theirs.leaf,
+            theirs.identity,
+            slot=self.slot,
+            busy=lambda: busy,
+            now=clock.now,
+            features=features,
         )
 
     def shake_hands(self) -> None:

@@ -277,3 +277,17 @@ class TestRevocations:
         other = make_ca("other")
         same = make("b.example", issuer=other, serial=leaf.certificate.serial_number)
         assert not revoked([ca, other], same, make_crl(ca, leaf))
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x08"),
+            (b"a name", b"\xff name"),
+            (b"a name", b"a name"),
+        ],
+        ids=["of an unknown version", "issued by a name that cannot be read", "that can be read"],
+    )
+    def test_a_certificate_in_a_chain(self, ca: Made, leaf: Made, old: bytes, new: bytes) -> None:
+        der = make("x.example", issuer=make_ca("a name")).der.replace(old, new)
+        lists = Revocations(read_crls(make_crl(ca, leaf), "crl.pem"), [ca.certificate])
+        assert lists.include_any([der]) is (old != new)

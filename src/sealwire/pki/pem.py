@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,8 +15,10 @@ from sealwire.errors import ConfigurationError
 from sealwire.pki.forms import found_instead
 
 _KEY: Final = re.compile(rb"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----.*?-----END [A-Z ]{0,20}PRIVATE KEY-----", re.DOTALL)
+_Item = TypeVar("_Item", x509.Certificate, x509.CertificateRevocationList)
 _CRL_END: Final = b"-----END X509 CRL-----"
-_MALFORMED: Final = (ValueError, x509.InvalidVersion, UnsupportedAlgorithm)
+# Warnings, which may be errors, are about what a later parser will refuse.
+_MALFORMED: Final = (ValueError, x509.InvalidVersion, UnsupportedAlgorithm, Warning)
 
 
 def read_certificates(pem: bytes, name: str) -> list[x509.Certificate]:
@@ -31,7 +33,7 @@ def read_certificates(pem: bytes, name: str) -> list[x509.Certificate]:
     """
     _check_whole(pem, name)
     try:
-        return x509.load_pem_x509_certificates(pem)
+        return [_read(each) for each in x509.load_pem_x509_certificates(pem)]
     except _MALFORMED:
         raise _unreadable(pem, "certificate", name) from None
 
@@ -41,7 +43,7 @@ def read_crls(pem: bytes, name: str) -> list[x509.CertificateRevocationList]:
     _check_whole(pem, name)
     blocks = [block + _CRL_END for block in pem.split(_CRL_END)[:-1]]
     try:
-        lists = [x509.load_pem_x509_crl(block) for block in blocks]
+        lists = [_read(x509.load_pem_x509_crl(block)) for block in blocks]
     except _MALFORMED:
         lists = []
     if not lists:
@@ -81,6 +83,14 @@ def private_key_of(pem: bytes, name: str, public: CertificatePublicKeyTypes) -> 
         if _spki(read_private_key(block, name).public_key()) == wanted:
             return block + b"\n"
     return None
+
+
+def _read(item: _Item) -> _Item:
+    """Return a certificate or revocation list whose names can be read: ``cryptography`` parses them when asked."""
+    item.issuer  # noqa: B018 - for its errors
+    if isinstance(item, x509.Certificate):
+        item.subject  # noqa: B018 - for its errors
+    return item
 
 
 def _spki(key: Any) -> bytes:

@@ -151,7 +151,8 @@ class Revocations:
         """Return True if the list of its CA has one of these certificates (DER), or if one cannot be read."""
         try:
             return bool(self._lists) and any(self.include(x509.load_der_x509_certificate(each)) for each in chain)
-        except ValueError:
+        # The parser raises many errors besides ValueError, and warnings may be errors.
+        except Exception:
             return True
 
 
