@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from sealwire.cli.addresses import Address
+from sealwire.cli.app import app
 from sealwire.cli.options import address_argument
 
 
@@ -36,3 +37,22 @@ def test_what_is_not_an_address(text: str) -> None:
     result = CliRunner().invoke(connect, [text])
     assert result.exit_code == 64
     assert "expected HOST:PORT like server.example:7443 or [::1]:7443" in result.stderr
+
+
+def test_a_short_option_is_the_same_everywhere() -> None:
+    meanings: dict[str, set[str]] = {}
+    commands: list[click.Command] = [app]
+    while commands:
+        command = commands.pop()
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            commands += [
+                found for name in command.list_commands(context) if (found := command.get_command(context, name))
+            ]
+        for option in command.params:
+            short = [name for name in option.opts if len(name) == 2]
+            if isinstance(option, click.Option) and short and command.name != "check":  # which is a plugin
+                meanings.setdefault(short[0], set()).add(max(option.opts, key=len))
+    assert meanings.pop("-n") == {"--count", "--requests", "--times"}, "a number, of what the command does"
+    assert {short: len(names) for short, names in meanings.items()} == dict.fromkeys(meanings, 1), meanings
+    assert {"-c", "-d", "-f", "-j", "-o", "-p", "-q", "-t", "-v"} <= set(meanings)

@@ -52,6 +52,7 @@ COMMANDS = {
     "allowlist check": "--config server.toml",
     "allowlist suggest": "message",
     "status": "--config server.toml",
+    "check": "localhost:{port} --config client.toml",
     "top": "{admin} --times 2 --every 0.1",
     "doctor": "--config server.toml",
     "demo": "",

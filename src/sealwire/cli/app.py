@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "sealwire.cli.inspect",
     "allowlist": "sealwire.cli.allowlist",
     "status": "sealwire.cli.status",
+    "check": "sealwire.cli.check",
     "top": "sealwire.cli.top",
     "doctor": "sealwire.cli.doctor",
     "demo": "sealwire.demo.command",

@@ -18,6 +18,8 @@ from sealwire.errors import ConfigurationError
 
 HERE: Final = Path("sealwire.toml")
 """The configuration that is found in the current directory."""
+QUIET: Final = "sealwire.quiet"
+"""What says in the context of a command that it is to print nothing."""
 _NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
 _CONTEXT: Final = "sealwire.context"
 
@@ -57,7 +59,8 @@ def configuration(*names: str, found: bool = True, required: bool = True) -> Cal
         if found and HERE.exists():
             _check_unchangeable(Path())
             _check_unchangeable(HERE)
-            print_line(f"configuration: {HERE}, found here", err=True)
+            if not ctx.meta.get(QUIET):
+                print_line(f"configuration: {HERE}, found here", err=True)
             return HERE
         if required:
             nothing = f", and there is no {HERE} here" if found else ""

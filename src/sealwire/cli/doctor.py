@@ -14,7 +14,7 @@ from sealwire.cli.config import import_from_here
 from sealwire.cli.connectivity import check_connectivity
 from sealwire.cli.console import form, print_json, print_line, print_table
 from sealwire.cli.lifetimes import expiring
-from sealwire.cli.options import config_option, json_option, optional_address_argument, soon_option
+from sealwire.cli.options import config_option, json_option, optional_address_argument, quiet_option, soon_option
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.errors import SealwireError
@@ -26,6 +26,7 @@ from sealwire.security import Security
 @config_option
 @soon_option("--warn")
 @json_option
+@quiet_option
 @unknown_if_it_fails
 def doctor(*, address: Address | None, config: Path, days: int | None, as_json: bool) -> None:
     """Find problems of a configuration.

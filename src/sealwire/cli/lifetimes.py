@@ -110,6 +110,19 @@ def expiring(credentials: CredentialsStatus, keys: KeyringStatus, days: int | No
     yield from missing_keys(keys, days)
 
 
+def first_end(credentials: CredentialsStatus, keys: KeyringStatus) -> Lifetime | None:
+    """Return what ends first of all that is in service; None if nothing has an end."""
+    files, own, now = credentials.files, credentials.identity, datetime.now(UTC)
+    lives = [] if own is None else [Lifetime(files["cert"], "certificate", own.not_before, own.not_after)]
+    lives += [Lifetime(files["ca"], "trust anchor", *life_of(anchor)) for anchor in credentials.authorities]
+    lives += [Lifetime(files["crl"], "revocation list", *life_of(crl)) for crl in credentials.lists]
+    for identity in key_owners(keys.keys):
+        last = _last_of_row([key for key in keys.keys if key.identity == identity], now)
+        if last is not None:
+            lives.append(Lifetime(keys.file or "keyring", f"key {last.id}", last.not_before, last.not_after))
+    return min((life for life in lives if life.not_after), key=lambda life: life.not_after or _NEVER, default=None)
+
+
 def life_of(source: x509.Certificate | x509.CertificateRevocationList) -> tuple[datetime, datetime | None]:
     """Return when a certificate or revocation list begins and ends."""
     if isinstance(source, x509.Certificate):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from sealwire.cli.addresses import FORMS, Address, AddressType
-from sealwire.cli.discovery import configuration
+from sealwire.cli.discovery import QUIET, configuration
 
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 FILE_OR_DASH: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
@@ -36,15 +38,34 @@ address_argument = click.argument("address", metavar="HOST:PORT", type=_TCP)
 server_argument = click.argument("address", type=AddressType(FORMS))
 optional_address_argument = click.argument("address", metavar="[HOST:PORT]", type=_TCP, required=False)
 config_option = configuration()
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+json_option = click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
-def _seconds(name: str, text: str) -> Callable[[Any], Any]:
-    return click.option(f"--{name}", type=float, default=10.0, show_default=True, metavar="SECONDS", help=text)
+class _Nowhere(io.TextIOBase):
+    """A stream that keeps nothing."""
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
-timeout_option = _seconds("timeout", "For connecting.")
-wait_option = _seconds("wait", "For the reply.")
+def _silence(ctx: click.Context, _: click.Parameter, quiet: bool) -> None:
+    if quiet:
+        ctx.meta[QUIET] = True
+        ctx.with_resource(redirect_stdout(_Nowhere()))
+
+
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, is_eager=True, expose_value=False, callback=_silence,
+    help="Print nothing but errors; the exit status says it all.",
+)  # fmt: skip
+
+
+def _seconds(*names: str, text: str) -> Callable[[Any], Any]:
+    return click.option(*names, type=float, default=10.0, show_default=True, metavar="SECONDS", help=text)
+
+
+timeout_option = _seconds("-t", "--timeout", text="For connecting.")
+wait_option = _seconds("--wait", text="For the reply.")
 
 
 def soon_option(name: str) -> Callable[[Any], Any]:

@@ -14,7 +14,7 @@ from sealwire.cli.connectivity import shown_certificate
 from sealwire.cli.console import print_fields, print_json, print_line
 from sealwire.cli.discovery import HERE, configuration
 from sealwire.cli.lifetimes import days_left, expiring, iso, key_owners, moment_text, signing_next, signing_now
-from sealwire.cli.options import json_option, optional_address_argument, soon_option
+from sealwire.cli.options import json_option, optional_address_argument, quiet_option, soon_option
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.errors import SealwireError
@@ -32,6 +32,7 @@ from sealwire.trust.keyring import KeyringStatus
 @admin_option
 @soon_option("--warn")
 @json_option
+@quiet_option
 @unknown_if_it_fails
 def status(*, address: Address | None, config: Path | None, admin: str | None, days: int | None, as_json: bool) -> None:
     """Show which certificates and keys are loaded.

@@ -26,7 +26,7 @@ from sealwire.trust.revocation import deciding_lists
 
 @certs.command()
 @click.argument("files", metavar="FILE...", nargs=-1, type=FILE)
-@click.option("--out", type=FILE, required=True, help="The file to write; an existing one is replaced.")
+@click.option("-o", "--out", type=FILE, required=True, help="The file to write; an existing one is replaced.")
 @click.option("--remove", metavar="FILE_OR_SHA256", multiple=True, help="Leave this certificate out.")
 @click.option("--crl", "lists", is_flag=True, help="The files are revocation lists.")
 def bundle(*, files: Sequence[Path], out: Path, remove: Sequence[str], lists: bool) -> None:

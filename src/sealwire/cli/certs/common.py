@@ -26,6 +26,7 @@ from sealwire.pki.pem import private_key_of
 CA: Final = "ca"
 
 directory_option = click.option(
+    "-d",
     "--dir",
     "directory",
     type=click.Path(path_type=Path, file_okay=False),

@@ -18,7 +18,7 @@ from sealwire.cli.certs.common import certs, command_text, directory_option
 from sealwire.cli.console import print_fields, print_json, print_line, print_table
 from sealwire.cli.inventory import Row, inventory, kind_of, names_of, rows_of
 from sealwire.cli.lifetimes import days_left, iso, moment_text
-from sealwire.cli.options import FILE, FILE_OR_DASH, STDIN, json_option, soon_option
+from sealwire.cli.options import FILE, FILE_OR_DASH, STDIN, json_option, quiet_option, soon_option
 from sealwire.cli.pem_files import CERTIFICATE, CRL, MAX_FILE, UNREADABLE, read_certificates, read_pem
 from sealwire.cli.report import exit_for
 from sealwire.cli.statuses import unknown_if_it_fails
@@ -188,6 +188,7 @@ def _key_text(key: object) -> str:
 @soon_option("--within")
 @json_option
 @directory_option
+@quiet_option
 @unknown_if_it_fails
 def expiring(*, files: Sequence[Path], days: int | None, as_json: bool, directory: Path) -> None:
     """List certificates and revocation lists that expire soon.

@@ -32,7 +32,7 @@ _SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 file_option = click.option(
-    "--file", "path", type=FILE, default=DEFAULT / "keyring.toml", show_default=True, help="The keyring file."
+    "-f", "--file", "path", type=FILE, default=DEFAULT / "keyring.toml", show_default=True, help="The keyring file."
 )
 id_option = click.option(
     "--id", "key_id", help="Name of the key, sent with each handshake.  [default: date and 4 hex digits]"

@@ -26,7 +26,7 @@ _MAX_INPUT = 1 << 20
 
 @keys.command("export")
 @identity_option("The client, like dns:client.example.", "--for", required=True)
-@click.option("--out", type=FILE, help="Write this file, with mode 0600.  [default: standard output]")
+@click.option("-o", "--out", type=FILE, help="Write this file, with mode 0600.  [default: standard output]")
 @click.option("--show", is_flag=True, allow_from_autoenv=False, help="Print the secrets even to a terminal.")
 @file_option
 def export(*, identity: str, out: Path | None, show: bool, path: Path) -> None:
