@@ -46,7 +46,7 @@ from sealwire.errors import (
     EnvelopeVersionUnknown,
 )
 from sealwire.limits import Limits
-from sealwire.trust.key_snapshot import CLOCK_SKEW, may_use
+from sealwire.trust.key_snapshot import CLOCK_SKEW, KeySnapshot, may_use
 from sealwire.trust.keyring import Keyring
 from sealwire.trust.reloading import LOOK_PATIENCE
 from sealwire.wire.keys import KEY_ID, Key, envelope_key
@@ -132,11 +132,12 @@ class Envelope:
         if type(lifetime) not in (int, float) or not 0 < lifetime <= MAX_LIFETIME:  # NaN is not
             raise ConfigurationError(f"lifetime must be a number of seconds above 0, at most {MAX_LIFETIME}")
         not_after = _milliseconds(moment) + math.ceil(lifetime * 1000)
-        key = self._sealing_key(moment)
+        keys = self._sealing_keys()
+        key = keys.signing_key(moment, usable=_is_usable)
         if key.not_after is not None and not_after > _milliseconds(key.not_after):
             raise ConfigurationError(
-                f"key {key.id!r} ends at {key.not_after.isoformat()}, before the envelope would: add a newer key with "
-                "`sealwire keys new`, rotate with an `--overlap` of at least the lifetime, or shorten the lifetime"
+                f"key {key.id!r} ends at {key.not_after.isoformat()}, before the envelope would: {keys.adding()}, "
+                "rotate with an `--overlap` of at least the lifetime, or shorten the lifetime"
             )
         payload = self.codec.encode(value)
         size = _FIXED + len(key.id) + _BINDING + len(payload) + _TAG
@@ -185,14 +186,14 @@ class Envelope:
     def _binding(self, context: Context) -> bytes:
         return sha256(self._scope + _packed(context, "the context")).digest()
 
-    def _sealing_key(self, now: datetime) -> Key:
+    def _sealing_keys(self) -> KeySnapshot:
         keys = self._keys.refresh(_RELOAD_INTERVAL)
         if not any(_is_usable(key) for key in keys):
             raise ConfigurationError(
                 "every key of the keyring is bound to an identity, which an envelope cannot prove; make a keyring for "
                 "envelopes with `sealwire keys new --file queue.toml`"
             )
-        return keys.signing_key(now, usable=_is_usable)
+        return keys
 
     def _opening_key(self, key_id: str, now: datetime) -> Key:
         key = self._keys.refresh(_RELOAD_INTERVAL).verifying_key(key_id, now, None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -16,6 +15,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from sealwire.errors import ConfigurationError
+from sealwire.remedies import command
 
 _NAME: Final = "sealwire"
 _REQUIREMENT: Final = re.compile(r"([\w.-]+)(?:\[[^]]*\])?(?:>=([\d.]+))?.*extra == ['\"]([\w-]+)['\"]")
@@ -48,7 +48,7 @@ def lacking(extra: str) -> list[str]:
 
 def installing(extra: str, *options: str) -> str:
     """Return how to install this package with an extra from its source, which pip has recorded (PEP 610)."""
-    pip = shlex.join([sys.executable, "-m", "pip", "install", *options])
+    pip = sys.executable, "-m", "pip", "install", *options
     suffix = f"[{extra}]" if extra else ""
     recorded = None
     with suppress(PackageNotFoundError):  # a source tree on the path
@@ -59,11 +59,11 @@ def installing(extra: str, *options: str) -> str:
     if not url.startswith("file:") and url:
         vcs = source.get("vcs_info", {})
         reference = f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else url
-        return f"run `{pip} {shlex.quote(f'{_NAME}{suffix} @ {reference}')}`"
+        return f"run {command(*pip, f'{_NAME}{suffix} @ {reference}')}"
     if url and "vcs_info" not in source and path.exists():
-        editable = "--editable " if source.get("dir_info", {}).get("editable") else ""
-        return f"run `{pip} {editable}{shlex.quote(f'{path}{suffix}')}`"
-    return f"run `{pip} {shlex.quote(f'.{suffix}')}` in its source tree"
+        editable = ("--editable",) if source.get("dir_info", {}).get("editable") else ()
+        return f"run {command(*pip, *editable, f'{path}{suffix}')}"
+    return f"run {command(*pip, f'.{suffix}')} in its source tree"
 
 
 def _requirements(extra: str) -> dict[str, str]:

@@ -33,7 +33,7 @@ class TestStatus:
         place.leaf("server", "localhost", days=5)
         output = place.run("status", "--config", place.config("server"), "--warn", "14", status=1).stdout
         assert "warning:" in output
-        assert "sealwire certs renew" in output
+        assert "sealwire certs request server --as server" in output
         place.run("status", "--config", place.config("server"))
 
     def test_what_cannot_be_loaded(self, place: Configured) -> None:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -11,7 +8,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
     pkcs7,
     pkcs12,
 )
@@ -45,11 +41,15 @@ def pkcs7_of(encoding: Encoding) -> bytes:
             KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
             "it is in DER form; convert it with `openssl pkey -inform der -in f -out f.pem`",
         ),
-        (read_certificates, PKCS12, "it is a PKCS #12 file; write the parts out with `openssl pkcs12 -in f"),
+        (read_certificates, PKCS12, "it is a PKCS #12 file; write out its certificate with `openssl pkcs12 -in f"),
         (read_private_key, PKCS12, "it is a PKCS #12 file"),
         (read_certificates, pkcs7_of(Encoding.DER), "PKCS #7 file; .*`openssl pkcs7 -inform der -print_certs -in f"),
         (read_certificates, pkcs7_of(Encoding.PEM), "PKCS #7 file; .*`openssl pkcs7 -print_certs -in f"),
-        (read_private_key, OPENSSH, "it is a key in OpenSSH's form; convert a copy with `ssh-keygen -p"),
+        (
+            read_private_key,
+            OPENSSH,
+            "a key in OpenSSH's form; convert a copy with `cp -p f f.pem && ssh-keygen -p",
+        ),
         (read_private_key, SSH, "it is a key or certificate for SSH"),
         (read_certificates, SSH, "it is a key or certificate for SSH"),
         (read_certificates, OWN.key_pem, r"it is a private key; are cert and key swapped\?"),
@@ -76,18 +76,3 @@ def pkcs7_of(encoding: Encoding) -> bytes:
 def test_what_to_do(read: object, content: bytes, told: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^f: no .* in PEM form (?=could be read).*{told}"):
         read(content, "f")  # type: ignore[operator]  # one of the readers
-
-
-def test_the_commands_work(tmp_path: Path) -> None:
-    """As they are told, but for the key of OpenSSH, whose command needs another program."""
-    (tmp_path / "own.pem").write_bytes(OWN.pem)
-    (tmp_path / "own.key").write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    command = "openssl pkcs12 -export -in own.pem -inkey own.key -passout pass: -out f"
-    subprocess.run(command.split(), cwd=tmp_path, check=True)
-    command = "openssl pkcs12 -in f -passin pass: -clcerts -nokeys"
-    output = subprocess.run(command.split(), cwd=tmp_path, capture_output=True, check=True).stdout
-    assert read_certificates(output, "f") == [OWN.certificate]
-    (tmp_path / "f").write_bytes(KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
-    command = "openssl pkey -inform der -in f -out f.pem"
-    subprocess.run(command.split(), cwd=tmp_path, check=True)
-    assert load_pem_private_key((tmp_path / "f.pem").read_bytes(), None)

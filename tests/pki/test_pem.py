@@ -83,7 +83,7 @@ class TestPrivateKeys:
 
     def test_encrypted(self, ca: Issuer) -> None:
         locked = ca.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
-        with pytest.raises(ConfigurationError, match=r"^file: encrypted; decrypt it first"):
+        with pytest.raises(ConfigurationError, match=r"^file: encrypted; decrypt it with `openssl pkey -in file"):
             read_private_key(locked, "file")
 
 

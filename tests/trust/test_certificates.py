@@ -135,7 +135,7 @@ class TestKey:
         pem = leaf.key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"x"))
         paths["key"] = files.write(pem)
         assert refusal(**paths) == (
-            f"{paths['key']}: encrypted; decrypt it first (`openssl pkey`), and store it with mode 0600"
+            f"{paths['key']}: encrypted; decrypt it with `openssl pkey -in {paths['key']} -out {paths['key']}.pem`"
         )
 
     def test_of_a_kind_that_signs_nothing(self, paths: dict[str, Any], files: Files) -> None:

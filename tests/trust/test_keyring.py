@@ -260,7 +260,9 @@ class TestText:
         ],
     )
     def test_no_toml(self, text: str) -> None:
-        assert refusal(text) == "file: not valid TOML; compare it with what `sealwire keys new` writes"
+        assert (
+            refusal(text) == "file: not valid TOML; compare it with what `sealwire keys new --file example.toml` writes"
+        )
 
     @pytest.mark.parametrize(
         "text",

@@ -44,7 +44,7 @@ def fetch_report(address: str) -> dict[str, Any]:
             raise
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise TransportError(
-            f"{address}: no report ({reason}); is `sealwire serve --admin {address}` running there?"
+            f"{address}: no report ({reason}); was the server there started with `--admin {address}`?"
         ) from None
     finally:
         connection.close()
@@ -73,7 +73,10 @@ def print_report(report: dict[str, Any]) -> None:
 def report_findings(address: str, report: dict[str, Any]) -> list[Finding]:
     """Return what is wrong with a running server and its workers."""
     fix = "do as it says, and send SIGHUP"
-    found = [Finding(Severity.CRITICAL, address, problem, "see `sealwire doctor`") for problem in report["problems"]]
+    found = [
+        Finding(Severity.CRITICAL, address, problem, "run `sealwire doctor --config FILE` there")
+        for problem in report["problems"]
+    ]
     for process in (report, *report.get("workers", ())):
         for files in process["files"].values():
             if files["refused"] is not None:

@@ -16,10 +16,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sealwire.cli.config import peer_effects
+from sealwire.cli.remedies import binding, ending, issuing
 from sealwire.cli.report import Finding, Severity
 from sealwire.codec import Codec
 from sealwire.errors import ConfigurationError
 from sealwire.pki.authority import MAX_LEAF_DAYS, check_strength
+from sealwire.remedies import command
 from sealwire.security import Security
 from sealwire.session.terms import accepts_host
 from sealwire.toml_options import read_toml
@@ -68,17 +70,17 @@ def check_files(config: Path) -> Iterator[Finding]:
         mode = stat.S_IMODE(directory.stat().st_mode)
         if mode & 0o022 and not mode & stat.S_ISVTX:
             text = f"mode {mode:04o} lets other users put files there"
-            yield Finding(_CRITICAL, str(directory), text, f"chmod go-w {directory}")
+            yield Finding(_CRITICAL, str(directory), text, command("chmod", "go-w", directory))
     for directory in {path.parent for path in paths.values()}:
         if (directory / "ca.key").exists():
             text = "the CA's private key is on this machine: an intruder could issue any certificate"
-            fix = "keep it on a machine that serves nothing; `sealwire certs request` needs none here"
+            fix = "move it to a machine that serves nothing, to which this one sends requests for certificates"
             yield Finding(_NOTE, str(directory / "ca.key"), text, fix)
 
 
 def _check_file(path: Path, status: os.stat_result, *, exposed: bool, accepted: bool) -> list[Finding]:
     name, mode, owner = str(path), stat.S_IMODE(status.st_mode), status.st_uid
-    replace = f"chmod 600 {path}; if another user could have read it, replace it"
+    replace = f"{command('chmod', '600', path)}; if another user could have read it, replace it"
     foreign = f"belongs to another user (uid {owner}), which can change it"
     early = "was written in the future: this machine's clock is behind, or was"
     return _findings(
@@ -86,7 +88,7 @@ def _check_file(path: Path, status: os.stat_result, *, exposed: bool, accepted: 
             (exposed, _NOTE if accepted else _CRITICAL, name, f"mode {mode:04o} lets other users open it", replace),
             (
                 not exposed and mode & 0o022 != 0, _CRITICAL, name,
-                f"mode {mode:04o} lets other users change it", f"chmod go-w {path}",
+                f"mode {mode:04o} lets other users change it", command('chmod', 'go-w', path),
             ),
             (owner not in (os.geteuid(), 0), _WARNING, name, foreign, "give it to root or to the service's user"),
             (status.st_mtime > time.time() + _CLOCK_TOLERANCE, _WARNING, name, early, "keep the clock with NTP"),
@@ -132,7 +134,7 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
         ),
         (
             not current.lists, _NOTE, ca, "no revocation list: a stolen certificate is accepted until it expires",
-            "give crl (`sealwire certs crl`), or let certificates live for days",
+            "have the CA write one (`sealwire certs crl`), and name it as crl; or let certificates live for days",
         ),
         (
             peers is not None and peers.allows_anonymous, _NOTE, "peers",
@@ -173,7 +175,7 @@ def _refused_by_peers(current: Certificates, role: str) -> Iterator[tuple[str, s
     if own is None:
         return
     if role not in current.roles:
-        fix = f"issue one with the profile {role} (`sealwire certs issue {role} NAME`), or peer for both"
+        fix = f"issue one with the profile {role}, or peer for both: {issuing(current.paths['cert'], role)}"
         yield f"the certificate is not for TLS {role}s", fix
     if role == "server" and not (own.dns or own.ip or own.uri):
         fix = "issue one with the names that clients use (a common name in the subject is none)"
@@ -210,16 +212,17 @@ def check_keys(status: KeyringStatus) -> Iterator[Finding]:
     for key in status.keys:
         if key.identity is None:
             text = f"key {key.id!r} is bound to no identity: each of its holders can pose as any other"
-            yield Finding(_NOTE, path, text, "make one for each client: `sealwire keys new --identity`")
+            yield Finding(_NOTE, path, text, binding(path, key))
         if key.not_after is None:
-            yield Finding(_NOTE, path, f"key {key.id!r} has no end", "`sealwire keys rotate` gives it one")
+            yield Finding(_NOTE, path, f"key {key.id!r} has no end", ending(path, key))
 
 
-def check_types(security: Security) -> Iterator[Finding]:
+def check_types(security: Security, config: Path) -> Iterator[Finding]:
     """Find allowed types that let a peer do more than choose values for declared fields."""
     codec = security.codec
+    listing = command("sealwire", "allowlist", "check", "--config", config)
     if isinstance(codec, Codec):
         for adapter in codec.allowlist.adapters:
             for effect in peer_effects(adapter):
-                fix = "see `sealwire allowlist check`, and decide whether that is intended"
+                fix = f"see {listing}, and decide whether that is intended"
                 yield Finding(_NOTE, adapter.qualified_name, f"a peer {effect}", fix)

@@ -63,6 +63,6 @@ def _check_loaded(config: Path, address: Address | None, days: int | None) -> It
     yield from expiring(status.credentials, status.keys, days)
     yield from check_security(security, None if address is None else address.host)
     yield from check_keys(status.keys)
-    yield from check_types(security)
+    yield from check_types(security, config)
     if address is not None:
         yield from check_connectivity(security, address)

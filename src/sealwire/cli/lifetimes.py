@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from cryptography import x509
 
+from sealwire.cli.remedies import expired_ca, new_ca, new_key, next_key, next_list, renewal
 from sealwire.cli.report import Finding, Severity
 from sealwire.errors import ConfigurationError
 from sealwire.trust.credentials import CredentialsStatus
@@ -89,16 +90,17 @@ def expiring(credentials: CredentialsStatus, keys: KeyringStatus, days: int | No
     """Find certificates, revocation lists and keys in service that have ended or end soon (:func:`warning_from`)."""
     files, own = credentials.files, credentials.identity
     if own is not None:
-        fix = "renew it: `sealwire certs renew`"
+        fix = renewal(files["cert"])
         yield from Lifetime(files["cert"], "certificate", own.not_before, own.not_after, fix).finding(days)
-    fix = "make a new CA, give it to every peer beside the old one (`sealwire certs bundle`), then renew"
     for anchor in credentials.authorities:
+        fix = f"{new_ca(files['ca'])}, then renew the certificates by it, and take this one out"
+        if anchor.not_valid_after_utc < datetime.now(UTC):
+            fix = expired_ca(files["ca"], anchor)
         name, life = f"trust anchor {anchor.subject.rfc4514_string()}", life_of(anchor)
         yield from Lifetime(files["ca"], name, *life, fix).finding(days)
-    fix = "get the CA's current list: `sealwire certs crl` there"
     for crl in credentials.lists:
         name = f"revocation list of {crl.issuer.rfc4514_string()}"
-        yield from Lifetime(files["crl"], name, *life_of(crl), fix).finding(days)
+        yield from Lifetime(files["crl"], name, *life_of(crl), next_list(files["crl"])).finding(days)
     if credentials.revoked:
         fix = "issue a new one, and bring it here"
         yield Finding(
@@ -145,13 +147,13 @@ def _missing_key(status: KeyringStatus, identity: str | None, days: int | None) 
     now = datetime.now(UTC)
     owned = [key for key in status.keys if key.identity == identity]
     owner = "" if identity is None else f" for {identity}"
-    fix = "add one: `sealwire keys rotate`"
+    keyring = status.file or "keyring"
     last = _last_of_row(owned, now)
     if last is None:
-        yield Finding(Severity.CRITICAL, status.file or "keyring", f"no key{owner} is valid now", fix)
+        yield Finding(Severity.CRITICAL, keyring, f"no key{owner} is valid now", new_key(keyring, identity))
     elif last.not_after is not None and now >= warning_from(last.not_before, last.not_after, days):
         text = f"no key{owner} is valid after {moment_text(last.not_after)}"
-        yield Finding(Severity.WARNING, status.file or "keyring", text, fix)
+        yield Finding(Severity.WARNING, keyring, text, next_key(keyring, identity, last.not_after))
 
 
 def _last_of_row(keys: Iterable[Key], moment: datetime) -> Key | None:

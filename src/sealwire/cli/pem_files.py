@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from sealwire.errors import ConfigurationError
 from sealwire.limits import Limits
 from sealwire.pki import pem
 from sealwire.pki.authority import PrivateKey
+from sealwire.remedies import command
 from sealwire.trust.file_permissions import open_to_others
 from sealwire.trust.reading import read_file
 
@@ -35,7 +35,7 @@ def _check_private(status: os.stat_result, name: str) -> None:
     if open_to_others(name, status):
         raise ConfigurationError(
             f"{name}: mode {stat.S_IMODE(status.st_mode):04o} lets other users open it; run "
-            f"`chmod 600 {shlex.quote(name)}` and, if another user could have read it, replace it"
+            f"{command('chmod', '600', name)} and, if another user could have read it, replace it"
         )
 
 

@@ -20,6 +20,7 @@ from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.errors import SealwireError
 from sealwire.listeners import address_text
 from sealwire.pki.crl import number_of
+from sealwire.remedies import command
 from sealwire.security import Security, SecurityStatus
 from sealwire.trust.credentials import CredentialsStatus
 from sealwire.trust.identity import PeerIdentity
@@ -70,7 +71,7 @@ def status(*, address: Address | None, config: Path | None, admin: str | None, d
         findings = list(expiring(loaded.credentials, loaded.keys, days))
         shown = None
         if address is not None:
-            shown, found = _compare_with_server(address, loaded.credentials.identity)
+            shown, found = _compare_with_server(address, loaded.credentials.identity, config)
             findings += found
         if as_json:
             print_json(_as_json(loaded) | {"server": shown, "findings": findings_json(findings)})
@@ -99,12 +100,13 @@ def _print_findings(findings: list[Finding]) -> None:
         print_line(f"{finding.severity}: {finding.location}: {finding.problem}; {finding.remedy}")
 
 
-def _compare_with_server(address: Address, own: PeerIdentity | None) -> tuple[str | None, list[Finding]]:
+def _compare_with_server(address: Address, own: PeerIdentity | None, config: Path) -> tuple[str | None, list[Finding]]:
     """Return the fingerprint of the certificate that a server shows, and a finding if it is not this one."""
     try:
         shown = shown_certificate(address).fingerprint
     except (OSError, SealwireError) as error:
-        problem, remedy = f"cannot be asked for its certificate ({error})", "run `sealwire doctor` with this address"
+        problem = f"cannot be asked for its certificate ({error})"
+        remedy = f"run {command('sealwire', 'doctor', address_text(address), '--config', config)}"
         return None, [Finding(Severity.CRITICAL, address_text(address), problem, remedy)]
     if own is None or shown == own.fingerprint:
         return shown, []

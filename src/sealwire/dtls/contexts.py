@@ -18,6 +18,7 @@ from OpenSSL._util import lib
 from sealwire.dtls.flight import LARGEST
 from sealwire.dtls.records import MTU
 from sealwire.errors import ConfigurationError
+from sealwire.remedies import command
 from sealwire.security import Security
 from sealwire.trust.certificates import Certificates, is_root
 from sealwire.trust.contexts import ALPN, verification_problem
@@ -139,7 +140,8 @@ def _server(certificates: Certificates, anonymous: bool) -> SSL.Context:
     if isinstance(key, Ed25519PublicKey | Ed448PublicKey):
         raise ConfigurationError(
             f"{certificates.paths['cert']}: a UDP server cannot use an Ed25519 or Ed448 key, for which OpenSSL has no "
-            "cipher suite of DTLS 1.2; issue a certificate with an ECDSA key (P-256), as `sealwire certs issue` does"
+            "cipher suite of DTLS 1.2; issue a certificate with an ECDSA key (P-256), as "
+            f"{command('sealwire', 'certs', 'issue', 'server', 'NAME', '--as', 'STEM')} does"
         )
     context = _context(certificates)
     context.set_options(_COOKIE_EXCHANGE)

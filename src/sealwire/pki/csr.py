@@ -125,8 +125,8 @@ def requested_names(csr: x509.CertificateSigningRequest) -> list[x509.GeneralNam
         raise ConfigurationError("the request has names that cannot be read") from None
     if not names:
         raise ConfigurationError(
-            "the request has no subject alternative names; make it with `sealwire certs request`, or with "
-            "`openssl req -addext subjectAltName=…`"
+            "the request has no subject alternative names; make it with `sealwire certs request PROFILE NAME`, or "
+            "with the option `-addext subjectAltName=…` of openssl req"
         )
     if not all(type(name) in NAME_KINDS for name in names):
         raise ConfigurationError("the request has names other than DNS names, IP addresses, URIs and e-mail addresses")
@@ -151,7 +151,7 @@ def renew(
     if not names:
         raise ConfigurationError(
             "the certificate has no subject alternative names, so a renewed one would be useless; issue one with "
-            "`sealwire certs issue`"
+            "`sealwire certs issue PROFILE NAME --as STEM`"
         )
     if key is None:
         key = key_like(old.public_key())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from sealwire.remedies import command, line
+
 _LABEL: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 # DER of object identifiers (RFC 2315, section 14), and of the version of a PKCS #12 file (RFC 7292, section 4).
 _PKCS7_SIGNED: Final = bytes.fromhex("06092a864886f70d010702")
@@ -12,19 +14,9 @@ _PKCS12_VERSION: Final = bytes.fromhex("020103")
 _JAVA_KEYSTORE: Final = bytes.fromhex("feedfeed")
 _PUTTY: Final = b"PuTTY-User-Key-File-"
 _OPENSSH_PUBLIC: Final = (b"ssh-", b"ecdsa-sha2-", b"sk-ssh-", b"sk-ecdsa-")
-_COMMANDS: Final = {
-    "certificate": "openssl x509 -inform der -in {name} -out {name}.pem",
-    "revocation list": "openssl crl -inform der -in {name} -out {name}.pem",
-    "private key": "openssl pkey -inform der -in {name} -out {name}.pem",
-}
-_PKCS7: Final = (
-    "a PKCS #7 file; write the certificates out with `openssl pkcs7 {form}-print_certs -in {name} -out {name}.pem`"
-)
+_KINDS: Final = {"certificate": "x509", "revocation list": "crl", "private key": "pkey"}
+"""The command of openssl for each kind."""
 _LABELS: Final = {
-    "CERTIFICATE REQUEST": "a certificate signing request; have the CA sign it (`sealwire certs sign`)",
-    "NEW CERTIFICATE REQUEST": "a certificate signing request; have the CA sign it (`sealwire certs sign`)",
-    "TRUSTED CERTIFICATE": "in OpenSSL's own form; convert it with `openssl x509 -in {name} -out {name}.pem`",
-    "OPENSSH PRIVATE KEY": "a key in OpenSSH's form; convert a copy with `ssh-keygen -p -m PKCS8 -N '' -f COPY`",
     "PUBLIC KEY": "a public key",
     "RSA PUBLIC KEY": "a public key",
     "SSH2 PUBLIC KEY": "a key for SSH",
@@ -39,50 +31,88 @@ def found_instead(data: bytes, kind: str, name: str) -> str:
         kind: The kind that was looked for: ``certificate``, ``revocation list`` or ``private key``.
         name: The file's name.
     """
-    hint = _binary(data, kind) if _LABEL.search(data) is None else _text(data, kind)
-    return "" if hint is None else f"; it is {hint.format(name=name)}"
+    hint = _binary(data, kind, name) if _LABEL.search(data) is None else _text(data, kind, name)
+    return "" if hint is None else f"; it is {hint}"
 
 
-def _text(data: bytes, kind: str) -> str | None:
+def _text(data: bytes, kind: str, name: str) -> str | None:
     labels = [label.decode() for label in _LABEL.findall(data)]
-    known = next((_LABELS[label] for label in labels if label in _LABELS), None)
-    if known is not None:
-        return known
-    if any(label in ("PKCS7", "CMS") for label in labels):
-        return _PKCS7.replace("{form}", "")
+    convertible = _convertible(labels, name)
+    if convertible is not None:
+        return convertible
     if kind != "private key" and any(label.endswith("PRIVATE KEY") for label in labels):
         return "a private key; are cert and key swapped?"
     if kind != "certificate" and "CERTIFICATE" in labels:
         swapped = "; are cert and key swapped?" if kind == "private key" else ""
         return f"a certificate{swapped}"
-    return "a revocation list" if kind != "revocation list" and "X509 CRL" in labels else None
+    if kind != "revocation list" and "X509 CRL" in labels:
+        return "a revocation list"
+    return next((_LABELS[label] for label in labels if label in _LABELS), None)
 
 
-def _binary(data: bytes, kind: str) -> str | None:
+def _convertible(labels: list[str], name: str) -> str | None:
+    """Return what a file with these labels is, and the command that makes of it what was expected."""
+    out = f"{name}.pem"
+    if "CERTIFICATE REQUEST" in labels or "NEW CERTIFICATE REQUEST" in labels:
+        sign = command("sealwire", "certs", "sign", name, "--as", "STEM")
+        return f"a certificate signing request; have the CA sign it ({sign})"
+    if "TRUSTED CERTIFICATE" in labels:
+        return f"in OpenSSL's own form; convert it with {command('openssl', 'x509', '-in', name, '-out', out)}"
+    if "OPENSSH PRIVATE KEY" in labels:
+        copy = line("cp", "-p", name, out)
+        return f"a key in OpenSSH's form; convert a copy with `{copy} && {_pkcs8(out)}`"
+    if "PKCS7" in labels or "CMS" in labels:
+        convert = command("openssl", "pkcs7", "-print_certs", "-in", name, "-out", out)
+        return f"a PKCS #7 file; write the certificates out with {convert}"
+    return None
+
+
+def _pkcs8(name: str) -> str:
+    return line("ssh-keygen", "-p", "-m", "PKCS8", "-N", "", "-f", name)
+
+
+def _binary(data: bytes, kind: str, name: str) -> str | None:
+    out = f"{name}.pem"
     if not data.strip():
         return "empty; write the file again, or find out what wrote it"
     if data.startswith(_PUTTY):
-        return (
-            "a PuTTY key; write a copy out with `puttygen {name} -O private-openssh -o COPY`, and convert that with "
-            "`ssh-keygen -p -m PKCS8 -N '' -f COPY`"
-        )
+        write = line("puttygen", name, "-O", "private-openssh", "-o", out)
+        return f"a PuTTY key; convert a copy with `{write} && {_pkcs8(out)}`"
     if data.startswith(_OPENSSH_PUBLIC):
         return "a key or certificate for SSH, which TLS cannot use"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "text in UTF-16; save it as ASCII"
     if data.startswith(_JAVA_KEYSTORE):
-        return "a Java keystore; export PKCS #12 with keytool, and convert that with `openssl pkcs12 -nodes`"
+        export = command(
+            "keytool",
+            "-importkeystore",
+            "-srckeystore",
+            name,
+            "-destkeystore",
+            f"{name}.p12",
+            "-deststoretype",
+            "PKCS12",
+        )
+        return f"a Java keystore; write it as PKCS #12 with {export}, and then its {_parts(f'{name}.p12')}"
     if not data.startswith(b"\x30"):
         return None
     start = data[:32]
     if _PKCS7_SIGNED in start:
-        return _PKCS7.replace("{form}", "-inform der ")
+        convert = command("openssl", "pkcs7", "-inform", "der", "-print_certs", "-in", name, "-out", out)
+        return f"a PKCS #7 file; write the certificates out with {convert}"
     if start[_header(data) :].startswith(_PKCS12_VERSION):
-        return (
-            "a PKCS #12 file; write the parts out with `openssl pkcs12 -in {name} -clcerts -nokeys`, `-cacerts "
-            "-nokeys` and `-nocerts -nodes`"
-        )
-    return f"in DER form; convert it with `{_COMMANDS[kind]}`"
+        return f"a PKCS #12 file; write out its {_parts(name)}"
+    return (
+        f"in DER form; convert it with {command('openssl', _KINDS[kind], '-inform', 'der', '-in', name, '-out', out)}"
+    )
+
+
+def _parts(name: str) -> str:
+    """Return the commands for the parts of a PKCS #12 file."""
+    cert = command("openssl", "pkcs12", "-in", name, "-clcerts", "-nokeys", "-out", f"{name}.cert.pem")
+    authorities = command("openssl", "pkcs12", "-in", name, "-cacerts", "-nokeys", "-out", f"{name}.ca.pem")
+    key = command("openssl", "pkcs12", "-in", name, "-nocerts", "-nodes", "-out", f"{name}.key.pem")
+    return f"certificate with {cert}, its CAs with {authorities}, and its key with {key}"
 
 
 def _header(data: bytes) -> int:

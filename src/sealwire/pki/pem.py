@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from sealwire.errors import ConfigurationError
 from sealwire.pki.forms import found_instead
+from sealwire.remedies import command
 
 _KEY: Final = re.compile(rb"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----.*?-----END [A-Z ]{0,20}PRIVATE KEY-----", re.DOTALL)
 _Item = TypeVar("_Item", x509.Certificate, x509.CertificateRevocationList)
@@ -57,7 +58,7 @@ def read_private_key(pem: bytes, name: str) -> PrivateKeyTypes:
         return load_pem_private_key(pem, password=None)
     except TypeError:
         raise ConfigurationError(
-            f"{name}: encrypted; decrypt it first (`openssl pkey`), and store it with mode 0600"
+            f"{name}: encrypted; decrypt it with {command('openssl', 'pkey', '-in', name, '-out', f'{name}.pem')}"
         ) from None
     except _MALFORMED:
         raise _unreadable(pem, "private key", name) from None

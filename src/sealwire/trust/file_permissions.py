@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from sealwire.remedies import command
+
 _LIST: Final = "system.posix_acl_access"
 _VERSION: Final = 2
 _HEADER: Final = struct.Struct("<I")
@@ -44,8 +46,8 @@ def open_to_others(path: str | os.PathLike[str], status: os.stat_result, *, keyr
 def remedy(name: str, status: os.stat_result) -> str:
     """Return what to do about a file that is open to others."""
     if open_to_others(name, status, keyring_group=True):
-        return f"run `chmod 600 {name}`"
-    return f"run `chmod 600 {name}`, or set keyring_group = true if its group is meant to have it"
+        return f"run {command('chmod', '600', name)}"
+    return f"run {command('chmod', '600', name)}, or set keyring_group = true if its group is meant to have it"
 
 
 def in_private_directory(path: str | os.PathLike[str]) -> bool:

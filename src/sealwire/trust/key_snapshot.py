@@ -23,9 +23,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError
+from sealwire.remedies import command
 from sealwire.toml_options import encoding_problem
 from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.peers import PeerPolicy
+from sealwire.trust.reading import StrPath
 from sealwire.wire.keys import MIN_SECRET, Key
 
 CLOCK_SKEW: Final = timedelta(seconds=30)
@@ -45,9 +47,10 @@ class KeySnapshot:
         revoked: The ids of keys that are revoked; with one, there need be no key.
         file: The keys that the file has, if these are kept for a while longer.
         ages: By id, the not_before by which to compare keys, instead of their own.
+        path: The file that the keys are from, or None.
     """
 
-    __slots__ = ("_ages", "_by_id", "_keys", "file", "revoked")
+    __slots__ = ("_ages", "_by_id", "_keys", "file", "path", "revoked")
 
     def __init__(
         self,
@@ -56,16 +59,18 @@ class KeySnapshot:
         revoked: Iterable[str] = (),
         file: KeySnapshot | None = None,
         ages: Mapping[str, datetime] | None = None,
+        path: StrPath | None = None,
     ) -> None:
         self._keys = tuple(keys)
         self.revoked: Final = tuple(revoked)
         self.file: Final = file
+        self.path: Final = path
         self._ages = ages or {}
         if not all(isinstance(key, Key) for key in self._keys):
             raise ConfigurationError("a keyring takes a list of keys: Keyring([Key(...), ...])")
         self._by_id = {key.id: key for key in self._keys}
         if not self._keys and not self.revoked:
-            raise ConfigurationError("a keyring needs at least one key; make one with `sealwire keys new`")
+            raise ConfigurationError("a keyring needs at least one key: Keyring([Key(...), ...])")
         ids = [*(key.id for key in self._keys), *self.revoked]
         if len(set(ids)) != len(ids):
             twice = next(each for each, count in Counter(ids).items() if count > 1)
@@ -77,12 +82,13 @@ class KeySnapshot:
                 raise ConfigurationError(f"key {key.id!r}: identity {error}") from None
 
     @classmethod
-    def parse(cls, content: bytes, *, source: str) -> KeySnapshot:
+    def parse(cls, content: bytes, *, source: str, path: StrPath | None = None) -> KeySnapshot:
         """Parse the content of a keyring file.
 
         Args:
             content: UTF-8 text in TOML.
             source: Name of the content in errors.
+            path: The file, if it is one.
 
         Raises:
             ConfigurationError: The text is not a valid keyring; the error names key and remedy, never a secret.
@@ -95,7 +101,9 @@ class KeySnapshot:
             document = tomllib.loads(content.decode())
         if document is None:
             # Not raised in the handler: tomllib's error, its context, can quote the text and so a secret.
-            raise ConfigurationError(f"{source}: not valid TOML; compare it with what `sealwire keys new` writes")
+            raise ConfigurationError(
+                f"{source}: not valid TOML; compare it with what `sealwire keys new --file example.toml` writes"
+            )
         entries = document.get("key")
         if set(document) != {"key"} or not isinstance(entries, list):
             raise ConfigurationError(f"{source}: expected [[key]] tables and nothing else")
@@ -110,7 +118,7 @@ class KeySnapshot:
             except ConfigurationError as error:
                 raise ConfigurationError(f"{source}: [[key]] number {number}: {error}") from None
         try:
-            return cls(keys, revoked=revoked)
+            return cls(keys, revoked=revoked, path=path)
         except ConfigurationError as error:
             raise ConfigurationError(f"{source}: {error}") from None
 
@@ -147,10 +155,16 @@ class KeySnapshot:
         valid = [key for key in self._keys if key.valid_at(now) and (usable is None or usable(key))]
         if not valid:
             raise ConfigurationError(
-                f"no key of the keyring ({self}) is valid now for this identity; "
-                "add one with `sealwire keys new`, or check this machine's clock"
+                f"no key of the keyring ({self}) is valid now for this identity; {self.adding()}, or check "
+                "this machine's clock"
             )
         return max(reversed(valid), key=self.age)
+
+    def adding(self) -> str:
+        """Return how to add a key."""
+        if self.path is None:
+            return "add a key"
+        return f"add a key with {command('sealwire', 'keys', 'new', '--file', self.path)}"
 
     def age(self, key: Key) -> datetime:
         """Return the moment by which the key is compared with others: the later, the newer."""
@@ -216,5 +230,7 @@ def _key(entry: object) -> tuple[Key, bool]:
         secret = b""
     if len(secret) < MIN_SECRET:
         # Checked before Key does, whose error shows the id: the two may have been swapped.
-        raise ConfigurationError("secret must be base64 of at least 32 random bytes, as `sealwire keys new` writes it")
+        raise ConfigurationError(
+            "secret must be base64 of at least 32 random bytes, such as `openssl rand -base64 32` prints"
+        )
     return Key(fields.pop("id"), secret, **fields), revoked

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from sealwire.errors import ConfigurationError
 from sealwire.events import emit
+from sealwire.remedies import command
 from sealwire.trust.file_permissions import open_to_others, remedy
 from sealwire.trust.key_snapshot import KeySnapshot, list_ids
 from sealwire.trust.reading import FileContent, StrPath, read_file
@@ -114,10 +115,11 @@ class Keyring(Reloadable[KeySnapshot]):
         return read_keyring(path, keyring_group=self._keyring_group)
 
     def _validate(self, contents: FileContents, previous: KeySnapshot | None) -> KeySnapshot:
-        found = KeySnapshot.parse(contents[_PART], source=self._paths[_PART])
+        found = KeySnapshot.parse(contents[_PART], source=os.fsdecode(self._paths[_PART]), path=self._paths[_PART])
         if previous is None and not len(found):
             raise ConfigurationError(
-                f"{self._paths[_PART]}: every key is revoked; make another one with `sealwire keys new`"
+                f"{self._paths[_PART]}: every key is revoked; make another one with "
+                f"{command('sealwire', 'keys', 'new', '--file', self._paths[_PART])}"
             )
         return found
 
@@ -144,7 +146,7 @@ class Keyring(Reloadable[KeySnapshot]):
         both = [kept.get(key.id) or new[key.id] for key in previous if key.id in kept or key.id in new]
         both += [key for key in value if previous.get(key.id) is None]
         ages = {key.id: previous.age(key) for key in previous}
-        return KeySnapshot(both, revoked=value.revoked, file=value, ages=ages)
+        return KeySnapshot(both, revoked=value.revoked, file=value, ages=ages, path=value.path)
 
     def _let_go(self, value: KeySnapshot) -> KeySnapshot:
         return value if value.file is None else value.file
@@ -170,15 +172,19 @@ class Keyring(Reloadable[KeySnapshot]):
         return self.current.signing_key(now, usable=usable)
 
 
-def read_keyring(path: StrPath, *, keyring_group: bool = False) -> FileContent:
-    """Read a keyring file, which must keep other users out. Raises ConfigurationError."""
+def read_keyring(path: StrPath, *, keyring_group: bool = False, making: str | None = None) -> FileContent:
+    """Read a keyring file, which must keep other users out; ``making`` says how to make one that is missing.
+
+    Raises ConfigurationError.
+    """
     try:
         check = partial(_check_private, keyring_group=keyring_group)
         return read_file(path, max_bytes=_MAX_FILE, check=check)
     except ConfigurationError as error:
         if os.path.lexists(path):
             raise
-        raise ConfigurationError(f"{error}; make a keyring with `sealwire keys new`") from None
+        making = making or f"make a keyring with {command('sealwire', 'keys', 'new', '--file', path)}"
+        raise ConfigurationError(f"{error}; {making}") from None
 
 
 def _lacks(new: Key | None, old: Key) -> bool:

@@ -210,7 +210,7 @@ def _fingerprint(value: str, text: str) -> str:
 
 def _number(value: str, text: str) -> int:
     if not re.fullmatch("0|[1-9][0-9]{0,9}", value):
-        raise ConfigurationError(f"{text!r}: expected a number, as `id` shows it")
+        raise ConfigurationError(f"{text!r}: expected a number, as `id -u` or `id -g` shows it")
     return int(value)
 
 

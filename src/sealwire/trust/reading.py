@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from sealwire.errors import ConfigurationError
+from sealwire.remedies import command
 
 StrPath = str | os.PathLike[str]
 
@@ -56,15 +58,22 @@ def read_file(
     return FileContent(data, status.st_mtime)
 
 
+def _can_be_entered(directory: Path) -> bool:
+    return os.access(directory, os.X_OK, effective_ids=True)
+
+
 def _access(name: str) -> str:
     """Tell how this process can be given access to a file."""
     user = os.geteuid()
     try:
         status = os.stat(name)
     except OSError:
-        return f"a directory on the way keeps this process's user (uid {user}) out; let it in there (`chmod o+x`)"
+        closed = next(each for each in (*Path(name).parents, Path("/")) if _can_be_entered(each.parent))
+        return (
+            f"{closed} keeps this process's user (uid {user}) out; let it in there ({command('chmod', 'o+x', closed)})"
+        )
     return (
         f"it belongs to uid {status.st_uid}, gid {status.st_gid} with mode {status.st_mode & 0o7777:04o}, and this "
-        f"process is uid {user}: run `chown {user} {name}` and `chmod 600 {name}`, or leave it to root with mode 0640 "
-        "and a group of this process"
+        f"process is uid {user}: run {command('chown', str(user), name)} and {command('chmod', '600', name)}, or leave "
+        "it to root with mode 0640 and a group of this process"
     )

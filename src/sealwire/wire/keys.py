@@ -64,7 +64,7 @@ class Key:
         if len(secret) < MIN_SECRET:
             raise ConfigurationError(
                 f"key {id!r}: the secret has {len(secret)} bytes and needs at least {MIN_SECRET} random ones; "
-                "make it with `sealwire keys new` or secrets.token_bytes(32)"
+                "make it with secrets.token_bytes(32)"
             )
         for name, moment in (("not_before", not_before), ("not_after", not_after)):
             if moment is not None and (not isinstance(moment, datetime) or moment.utcoffset() is None):

@@ -27,7 +27,7 @@ class TestInit:
         output = run("certs", "init").stdout
         assert sorted(os.listdir("certs")) == [".gitignore", "ca.key", "ca.pem"]
         assert (mode("certs"), mode("certs/ca.key"), mode("certs/ca.pem")) == (0o700, 0o600, 0o644)
-        assert "Next: sealwire certs issue server localhost 127.0.0.1" in output
+        assert "Next: `sealwire certs issue server localhost 127.0.0.1`" in output
         assert "BEGIN" not in output
 
     def test_options(self, run: Run) -> None:
@@ -37,7 +37,7 @@ class TestInit:
         assert made.subject.rfc4514_string() == "CN=Prod CA"
         assert made.not_valid_after_utc - made.not_valid_before_utc == timedelta(days=30) - timedelta(seconds=1)
         assert isinstance(made.public_key(), ed25519.Ed25519PublicKey)
-        assert "sealwire certs issue --dir 'else where' server" in output
+        assert "sealwire certs issue server localhost 127.0.0.1 --dir 'else where'" in output
 
     def test_never_replaces_a_ca_unasked(self, ca: Run) -> None:
         before = Path("certs/ca.key").read_bytes(), Path("certs/ca.pem").read_bytes()

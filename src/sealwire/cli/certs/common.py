@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from sealwire.errors import ConfigurationError
 from sealwire.pki.authority import MAX_LEAF_DAYS, Issuer, KeyType, Profile
 from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, pair
 from sealwire.pki.pem import private_key_of
+from sealwire.remedies import command
 
 CA: Final = "ca"
 
@@ -63,9 +63,16 @@ def certs() -> None:
 def load_ca(directory: Path) -> Issuer:
     """Read the CA of a directory. Raises ConfigurationError."""
     cert, key = directory / f"{CA}.pem", directory / f"{CA}.key"
-    for path in (cert, key):
-        if not path.is_file():
-            raise ConfigurationError(f"{path}: not there; make a CA with `{command_text('certs init', directory)}`")
+    if not cert.is_file() and not key.is_file():
+        raise ConfigurationError(f"{cert}: not there; make a CA with {certs_command(directory, 'init')}")
+    if not key.is_file():
+        ask = certs_command(directory, "request", "PROFILE", "NAME", "--as", "STEM")
+        raise ConfigurationError(
+            f"{key}: the CA's key is not here; make a request here ({ask}), have it signed where the key is "
+            "(`sealwire certs sign STEM.csr`), and bring the certificate here"
+        )
+    if not cert.is_file():
+        raise ConfigurationError(f"{cert}: not there; every server and client has a copy")
     cert_pem, key_pem = read_pem(cert), read_pem(key, private=True)
     try:
         return Issuer.from_pem(cert_pem, key_pem)
@@ -125,7 +132,6 @@ def print_certificate(certificate: x509.Certificate) -> None:
     )
 
 
-def command_text(command: str, directory: Path) -> str:
-    """Return the command to type next, with ``--dir`` unless the directory is the default."""
-    option = "" if directory == DEFAULT else f" --dir {shlex.quote(str(directory))}"
-    return f"sealwire {command}{option}"
+def certs_command(directory: Path, *words: str | Path) -> str:
+    """Return a command of this group in backquotes, with ``--dir`` unless the directory is the default."""
+    return command("sealwire", "certs", *words, *(() if directory == DEFAULT else ("--dir", directory)))

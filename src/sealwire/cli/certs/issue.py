@@ -12,8 +12,8 @@ from sealwire.cli.certs.common import (
     CA,
     OTHER_NAME,
     certs,
+    certs_command,
     check_stem,
-    command_text,
     days_option,
     directory_option,
     force_option,
@@ -30,6 +30,7 @@ from sealwire.cli.console import print_line
 from sealwire.cli.workdir import prepare, report_written
 from sealwire.pki.authority import DEFAULT_CA_DAYS, MAX_CA_DAYS, Issued, KeyType, Profile, create_ca
 from sealwire.pki.files import locked
+from sealwire.remedies import command
 
 
 @certs.command()
@@ -38,7 +39,12 @@ from sealwire.pki.files import locked
 @click.option("--client", metavar="NAME", multiple=True, help="Also issue client.pem, for these names.")
 @days_option(DEFAULT_CA_DAYS, MAX_CA_DAYS)
 @key_type_option
-@force_option
+@click.option(
+    "--force",
+    is_flag=True,
+    allow_from_autoenv=False,
+    help="Replace files of these names, and so end a CA that is there.",
+)
 @directory_option
 def init(
     *,
@@ -73,7 +79,7 @@ def init(
     for profile, leaf in leaves.items():
         _report(leaf, directory, profile, profile)
     if not leaves:
-        print_line(f"Next: {command_text('certs issue', directory)} server localhost 127.0.0.1")
+        print_line(f"Next: {certs_command(directory, 'issue', 'server', 'localhost', '127.0.0.1')}")
 
 
 @certs.command()
@@ -122,7 +128,17 @@ def _write(issued: Mapping[str, Issued], directory: Path, *, force: bool) -> Non
             for stem, each in issued.items()
             for file in new_pair(directory / f"{stem}.pem", each.cert_pem, each.key_pem)
         ]
-        write(files, replace=force, remedy="replace it with --force" if CA in issued else OTHER_NAME)
+        write(files, replace=force, remedy=_other_ca(directory) if CA in issued else OTHER_NAME)
+
+
+def _other_ca(directory: Path) -> str:
+    """Return what to do if there are files of a CA already."""
+    more = certs_command(directory, "issue", "PROFILE", "NAME", "--as", "STEM")
+    other = command("sealwire", "certs", "init", "--dir", "DIRECTORY")
+    return (
+        f"a CA that is there issues further certificates ({more}); make another one elsewhere ({other}). --force would "
+        "end the one that is there: no peer would accept its certificates any more"
+    )
 
 
 def _report(leaf: Issued, directory: Path, profile: str, stem: str) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from sealwire.cli.certs.common import certs, command_text, directory_option
+from sealwire.cli.certs.common import certs, certs_command, directory_option
 from sealwire.cli.console import print_fields, print_json, print_line, print_table
 from sealwire.cli.inventory import Row, inventory, kind_of, names_of, rows_of
 from sealwire.cli.lifetimes import days_left, iso, moment_text
@@ -33,9 +33,7 @@ _MAX_ENTRIES: Final = 20
 
 def _rows_in(directory: Path) -> list[Row]:
     if not directory.is_dir():
-        raise ConfigurationError(
-            f"{directory}: no such directory; make a CA with `{command_text('certs init', directory)}`"
-        )
+        raise ConfigurationError(f"{directory}: no such directory; make a CA with {certs_command(directory, 'init')}")
     return inventory(directory)
 
 

@@ -16,7 +16,16 @@ import click
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from sealwire.cli.certs.common import CA, certificate_path, certs, directory_option, load_ca, new_pair, write
+from sealwire.cli.certs.common import (
+    CA,
+    certificate_path,
+    certs,
+    certs_command,
+    directory_option,
+    load_ca,
+    new_pair,
+    write,
+)
 from sealwire.cli.certs.common import print_certificate as show
 from sealwire.cli.certs.revoke import write_crl
 from sealwire.cli.console import print_line
@@ -24,6 +33,7 @@ from sealwire.cli.inventory import kind_of
 from sealwire.cli.lifetimes import due_from, life_of, moment_text
 from sealwire.cli.options import PartType
 from sealwire.cli.pem_files import UNREADABLE, read_certificates, read_crls, read_pem
+from sealwire.cli.remedies import new_ca
 from sealwire.cli.workdir import mode_of, refuse_link, remove_old_copies, report_written
 from sealwire.errors import ConfigurationError
 from sealwire.pki.authority import MAX_LEAF_DAYS, Issuer, PrivateKey
@@ -131,10 +141,12 @@ def renew(**given: Any) -> None:
 def load_ca_here(directory: Path) -> Issuer:
     """Read the CA of a directory; without its key say what to do in its place. Raises ConfigurationError."""
     if not (directory / f"{CA}.key").exists():
+        ask = certs_command(directory, "request", "PROFILE", "--as", "STEM")
+        install = certs_command(directory, "install", "STEM")
         raise ConfigurationError(
-            f"{directory / CA}.key: the CA's key is not here; make a request here (`sealwire certs request`), have it "
-            "signed where the key is (`sealwire certs sign`), and put both in place (`sealwire certs install`); or "
-            "leave that to the CA that issued the certificate"
+            f"{directory / CA}.key: the CA's key is not here; make a request here ({ask}), have it signed where the "
+            f"key is (`sealwire certs sign STEM.new.csr`), bring STEM.new.pem here, and put both in place ({install}); "
+            "or leave that to the CA that issued the certificate"
         )
     return load_ca(directory)
 
@@ -237,8 +249,8 @@ def _successor(ca: Issuer, path: Path, old: x509.Certificate, options: _Options)
     last = ca.certificate.not_valid_after_utc
     if (options.once or options.daemon) and last <= end + _CLOCKS and end > datetime.now(UTC):
         raise ConfigurationError(
-            f"{path}: cannot be renewed beyond {moment_text(last)}, when the CA itself ends; make a new CA, and bring "
-            "it to every peer beside the old one (`sealwire certs bundle`)"
+            f"{path}: cannot be renewed beyond {moment_text(last)}, when the CA itself ends; "
+            f"{new_ca(options.directory / f'{CA}.pem')}, then renew by it"
         )
     key = _old_key(path.with_suffix(".key"), old) if options.keep_key else key_like(old.public_key())
     try:
@@ -291,10 +303,7 @@ def _read_leaf(path: Path) -> x509.Certificate:
     except UNREADABLE:
         raise ConfigurationError(f"{path}: has names or extensions that cannot be read") from None
     if kind_of(leaf) == "CA":
-        raise ConfigurationError(
-            f"{path}: the certificate of a CA; make a new CA with `sealwire certs init --dir` elsewhere, and put both "
-            "into one file with `sealwire certs bundle`"
-        )
+        raise ConfigurationError(f"{path}: the certificate of a CA, which is not renewed; {new_ca(path)}")
     return leaf
 
 

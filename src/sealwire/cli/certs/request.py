@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sealwire.cli.certs.common import (
     OTHER_NAME,
     certs,
+    certs_command,
     check_stem,
-    command_text,
     directory_option,
     force_option,
     key_type_option,
@@ -37,6 +37,7 @@ from sealwire.pki.authority import KeyType, Profile
 from sealwire.pki.csr import request as make_request
 from sealwire.pki.csr import sign as sign_request
 from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, locked
+from sealwire.remedies import command
 from sealwire.trust.credentials import Credentials
 from sealwire.trust.selftest import validate
 
@@ -78,16 +79,14 @@ def request(
         if renewal and not force and (key.exists() or csr.exists()):
             raise ConfigurationError(
                 f"{key}: a request was made before, so nothing was written; install its certificate with "
-                f"`{command_text(f'certs install {stem}', directory)}`, or make another request with --force"
+                f"{certs_command(directory, 'install', stem)}, or make another request with --force"
             )
         write(files, replace=force, remedy=OTHER_NAME)
     report_written(key, "the private key, which stays here")
     report_written(csr, f"the request for a certificate of a TLS {profile}")
-    print_line(f"Next: bring {csr} to the CA, run `sealwire certs sign {csr.name}` there,")
+    print_line(f"Next: bring {csr} to the CA, run {command('sealwire', 'certs', 'sign', csr.name)} there,")
     if renewal:
-        print_line(
-            f"      bring {name}.pem back to {directory}, and run `{command_text(f'certs install {stem}', directory)}`"
-        )
+        print_line(f"      bring {name}.pem back to {directory}, and run {certs_command(directory, 'install', stem)}")
         print_line(f"      Until then, {stem}.key and {stem}.pem stay in service.")
     else:
         print_line(f"      and bring {stem}.pem and ca.pem back to {directory}")
@@ -111,9 +110,9 @@ def install(*, stem: str, file: Path | None, directory: Path) -> None:
     new_key = directory / f"{stem}.new.key"
     new_cert = directory / f"{stem}.new.pem" if file is None else file
     if not new_key.exists():
-        raise ConfigurationError(
-            f"{new_key}: not there; make a key and a request with `{command_text('certs request', directory)}`"
-        )
+        names = () if path.exists() else ("NAME",)
+        ask = certs_command(directory, "request", "PROFILE", *names, "--as", stem)
+        raise ConfigurationError(f"{new_key}: not there; make a key and a request with {ask}")
     refuse_link(path)
     refuse_link(path.with_suffix(".key"))
     with locked(path):

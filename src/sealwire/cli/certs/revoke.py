@@ -11,7 +11,15 @@ from pathlib import Path
 import click
 from cryptography import x509
 
-from sealwire.cli.certs.common import certificate_path, certs, days_option, directory_option, load_ca, write
+from sealwire.cli.certs.common import (
+    certificate_path,
+    certs,
+    certs_command,
+    days_option,
+    directory_option,
+    load_ca,
+    write,
+)
 from sealwire.cli.console import print_line
 from sealwire.cli.inventory import Row, inventory, is_issued_by, names_of, rows_of
 from sealwire.cli.lifetimes import life_of, moment_text, warning_from
@@ -111,7 +119,7 @@ def _find(name: str, directory: Path, ca: Issuer, *, unlisted: bool) -> list[tup
     if not found:
         raise ConfigurationError(
             f"{name!r} is not a certificate's file, name or serial number in {directory}; see "
-            "`sealwire certs list --wide`"
+            f"{certs_command(directory, 'list', '--wide')}"
             + (" (--unlisted revokes a serial number that is not there)" if number else "")
         )
     return [_certificate_in(directory / Path(row.file).name, directory, ca) for row in found]

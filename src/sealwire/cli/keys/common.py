@@ -20,6 +20,7 @@ from sealwire.cli.options import FILE
 from sealwire.cli.workdir import DEFAULT, mode_of, prepare, refuse_link, replace_files
 from sealwire.errors import ConfigurationError
 from sealwire.pki.files import PRIVATE, NewFile, locked
+from sealwire.remedies import command
 from sealwire.trust.key_snapshot import KeySnapshot
 from sealwire.trust.keyring import Keyring, read_keyring
 from sealwire.trust.peers import PeerPolicy
@@ -31,8 +32,9 @@ HEADER: Final = (
 _SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
+_DEFAULT: Final = DEFAULT / "keyring.toml"
 file_option = click.option(
-    "-f", "--file", "path", type=FILE, default=DEFAULT / "keyring.toml", show_default=True, help="The keyring file."
+    "-f", "--file", "path", type=FILE, default=_DEFAULT, show_default=True, help="The keyring file."
 )
 id_option = click.option(
     "--id", "key_id", help="Name of the key, sent with each handshake.  [default: date and 4 hex digits]"
@@ -161,11 +163,16 @@ def edit_keyring(path: Path) -> Iterator[KeyringFile]:
         file.save()
 
 
+def keys_command(path: Path, *words: str | Path) -> str:
+    """Return a command of this group in backquotes, with ``--file`` unless the keyring is the default."""
+    return command("sealwire", "keys", *words, *(() if path == _DEFAULT else ("--file", path)))
+
+
 def find_keys(keys: Iterable[Key], key_id: str | None, path: Path) -> list[Key]:
     """Return the key of that id, or if it is None, all keys. Raises ConfigurationError."""
     found = [key for key in keys if key_id in (None, key.id)]
     if not found:
-        raise ConfigurationError(f"{path}: no key has the id {key_id!r}; see `sealwire keys list`")
+        raise ConfigurationError(f"{path}: no key has the id {key_id!r}; see {keys_command(path, 'list')}")
     return found
 
 

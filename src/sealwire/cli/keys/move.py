@@ -11,12 +11,22 @@ from pathlib import Path
 import click
 
 from sealwire.cli.console import print_line
-from sealwire.cli.keys.common import HEADER, KeyringFile, edit_keyring, file_option, identity_option, keys, table_of
+from sealwire.cli.keys.common import (
+    HEADER,
+    KeyringFile,
+    edit_keyring,
+    file_option,
+    identity_option,
+    keys,
+    keys_command,
+    table_of,
+)
 from sealwire.cli.lifetimes import key_owners, moment_text
 from sealwire.cli.options import FILE, FILE_OR_DASH, STDIN
 from sealwire.cli.workdir import mode_of, refuse_link, report_written
 from sealwire.errors import ConfigurationError
 from sealwire.pki.files import PRIVATE, NewFile, write_files
+from sealwire.remedies import command
 from sealwire.trust.key_snapshot import KeySnapshot
 from sealwire.trust.keyring import read_keyring
 from sealwire.wire.keys import Key
@@ -38,12 +48,16 @@ def export(*, identity: str, out: Path | None, show: bool, path: Path) -> None:
     \b
     sealwire keys export --for dns:client.example | ssh client sealwire keys import
     """
-    present = KeySnapshot.parse(read_keyring(path).data, source=str(path))
+    making = f"make a keyring with {keys_command(path, 'new', '--identity', identity)}"
+    present = KeySnapshot.parse(read_keyring(path, making=making).data, source=str(path))
     now = datetime.now(UTC)
     chosen = [key for key in present if key.identity == identity and (key.not_after is None or now <= key.not_after)]
     if not chosen:
         others = ", ".join(owner for owner in key_owners(present) if owner is not None) or "no client in particular"
-        raise ConfigurationError(f"{path}: has no key for {identity} that has not expired; it has keys for {others}")
+        make = keys_command(path, "new", "--identity", identity)
+        raise ConfigurationError(
+            f"{path}: has no key for {identity} that has not expired; it has keys for {others}; add one with {make}"
+        )
     text = HEADER + "".join(f"\n{table_of(key)}" for key in chosen)
     if out is not None:
         refuse_link(out)
@@ -120,11 +134,12 @@ def _take(file: KeyringFile, key: Key) -> str:
 
 def _read(source: Path) -> bytes:
     if source != STDIN:
-        return read_keyring(source).data
+        write = command("sealwire", "keys", "export", "--for", "CLIENT", "--out", source.name)
+        return read_keyring(source, making=f"write it where the keys are ({write}), and bring it here").data
     if sys.stdin.isatty():
         raise ConfigurationError(
-            "the keys are read from standard input, which is a terminal; pipe in what `sealwire keys export` writes, "
-            "or name a file"
+            "the keys are read from standard input, which is a terminal; pipe in what "
+            "`sealwire keys export --for CLIENT` writes, or name a file"
         )
     data = sys.stdin.buffer.read(_MAX_INPUT + 1)
     if len(data) > _MAX_INPUT:

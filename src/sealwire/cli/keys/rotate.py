@@ -16,6 +16,7 @@ from sealwire.cli.keys.common import (
     id_option,
     identity_option,
     keys,
+    keys_command,
     span_option,
 )
 from sealwire.cli.lifetimes import key_owners, moment_text
@@ -99,7 +100,10 @@ def _owners(file: KeyringFile, identity: str | None, now: datetime, *, everythin
             f"{file.path}: has keys of several clients ({names}); name one with --identity, or rotate them --all"
         )
     owner = "" if identity is None else f" of {identity}"
-    raise ConfigurationError(f"{file.path}: no key{owner} is valid now to be rotated; see `sealwire keys list`")
+    bound = () if identity is None else ("--identity", identity)
+    raise ConfigurationError(
+        f"{file.path}: no key{owner} is valid now to be rotated; add one with {keys_command(file.path, 'new', *bound)}"
+    )
 
 
 def _life(keys: list[Key]) -> timedelta | None:
@@ -131,7 +135,7 @@ def revoke(*, key_id: str, force: bool, path: Path) -> None:
         if not any(key.valid_at(now) for key in rest) and not (force and rest):
             raise ConfigurationError(
                 f"{path}: without {key_id!r} no key would be valid now, and no client could connect; "
-                "add another one first (`sealwire keys new`)" + (", or --force" if rest else "")
+                f"add another one first ({keys_command(path, 'new')})" + (", or --force" if rest else "")
             )
         file.revoke(key_id)
     report_written(path, f"key {key_id!r} revoked, of {owner or 'every client'}")
@@ -153,7 +157,7 @@ def prune(*, age: timedelta, path: Path) -> None:
     with edit_keyring(path) as file:
         expired = [key.id for key in file.keys if key.not_after is not None and key.not_after < limit]
         if len(expired) == len(file.keys):
-            raise ConfigurationError(f"{path}: no key would be left; add one first (`sealwire keys new`)")
+            raise ConfigurationError(f"{path}: no key would be left; add one first ({keys_command(path, 'new')})")
         gone = [*expired, *file.revoked]
         file.remove(gone)
     if gone:

@@ -1,0 +1,100 @@
+"""What to do about certificates, keys and CAs, as commands that fit the files that are there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from sealwire.cli.pem_files import UNREADABLE, read_certificates
+from sealwire.errors import ConfigurationError
+from sealwire.pki.extensions import extended_key_usage
+from sealwire.remedies import command
+from sealwire.wire.keys import Key
+
+_LEAD: Final = timedelta(hours=1)
+"""The time until a new key signs, by default, in `sealwire keys rotate`."""
+
+
+def new_ca(anchors: str | Path) -> str:
+    """Return how to bring a new CA to every peer beside those in a file of trust anchors."""
+    make = command("sealwire", "certs", "init", "--dir", "new-ca")
+    both = command("sealwire", "certs", "bundle", anchors, "new-ca/ca.pem", "--out", anchors)
+    return f"make a new CA ({make}), and bring it to every peer beside the old one ({both})"
+
+
+def expired_ca(anchors: str, certificate: x509.Certificate) -> str:
+    """Return how to take an expired CA out of a file of trust anchors, of which another one has not."""
+    sha256 = certificate.fingerprint(hashes.SHA256()).hex()
+    return f"take it out: {command('sealwire', 'certs', 'bundle', anchors, '--remove', sha256, '--out', anchors)}"
+
+
+def renewal(cert: str) -> str:
+    """Return how to renew a certificate that is in service."""
+    path = Path(cert)
+    if not path.with_suffix(".key").exists() or path.suffix not in (".pem", ".crt"):
+        return "renew it with the tool that issued it"
+    if path.with_name("ca.key").exists():
+        return f"renew it: {command('sealwire', 'certs', 'renew', path, '--dir', path.parent)}"
+    ask = command("sealwire", "certs", "request", _profile(path), "--as", path.stem, "--dir", path.parent)
+    return f"request a new one, which says how to go on: {ask}"
+
+
+def _profile(path: Path) -> str:
+    try:
+        uses = extended_key_usage(read_certificates(path)[0])
+    except (ConfigurationError, *UNREADABLE):
+        return "PROFILE"
+    server, client = ExtendedKeyUsageOID.SERVER_AUTH in uses, ExtendedKeyUsageOID.CLIENT_AUTH in uses
+    return "peer" if server and client else "server" if server else "client"
+
+
+def issuing(cert: str, profile: str) -> str:
+    """Return how to issue another certificate in place of one."""
+    path = Path(cert)
+    if path.with_name("ca.key").exists() and path.suffix == ".pem":
+        there = ("--as", path.stem, "--dir", path.parent, "--force")
+        return command("sealwire", "certs", "issue", profile, "NAME", *there)
+    return f"{command('sealwire', 'certs', 'issue', profile, 'NAME', '--as', 'STEM')} where the CA is"
+
+
+def next_list(crl: str) -> str:
+    """Return how to get the next revocation list for a file."""
+    path = Path(crl)
+    if path.with_name("ca.key").exists() and path.name == "crl.pem":
+        return f"write the next one: {command('sealwire', 'certs', 'crl', '--dir', path.parent)}"
+    return f"get the CA's current list, which `sealwire certs crl` writes there, as {crl}"
+
+
+def new_key(keyring: str, identity: str | None) -> str:
+    """Return how to add a key that is valid at once, for a client or all of them."""
+    bound = () if identity is None else ("--identity", identity)
+    make = command("sealwire", "keys", "new", "--file", keyring, *bound)
+    return f"add one with {make}, and bring the file to every peer"
+
+
+def next_key(keyring: str, identity: str | None, end: datetime) -> str:
+    """Return how to add a key before the last one of a client, or of all of them, ends."""
+    bound = () if identity is None else ("--identity", identity)
+    left = end - datetime.now(UTC)
+    lead = () if left > 2 * _LEAD else ("--in", f"{max(0, int(left.total_seconds()) // 2)}s")
+    return f"add the next one: {command('sealwire', 'keys', 'rotate', '--file', keyring, *bound, *lead)}"
+
+
+def ending(keyring: str, key: Key) -> str:
+    """Return how to let a key end that has no end."""
+    if not key.valid_at(datetime.now(UTC)):
+        return f"revoke it: {command('sealwire', 'keys', 'revoke', key.id, '--file', keyring)}"
+    bound = () if key.identity is None else ("--identity", key.identity)
+    return f"give it one: {command('sealwire', 'keys', 'rotate', '--file', keyring, '--days', '90', *bound)}"
+
+
+def binding(keyring: str, key: Key) -> str:
+    """Return how to replace a key that all clients share."""
+    make = command("sealwire", "keys", "new", "--file", keyring, "--identity", "CLIENT")
+    revoke = command("sealwire", "keys", "revoke", key.id, "--file", keyring)
+    return f"make one for each client ({make}), then revoke this one ({revoke})"
