@@ -81,7 +81,7 @@ def _templates(node: ast.AST) -> Iterator[str]:
     words = [*_words(node.args)]
     if node.func.id in ("certs_command", "keys_command"):
         words = ["sealwire", node.func.id.partition("_")[0], *words[1:], "*"]
-    if words[2:] != ["*", "*"]:  # in the builders themselves
+    if words != ["*"] and words[2:] != ["*", "*"]:  # a function of another name, and the builders themselves
         yield " ".join(words)
 
 

@@ -117,6 +117,16 @@ def test_what_a_peer_can_do(place: Place) -> None:
     assert "risky.Order" in place.follow(told, "sealwire allowlist check --config {}")
 
 
+@covers("cli/discovery.py", "chmod go-w {}")
+def test_a_configuration_that_others_can_change(place: Place) -> None:
+    place.deploy()
+    place.says("status", "--config", "server.toml")
+    Path("server.toml").rename("sealwire.toml")
+    Path("sealwire.toml").chmod(0o666)
+    place.follow(place.says("status", status=1), "chmod go-w {}")
+    place.says("status")
+
+
 @covers("cli/status.py", "sealwire doctor {} --config {}")
 def test_a_server_that_does_not_answer(place: Place) -> None:
     place.deploy()

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from sealwire.cli.console import print_line
 from sealwire.errors import ConfigurationError
+from sealwire.remedies import command
 
 HERE: Final = Path("sealwire.toml")
 """The configuration that is found in the current directory."""
@@ -121,5 +122,5 @@ def _check_unchangeable(path: Path) -> None:
         if mode & 0o022 and not stat.S_ISLNK(status.st_mode):
             raise ConfigurationError(
                 f"{name}: mode {mode:04o} lets others change it, so that no configuration is taken from it unasked; "
-                f"run `chmod go-w {path}`, or name the file with --config"
+                f"run {command('chmod', 'go-w', path)}, or name the file with --config"
             )
