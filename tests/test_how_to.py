@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from support.documents import ROOT, STREAM_MODULE, Shell, follow, free_port
+from support.documents import ROOT, STREAM_MODULE, Shell, follow, free_port, installed
 from support.network import network
 
-PYTHON = shlex.quote(sys.executable)
 PORTS = ("4222", "7442", "7443", "7444", "7445", "9091", "9092")
 """The names of ports of this machine in the guides."""
-
-
-def installed(directory: Path) -> str:
-    """A directory for the path with the two commands. With -P the current directory is not on Python's path, as it is
-    not for an installed script."""
-    directory.mkdir()
-    for name, arguments in (("sealwire", "-P -m sealwire"), ("python", "")):
-        command = directory / name
-        command.write_text(f'#!/bin/sh\nexec {PYTHON} {arguments} "$@"\n')
-        command.chmod(0o755)
-    return f"PATH={shlex.quote(str(directory))}:$PATH"
 
 
 def walk_through(document: Path, tmp_path: Path, namespaces: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 """Of nginx, as Debian installs it."""
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DEADLINE = 60
+PYTHON = shlex.quote(sys.executable)
 
 
 def blocks(document: Path) -> Iterator[tuple[str, dict[str, str], str]]:
@@ -75,6 +77,17 @@ def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
             return
         pause.wait(0.05)
     raise AssertionError("the server does not listen")
+
+
+def installed(directory: Path) -> str:
+    """A directory for the path with the two commands. With -P the current directory is not on Python's path, as it is
+    not for an installed script."""
+    directory.mkdir()
+    for name, arguments in (("sealwire", "-P -m sealwire"), ("python", "")):
+        command = directory / name
+        command.write_text(f'#!/bin/sh\nexec {PYTHON} {arguments} "$@"\n')
+        command.chmod(0o755)
+    return f"PATH={shlex.quote(str(directory))}:$PATH"
 
 
 class Shell:
