@@ -20,7 +20,7 @@ def walk_through(document: Path, tmp_path: Path, namespaces: dict[str, str]) -> 
     ports = {} if namespaces else {port: str(free_port()) for port in PORTS}
     shell = Shell(place, ports, installed(tmp_path / "bin"), namespaces=namespaces)
     try:
-        assert follow(document, shell) >= 5
+        assert follow(document, shell) >= 3
     finally:
         shell.close()
     assert not (place / "owned").exists()

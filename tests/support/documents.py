@@ -1,9 +1,10 @@
 """A document followed word for word: its files are written, its commands run, and their outputs compared.
 
 Blocks of code say what they are: ``python file=server.py`` is a file, ``console`` has commands after ``$``, with
-``terminal=…`` ones that go on (the next command waits until they listen on ``port=…``, ``--port`` or 7443), with
-``status=1`` ones that must end with that exit status, and with ``host=…`` ones of another host: in the directory of
-that name, and where there is a network of namespaces, in that of that host.
+``terminal=…`` ones that go on (the next command waits until they listen, on ``socket=…``, ``port=…``, ``--port`` or
+7443; one that ran in the same terminal is stopped before), with ``status=1`` ones that must end with that exit status,
+and with ``host=…`` ones of another host: in the directory of that name, and where there is a network of namespaces, in
+that of that host.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def follow(document: Path, shell: Shell) -> int:
             for command, output in commands(text):
                 host = options.get("host", "")
                 if "terminal" in options:
-                    shell.serve(command, host, options.get("port"))
+                    shell.stop(options["terminal"])
+                    shell.serve(command, host, options.get("socket", options.get("port")), options["terminal"])
                 else:
                     shell.run(command, shell.adapted(output), int(options.get("status", 0)), host)
                 ran += 1
@@ -66,15 +68,19 @@ def free_port() -> int:
             return port
 
 
-def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Until it listens: by the kernel's list, in its own network."""
+def wait_for(listens: str, server: subprocess.Popen[bytes], directory: Path) -> None:
+    """Until it listens on a port, by the kernel's list in its own network, or its Unix socket is there."""
     pause = threading.Event()
     for _ in range(DEADLINE * 20):
         assert server.poll() is None, "the server ended"
-        tables = [Path(f"/proc/{server.pid}/net/{name}").read_text() for name in ("tcp", "tcp6", "udp", "udp6")]
-        # TCP's LISTEN, or what a socket of UDP is in until it is connected.
-        if any(re.search(rf":{port:04X} [0-9A-F:]+ 0[7A] ", table) for table in tables):
-            return
+        if not listens.isdigit():
+            if (directory / listens).is_socket():
+                return
+        else:
+            tables = [Path(f"/proc/{server.pid}/net/{name}").read_text() for name in ("tcp", "tcp6", "udp", "udp6")]
+            # TCP's LISTEN, or what a socket of UDP is in until it is connected.
+            if any(re.search(rf":{int(listens):04X} [0-9A-F:]+ 0[7A] ", table) for table in tables):
+                return
         pause.wait(0.05)
     raise AssertionError("the server does not listen")
 
@@ -100,7 +106,7 @@ class Shell:
         self.directory = directory
         self.namespaces = namespaces or {}
         self.setup = list(setup)
-        self.servers: list[subprocess.Popen[bytes]] = []
+        self.servers: dict[str, subprocess.Popen[bytes]] = {}
         self.ports = ports
         self.environment = {name: os.environ[name] for name in os.environ if not name.startswith(("VIRTUAL_", "COV_"))}
 
@@ -131,18 +137,23 @@ class Shell:
         shown = done.stdout + done.stderr if status else done.stdout
         assert expected in re.sub(" +$", "", shown, flags=re.MULTILINE), f"{command}: {shown}"
 
-    def serve(self, command: str, host: str = "", listens: str | None = None) -> None:
+    def serve(self, command: str, host: str, listens: str | None, terminal: str) -> None:
         command = self.adapted(command)
         server = subprocess.Popen(
             [*self.prefix(host), "bash", "-c", self.line(f"exec {command}")],
             cwd=self.directory / host,
             env=self.environment,
         )
-        self.servers.append(server)
+        self.servers[terminal] = server
         port = re.search(r"--port (\d+)", command)
-        wait_for(int(port[1]) if port else int(self.adapted(listens or "7443")), server)
+        wait_for(port[1] if port else self.adapted(listens or "7443"), server, self.directory / host)
 
-    def close(self) -> None:
-        for server in self.servers:
+    def stop(self, terminal: str) -> None:
+        server = self.servers.pop(terminal, None)
+        if server is not None:
             server.terminate()
             server.wait(DEADLINE)
+
+    def close(self) -> None:
+        for terminal in list(self.servers):
+            self.stop(terminal)
