@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
+import pty
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -148,6 +153,43 @@ def test_on_a_terminal_for_ascii(place: Place, tmp_path: Path, name: str) -> Non
     assert done.returncode == (1 if name in ("serve", "certs expiring") else 0), done.stderr.decode()
     assert (done.stdout + done.stderr).isascii()
     assert done.stdout or name == "serve"
+
+
+TABLES = (
+    "certs list", "certs expiring", "certs show", "keys list", "keys show", "inspect", "allowlist check", "status",
+    "doctor", "check", "top",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("name", TABLES)
+def test_on_a_narrow_terminal(place: Place, tmp_path: Path, name: str, columns: int) -> None:
+    directory, *arguments = place.copy(tmp_path / "copy", name)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    variables = {"COLUMNS": "", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8", "TERM": "xterm"}
+    with open(ours, "rb", buffering=0) as terminal:
+        done = subprocess.run(
+            [sys.executable, "-m", "sealwire", *arguments],
+            cwd=directory, env=os.environ | variables, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE,
+            timeout=280, check=False,
+        )  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # the end of a terminal is an error
+            while part := terminal.read(1 << 16):
+                shown += part
+    assert done.returncode in (0, 1), done.stderr.decode()
+    text = shown.decode()
+    if name == "top":  # moves the cursor, as it is live
+        text = re.sub(r"\x1b\[[0-9?]*[A-KlhS]", "", text)
+    assert "\x1b" not in text
+    if name not in ("certs show", "status"):  # which shorten fingerprints, and lists of what is revoked
+        assert "…" not in text
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        assert line == line.rstrip(), "a blank at the end"
+        sentence = name in ("check", "status") and not line.startswith(" ")  # which the terminal wraps
+        assert len(line) <= columns or len(line.split()) <= 2 or sentence, line
 
 
 @pytest.mark.parametrize("name", COMMANDS)

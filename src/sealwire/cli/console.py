@@ -5,16 +5,20 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import click
 
+from sealwire.cli.tables import table_lines, wrap
 from sealwire.errors import SealwireError
 from sealwire.pickling import NATIVE
 from sealwire.wire.frames import escaped
 
+_INDENT: Final = 15
+"""Of the values of fields."""
 _IN_ASCII: Final = {"…": "..."}
 
 
@@ -83,19 +87,20 @@ def _in_json(character: str) -> str:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table that fits the terminal, or if there is none, one line for each row."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    terminal = sys.stdout.isatty()
-    console = Console(force_terminal=terminal, width=None if terminal else 10_000)
-    table = Table(*columns, box=None, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(*(Text(escaped("" if cell is None else cell)) for cell in row))
-    console.print(table)
+    for line in table_lines(columns, list(rows), terminal_width()):
+        print_line(line)
 
 
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, a line for each."""
+    """Print names and values, a line for each; on a terminal a long value goes on below its beginning."""
+    width = terminal_width()
     for name, value in fields:
-        print_line(f"  {name:<12} {value}")
+        first, *more = [escaped(value)] if width is None else wrap(escaped(value), width - _INDENT)
+        print_line(f"  {name:<12} {first}")
+        for line in more:
+            print_line(" " * _INDENT + line)
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal that standard output goes to; None if it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

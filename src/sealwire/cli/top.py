@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sealwire.cli.admin_client import fetch_report
+from sealwire.cli.tables import table_lines, wrap
 from sealwire.wire.frames import escaped
 
 
@@ -29,18 +30,18 @@ def top(*, address: str, every: float, times: int | None) -> None:
     from rich.live import Live
 
     report = fetch_report(address)
-    with Live(_shown(report, None, every), console=Console(), auto_refresh=False) as live:
+    console = Console()
+    with Live(_shown(report, None, every, console.width), console=console, auto_refresh=False) as live:
         looks = 1
         while times is None or looks < times:
             time.sleep(every)
             before, report = report, fetch_report(address)
-            live.update(_shown(report, before, every), refresh=True)
+            live.update(_shown(report, before, every, console.width), refresh=True)
             looks += 1
 
 
-def _shown(report: dict[str, Any], before: dict[str, Any] | None, seconds: float) -> Any:
+def _shown(report: dict[str, Any], before: dict[str, Any] | None, seconds: float, width: int) -> Any:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     def text(value: object) -> Text:
@@ -48,15 +49,16 @@ def _shown(report: dict[str, Any], before: dict[str, Any] | None, seconds: float
 
     connections = report["connections"]
     rate = "" if before is None else f", {(report['requests'] - before['requests']) / seconds:.0f}/s"
-    head = text(
+    head = wrap(
         f"{report['state']}   {connections['established']} connections, {connections['handshaking']} in the handshake"
-        f"   {report['requests']} requests{rate}"
+        f"   {report['requests']} requests{rate}",
+        width,
     )
-    peers = Table("peer", "connections", box=None, padding=(0, 2, 0, 0))
-    for peer, count in connections["by_peer"].items():
-        peers.add_row(text(peer), text(count))
-    workers = Table("worker", "state", "connections", "requests", box=None, padding=(0, 2, 0, 0))
-    for each in report.get("workers", ()):
-        workers.add_row(*map(text, (each["pid"], each["state"], each["connections"]["established"], each["requests"])))
-    problems = [text(problem) for problem in report["problems"]]
-    return Group(head, *problems, peers, *([workers] if "workers" in report else []))
+    peers = table_lines(("peer", "connections"), list(connections["by_peer"].items()), width)
+    columns = ("worker", "state", "connections", "requests")
+    rows = [
+        (each["pid"], each["state"], each["connections"]["established"], each["requests"])
+        for each in report.get("workers", ())
+    ]
+    workers = table_lines(columns, rows, width) if "workers" in report else ()
+    return Group(*(text(line) for line in (*head, *report["problems"], *peers, *workers)))

@@ -24,7 +24,7 @@ class TestList:
         assert lines[0].split()[:3] == ["file", "kind", "names"]
         assert [line.split()[:2] for line in lines[1:]] == [["ca.pem", "CA"], ["server.pem", "server"]]
         serial = f"{certificate('certs/server.pem').serial_number:x}"
-        assert f"{serial[:16]}…" in lines[2]
+        assert serial not in lines[2]
         assert serial in ca("certs", "list", "--wide").stdout
 
     def test_json(self, ca: Run) -> None:

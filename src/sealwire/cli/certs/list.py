@@ -38,15 +38,12 @@ def _rows_in(directory: Path) -> list[Row]:
 
 
 @certs.command("list")
-@click.option("--wide", is_flag=True, help="Print whole serial numbers and fingerprints.")
+@click.option("--wide", is_flag=True, help="Print serial numbers and fingerprints, too.")
 @json_option
 @directory_option
 def list_(*, wide: bool, as_json: bool, directory: Path) -> None:
     """List certificates and the state of their keys."""
     rows = _rows_in(directory)
-
-    def shortened(text: str) -> str:
-        return text if wide or len(text) <= 16 else f"{text[:16]}…"
 
     if as_json:
         print_json([row.as_json() for row in rows])
@@ -54,18 +51,17 @@ def list_(*, wide: bool, as_json: bool, directory: Path) -> None:
         print_line(f"no certificates in {directory}", err=True)
     else:
         print_table(
-            ("file", "kind", "names", "serial", "sha256", "expires", "days left", "key", "state"),
+            ("file", "kind", "names", "expires", "days left", "key", "state", *(("serial", "sha256") if wide else ())),
             (
                 (
                     row.file,
                     row.kind,
                     ", ".join(row.names),
-                    shortened(row.serial),
-                    shortened(row.sha256),
                     None if row.not_after is None else f"{row.not_after:%Y-%m-%d}",
                     row.days_left,
                     row.key,
                     row.state,
+                    *((row.serial, row.sha256) if wide else ()),
                 )
                 for row in rows
             ),
