@@ -53,6 +53,7 @@ COMMANDS = {
     "call": "localhost:{port} 1 --config client.toml",
     "ping": "localhost:{port} --config client.toml",
     "bench": "localhost:{port} --config client.toml --requests 2",
+    "new": "project",
     "inspect": "message",
     "allowlist check": "--config server.toml",
     "allowlist suggest": "message",

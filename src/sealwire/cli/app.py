@@ -15,6 +15,7 @@ from sealwire.cli.statuses import MEANINGS, Failure
 from sealwire.errors import SealwireError
 
 COMMANDS = {
+    "new": "sealwire.cli.project",
     "certs": "sealwire.cli.certs",
     "keys": "sealwire.cli.keys",
     "serve": "sealwire.cli.serve",
