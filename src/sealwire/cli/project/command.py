@@ -24,7 +24,9 @@ _TAKEN: Final = ("sealwire", "tests", "pytest")
 @click.command()
 @click.argument("path", metavar="NAME", type=click.Path(path_type=Path))
 def new(*, path: Path) -> None:
-    """Write a small project: a service, a client, their types, configuration and tests.
+    """Write a small project to begin with.
+
+    It has a service, a client, their types, configuration and tests.
 
     NAME is that of a new directory, and of the package in it. Nothing is overwritten. The README in it says how to run
     it; `pytest` in it runs its tests.
