@@ -9,6 +9,8 @@ WORKERS ?= $(shell expr $$(nproc) + 2)
 BESIDE := --numprocesses $(WORKERS) --dist worksteal
 # One for each version of Python.
 WHEEL ?= .venv-wheel-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+DIST ?= .venv-dist
+SDIST_TESTS ?= tests/wire tests/pki tests/fuzz tests/test_public_names.py tests/test_distributions.py
 WHEEL_PIP = $(WHEEL)/bin/python -m pip --quiet --disable-pip-version-check
 WHEEL_TESTS ?= tests/native tests/pickling/adapters tests/attacks/test_pickles.py
 SANITIZED_TESTS := tests/native tests/pickling/test_vet.py tests/pickling/test_unpickler.py tests/pickling/test_elide.py \
@@ -33,7 +35,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Tests start some hundred interpreters, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz fuzz-nightly attack model soak-rotation native check check-types format bench docs clean
+.PHONY: help demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz fuzz-nightly attack model soak-rotation native check check-types format bench docs dist test-sdist clean
 
 help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
@@ -42,6 +44,8 @@ help:
 	@echo "make test-pure   the tests of the pickling package and of all servers, without the native core, and hostile"
 	@echo "                 pickles on each interpreter from 3.11 that is found"
 	@echo "make test-wheel   the tests of the native core and of all types, of a wheel as users install it; for any PYTHON=..."
+	@echo "make dist    source distribution, wheels and bills of materials, in dist/, checked"
+	@echo "make test-sdist   a part of the tests, of the unpacked source distribution"
 	@echo "make test-sanitized   the same, of a native core that stops at undefined behaviour or a wrong address"
 	@echo "make coverage    the branches of wire and pickling that their tests take, which must be all"
 	@echo "make test-oldest   the tests of what uses other packages, with the oldest versions that are allowed"
@@ -90,9 +94,30 @@ test-wheel:
 	@CC=false $(WHEEL_PIP) wheel --no-deps --no-cache-dir --wheel-dir $(WHEEL)/dist . && rm $(WHEEL)/dist/*-py3-none-any.whl
 	@SEALWIRE_NATIVE=require $(WHEEL_PIP) wheel --no-deps --no-cache-dir --wheel-dir $(WHEEL)/dist .
 	@$(WHEEL_PIP) install --force-reinstall --no-deps $(WHEEL)/dist/*.whl
-	@$(WHEEL_PIP) install 'sealwire[cli]'
+	@$(WHEEL_PIP) install "$$(echo $(WHEEL)/dist/*.whl)[cli]"
 	@cp -r tests pyproject.toml $(WHEEL)
 	@cd $(WHEEL) && SEALWIRE_NATIVE=require bin/python -m pytest -q $(BESIDE) $(WHEEL_TESTS)
+
+# What is published, but for the wheels of other platforms, which cibuildwheel makes: the source distribution, wheels of
+# it with and without the native core, and the bill of materials of an environment with what users need.
+dist: $(VENV)/.dist
+	@rm -rf dist $(DIST)
+	@SEALWIRE_NATIVE=require $(BIN)/python -m build
+	@SEALWIRE_NATIVE=off $(BIN)/python -m build --wheel
+	@$(BIN)/twine check --strict dist/*
+	@$(PYTHON) -m venv --without-pip $(DIST)
+	@$(PIP) --python $(DIST)/bin/python install dist/*-py3-none-any.whl
+	@$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --mc-type library \
+		--output-file dist/environment.cdx.json $(DIST)/bin/python
+	@$(BIN)/python tests/support/distributions.py dist
+
+# The source distribution has all that the tests need: a part of them, in the unpacked one, without the native core.
+test-sdist: $(VENV)/.dist
+	@rm -rf .sdist && $(BIN)/python -m build --sdist --outdir .sdist >.sdist.log && tar -xzf .sdist/*.tar.gz -C .sdist
+	@$(BIN)/python tests/support/distributions.py .sdist
+	@cd .sdist/*/ && export SEALWIRE_NATIVE=off PYTHONPATH=$$PWD/src && \
+		$(abspath $(BIN))/python -c 'import os, sealwire; assert sealwire.__file__.startswith(os.getcwd())' && \
+		$(abspath $(BIN))/python -m pytest -q $(BESIDE) $(SDIST_TESTS)
 
 # A copy of the package beside a native core that the compiler has instrumented. CPython itself has leaks at its end.
 # Tests of attacks that bound the memory of processes are not among them: the sanitizer's own needs more.
@@ -159,7 +184,7 @@ docs: $(VENV)/.docs
 	@$(BIN)/python docs/check_site.py site
 
 clean:
-	rm -rf $(VENV) site .doctrees .venv-wheel-* .sanitized src/sealwire/native/*.so $(NATIVE) $(OLDEST) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
+	rm -rf $(VENV) site .doctrees .venv-wheel-* $(DIST) dist .sdist .sdist.log .sanitized src/sealwire/native/*.so $(NATIVE) $(OLDEST) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
 
 # The demo has what users have, and no more, so that it starts quickly and proves what they get.
 $(VENV)/.runtime: pyproject.toml
@@ -191,6 +216,10 @@ $(VENV)/.types: $(VENV)/.development
 
 $(VENV)/.docs: $(VENV)/.development
 	@$(PIP) install --group docs
+	@touch $@
+
+$(VENV)/.dist: $(VENV)/.development
+	@$(PIP) install --group dist
 	@touch $@
 
 $(VENV)/.fuzz: $(VENV)/.development

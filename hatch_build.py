@@ -1,5 +1,7 @@
 """Compiles the native core, ``src/sealwire/native``, with Cython: into a wheel, or in place for development.
 
+Each wheel says in its ``sboms`` (PEP 770), in CycloneDX's form, what of other projects is in it.
+
 ``pip install`` compiles it if a C compiler and CPython's headers are there, and otherwise installs the pure library and
 says so. ``SEALWIRE_NATIVE=require`` makes it fail in this case; ``SEALWIRE_NATIVE=off`` compiles nothing.
 
@@ -8,11 +10,13 @@ says so. ``SEALWIRE_NATIVE=require`` makes it fail in this case; ``SEALWIRE_NATI
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,7 @@ DIRECTIVES = {
 
 
 class CompileHook(BuildHookInterface[Any]):
-    """Adds the compiled modules to a wheel."""
+    """Adds the compiled modules to a wheel, and its bill of materials."""
 
     def dependencies(self) -> list[str]:
         """Return the packages that the build needs in addition."""
@@ -43,30 +47,76 @@ class CompileHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, but not for an editable installation, which the Makefile compiles in place."""
-        wish = _wish()
-        if self.target_name != "wheel" or version == "editable" or wish == "off":
+        if self.target_name != "wheel" or version == "editable":
             return
         # Two builds of one tree may run at a time: whatever this one writes is in its own directory.
         self._directory = Path(tempfile.mkdtemp(prefix="sealwire-native-"))
+        compiled = _wish() != "off" and self._compile(build_data)
+        bill = self._directory / "sealwire.cdx.json"
+        bill.write_text(json.dumps(bill_of_materials(self.metadata.version, compiled=compiled), indent=2) + "\n")
+        build_data["sbom_files"].append(str(bill))
+
+    def _compile(self, build_data: dict[str, Any]) -> bool:
+        """Add the compiled modules; return False if they cannot be made and need not be there."""
         try:
             files = compile_into(Path(self.root), self._directory)
         except Exception as error:
-            if wish == "require":
+            if _wish() == "require":
                 raise
             self.app.display_warning(
                 f"sealwire: installed without its native core, which is faster but needs a C compiler and CPython's "
                 f"headers ({type(error).__name__}); SEALWIRE_NATIVE=require makes this an error, with the reason"
             )
-            return
+            return False
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         for file in files:
             build_data["force_include"][str(file)] = str(PACKAGE / file.name)
+        return True
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Remove the directory of the build."""
         if hasattr(self, "_directory"):
             shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def bill_of_materials(version: str, *, compiled: bool) -> dict[str, Any]:
+    """Return the software bill of materials of a wheel: what others wrote of what is in it (CycloneDX 1.6).
+
+    Args:
+        version: The version of this package.
+        compiled: True if the native core is there, of which Cython has written a part.
+    """
+    parts = []
+    if compiled:
+        cython = version_of("cython")
+        # Its COPYING.txt: the snippets "do not encumber the resulting output with any license restrictions".
+        parts.append(
+            {
+                "type": "library",
+                "bom-ref": "cython",
+                "name": "Cython",
+                "version": cython,
+                "purl": f"pkg:pypi/cython@{cython}",
+                "description": "snippets in the modules of sealwire/native, which carry no restriction of its licence",
+                "licenses": [{"license": {"id": "Apache-2.0"}}],
+            }
+        )
+    own = {
+        "type": "library",
+        "bom-ref": "sealwire",
+        "name": "sealwire",
+        "version": version,
+        "licenses": [{"license": {"id": "MIT"}}],
+    }
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": own},
+        "components": parts,
+        "dependencies": [{"ref": "sealwire", "dependsOn": [part["bom-ref"] for part in parts]}],
+    }
 
 
 def _wish() -> str:
