@@ -10,9 +10,9 @@ from typing import Any, Final
 import click
 
 from sealwire.cli.config import import_from_here, load_codec, peer_effects
-from sealwire.cli.console import print_fields, print_line, print_table
+from sealwire.cli.console import print_fields, print_json, print_line, print_table
 from sealwire.cli.inspect import read_pickle, refusal_of
-from sealwire.cli.options import FILE_OR_DASH, config_option
+from sealwire.cli.options import FILE_OR_DASH, config_option, json_option
 from sealwire.cli.pickle_summary import PickleSummary, summarize
 from sealwire.cli.suggest import register_types
 from sealwire.cli.suggest import suggest as suggest_table
@@ -83,7 +83,8 @@ def _problem(summary: PickleSummary) -> str:
 
 @allowlist.command()
 @config_option
-def check(*, config: Path) -> None:
+@json_option
+def check(*, config: Path, as_json: bool) -> None:
     """List the allowed types, and their risks.
 
     If types come from the signatures of handlers, a column says where each of them was found: in a parameter, a reply,
@@ -103,7 +104,7 @@ def check(*, config: Path) -> None:
         raise ConfigurationError(f"{config}: {error}") from None
     without = list(base.without)
     singles: list[Allowlist] = []
-    rows: dict[type, tuple[str, str, str, str]] = {}
+    rows: dict[type, dict[str, Any]] = {}
     refusals: list[str] = []
     for option, entry in entries:
         try:
@@ -116,15 +117,20 @@ def check(*, config: Path) -> None:
         new = [adapter for adapter in single.adapters if option != "handlers" or adapter.cls not in rows]
         rows |= {adapter.cls: _row(adapter, option, entry) for adapter in new}
     refusals += _unchecked_fields(singles, base)
-    if rows:
-        _print_types(rows, base)
-    print_fields(
-        [
-            ("standard", ", ".join(group for group in GROUPS if group not in without) or "plain data only"),
-            ("without", ", ".join(group for group in GROUPS if group in without) or "none"),
-            *(("REFUSED", refusal) for refusal in refusals),
-        ]
-    )
+    standard = [group for group in GROUPS if group not in without]
+    if as_json:
+        types = [row | {"found_in": base.origin(cls) or None} for cls, row in rows.items()]
+        print_json({"types": types, "standard": standard, "without": without, "refused": refusals})
+    else:
+        if rows:
+            _print_types(rows, base)
+        print_fields(
+            [
+                ("standard", ", ".join(standard) or "plain data only"),
+                ("without", ", ".join(group for group in GROUPS if group in without) or "none"),
+                *(("REFUSED", refusal) for refusal in refusals),
+            ]
+        )
     if refusals:
         raise ConfigurationError(f"{config}: not every type can be allowed; see the lines REFUSED")
     load_codec(config)  # checks the limits as well
@@ -141,14 +147,15 @@ def _single(table: dict[str, Any], option: str, entry: Any, base: Allowlist) -> 
     return Allowlist.from_table({option: [entry], "without": list(base.without), "missing": missing})
 
 
-def _print_types(rows: dict[type, tuple[str, str, str, str]], allowlist: Allowlist) -> None:
+def _print_types(rows: dict[type, dict[str, Any]], allowlist: Allowlist) -> None:
     origins = {cls: allowlist.origin(cls) for cls in rows}
+    texts = {cls: _texts(row) for cls, row in rows.items()}
     if not any(origins.values()):
-        print_table(_HEADER, rows.values())
+        print_table(_HEADER, texts.values())
         return
     print_table(
         (_HEADER[0], "found in", *_HEADER[1:]),
-        [(row[0], origins[cls] or "the configuration", *row[1:]) for cls, row in rows.items()],
+        [(text[0], origins[cls] or "the configuration", *text[1:]) for cls, text in texts.items()],
     )
 
 
@@ -168,11 +175,23 @@ def _entries(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield option, entry
 
 
-def _row(adapter: Adapter, option: str, entry: Any) -> tuple[str, str, str, str]:
-    fields = ", ".join(f"{name}: {formatannotation(hint)}" for name, hint in adapter.fields.items())
-    if option == "adapters":
-        fields = f"by {entry['dump']} and {entry['load']}"
-    return adapter.qualified_name, adapter.kind, fields, "; ".join(peer_effects(adapter, shallow=option == "shallow"))
+def _row(adapter: Adapter, option: str, entry: Any) -> dict[str, Any]:
+    """Return what is to be known of a type, for scripts."""
+    return {
+        "type": adapter.qualified_name,
+        "kind": adapter.kind,
+        "fields": {name: formatannotation(hint) for name, hint in adapter.fields.items()},
+        "adapter": {name: entry[name] for name in ("dump", "load")} if option == "adapters" else None,
+        "risks": list(peer_effects(adapter, shallow=option == "shallow")),
+    }
+
+
+def _texts(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    adapter = row["adapter"]
+    fields = ", ".join(f"{name}: {hint}" for name, hint in row["fields"].items())
+    if adapter is not None:
+        fields = f"by {adapter['dump']} and {adapter['load']}"
+    return row["type"], row["kind"], fields, "; ".join(row["risks"])
 
 
 def _unchecked_fields(singles: Sequence[Allowlist], complete: Allowlist) -> list[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import click
 
 from sealwire.cli.config import import_from_here, load_codec
-from sealwire.cli.console import print_fields, print_line, print_table
+from sealwire.cli.console import print_fields, print_json, print_line, print_table
 from sealwire.cli.discovery import configuration
-from sealwire.cli.options import FILE_OR_DASH, STDIN
+from sealwire.cli.options import FILE_OR_DASH, STDIN, json_option
 from sealwire.cli.pickle_summary import IMPORTED, PickleSummary, Sizes, summarize
 from sealwire.cli.unsafe_globals import danger
 from sealwire.codec import Codec
@@ -26,10 +27,22 @@ MAX_SHOWN: Final = 100
 _PHRASES: Final = CALL_GETATTR | CALL_ENCODE | CALL_REBUILD
 
 
+class _Use(NamedTuple):
+    """A name in a pickle, and whether messages may have it."""
+
+    name: str
+    uses: tuple[str, ...]
+    allowed: str
+    """Empty if it is not."""
+    danger: str
+    """What makes it a known attack; empty otherwise."""
+
+
 @click.command()
 @click.argument("file", metavar="FILE|-", type=FILE_OR_DASH)
 @configuration(found=False, required=False)
-def inspect(*, file: Path, config: Path | None) -> None:
+@json_option
+def inspect(*, file: Path, config: Path | None, as_json: bool) -> None:
     """Explain a pickle without loading it.
 
     It shows the names that the pickle would import and call, its size and depth, and whether decode accepts it. A dash
@@ -51,6 +64,16 @@ def inspect(*, file: Path, config: Path | None) -> None:
         import_from_here()
         codec = load_codec(config)
     summary = summarize(data)
+    names, refusal = _names(summary, codec), refusal_of(data, codec)
+    if as_json:
+        print_json(_as_json(file, summary, names, refusal))
+    else:
+        _print(file, summary, names, refusal)
+    if refusal:
+        sys.exit(1)
+
+
+def _print(file: Path, summary: PickleSummary, names: list[_Use], refusal: str) -> None:
     protocol = "no protocol stated (0 or 1)" if summary.protocol is None else f"protocol {summary.protocol}"
     print_line(f"{'standard input' if file == STDIN else file}: {summary.size:,} bytes, {protocol}")
     print_fields(
@@ -64,12 +87,9 @@ def inspect(*, file: Path, config: Path | None) -> None:
     )
     if summary.error:
         print_fields([("NOT READ", f"the rest after byte {summary.end:,}: {summary.error}")])
-    if summary.names:
-        _print_names(summary, codec)
-    refusal = refusal_of(data, codec)
+    if names:
+        _print_names(names)
     print_line(f"refused: {refusal}" if refusal else "accepted")
-    if refusal:
-        sys.exit(1)
 
 
 def read_pickle(file: Path) -> bytes:
@@ -93,22 +113,57 @@ def refusal_of(data: bytes, codec: Codec) -> str:
     return ""
 
 
-def _print_names(summary: PickleSummary, codec: Codec) -> None:
+def _names(summary: PickleSummary, codec: Codec) -> list[_Use]:
+    """Return the names, those first that are not allowed, the dangerous ones before all."""
     rules = GlobalTable(codec.allowlist.global_rules())
     numbers = rules.numbers if (summary.protocol or 0) > 2 else rules.old_numbers | rules.numbers
-    ranked: list[tuple[int, tuple[str, str, str]]] = []
+    found = []
     for name, uses in summary.names.items():
-        attack = danger(*name)
         number = numbers.get(name)
-        if number is not None:
-            rank, allowed = 2, "yes, in a fixed phrase" if rules.permissions[number] & _PHRASES else "yes"
-        else:
-            rank, allowed = (0, f"NO, DANGEROUS: {attack}") if attack else (1, "no")
-        ranked.append((rank, (".".join(name), ", ".join(sorted(uses - {IMPORTED})) or IMPORTED, allowed)))
-    ranked.sort(key=lambda ranked_row: ranked_row[0])
-    print_table(("it imports", "use", "allowed"), [row for _, row in ranked[:MAX_SHOWN]])
-    if len(ranked) > MAX_SHOWN:
-        print_line(f"and {len(ranked) - MAX_SHOWN:,} more")
+        allowed = "" if number is None else "in a fixed phrase" if rules.permissions[number] & _PHRASES else "as a type"
+        shown = tuple(sorted(uses - {IMPORTED})) or (IMPORTED,)
+        found.append(_Use(".".join(name), shown, allowed, "" if allowed else danger(*name) or ""))
+    return sorted(found, key=lambda use: (bool(use.allowed), not use.danger))
+
+
+def _print_names(names: list[_Use]) -> None:
+    words = {"as a type": "yes", "in a fixed phrase": "yes, in a fixed phrase"}
+    rows = [
+        (
+            use.name,
+            ", ".join(use.uses),
+            words[use.allowed] if use.allowed else f"NO, DANGEROUS: {use.danger}" if use.danger else "no",
+        )
+        for use in names[:MAX_SHOWN]
+    ]
+    print_table(("it imports", "use", "allowed"), rows)
+    if len(names) > MAX_SHOWN:
+        print_line(f"and {len(names) - MAX_SHOWN:,} more")
+
+
+def _as_json(file: Path, summary: PickleSummary, names: list[_Use], refusal: str) -> dict[str, Any]:
+    return {
+        "file": None if file == STDIN else str(file),
+        "bytes": summary.size,
+        "protocol": summary.protocol,
+        "opcodes": summary.opcodes,
+        "depth": summary.depth,
+        "strings": asdict(summary.strings),
+        "blobs": asdict(summary.blobs),
+        "remarks": list(summary.remarks),
+        "unread": {"after": summary.end, "why": summary.error} if summary.error else None,
+        "names": [
+            {
+                "name": use.name,
+                "uses": list(use.uses),
+                "allowed": bool(use.allowed),
+                "danger": use.danger or None,
+            }
+            for use in names
+        ],
+        "accepted": not refusal,
+        "refusal": refusal or None,
+    }
 
 
 def _sizes_text(sizes: Sizes, unit: str) -> str:

@@ -14,9 +14,9 @@ import click
 
 from sealwire.cli.addresses import ServerAddress
 from sealwire.cli.clients import open_client
-from sealwire.cli.console import error_line, print_line
+from sealwire.cli.console import error_line, print_json, print_line
 from sealwire.cli.messages import load_security
-from sealwire.cli.options import config_option, server_argument, timeout_option, wait_option
+from sealwire.cli.options import config_option, json_option, server_argument, timeout_option, wait_option
 from sealwire.errors import ConfigurationError, SealwireError
 
 
@@ -39,10 +39,21 @@ class Summary:
         lost = 0.0 if not self.sent else 100 * (self.sent - received) / self.sent
         yield f"{self.sent} pings sent, {received} answered, {lost:.3g}% lost"
         if received:
-            mean = math.fsum(self.times) / received
-            deviation = math.sqrt(max(0.0, math.fsum(each * each for each in self.times) / received - mean * mean))
-            parts = "/".join(f"{each:.3f}" for each in (min(self.times), mean, max(self.times), deviation))
-            yield f"min/avg/max/mdev = {parts} ms"
+            yield f"min/avg/max/mdev = {'/'.join(f'{each:.3f}' for each in self._statistics())} ms"
+
+    def as_json(self, address: object) -> dict[str, Any]:
+        """Return the outcome for scripts, in milliseconds."""
+        names = ("min_ms", "avg_ms", "max_ms", "mdev_ms")
+        statistics = self._statistics() if self.times else [None] * len(names)
+        return {"server": str(address), "sent": self.sent, "answered": len(self.times), "times_ms": self.times} | dict(
+            zip(names, statistics, strict=True)
+        )
+
+    def _statistics(self) -> list[float]:
+        """Return the shortest, the mean and the longest time, and the standard deviation."""
+        mean = math.fsum(self.times) / len(self.times)
+        square = math.fsum(each * each for each in self.times) / len(self.times)
+        return [min(self.times), mean, max(self.times), math.sqrt(max(0.0, square - mean * mean))]
 
 
 @click.command()
@@ -56,8 +67,9 @@ class Summary:
 )
 @timeout_option
 @wait_option
+@json_option
 def ping(
-    *, address: ServerAddress, config: Path, count: int | None, interval: float | None, timeout: float, wait: float
+    *, address: ServerAddress, config: Path, count: int | None, interval: float | None, as_json: bool, **times: float
 ) -> None:
     """Print how long a server takes to answer.
 
@@ -74,22 +86,24 @@ def ping(
     if count is None and interval is None:
         count = 1
     summary = Summary()
-    with open_client(address, timeout, wait, load_security(config)) as client:
+    with open_client(address, times["timeout"], times["wait"], load_security(config)) as client:
         try:
-            error = _ping(client, count, interval or 0.0, summary)
+            error = _ping(client, count, interval or 0.0, summary, lines=not as_json)
         except KeyboardInterrupt:
             if not summary.sent:
                 raise
             error = None
-    if interval is not None or count != 1:
+    if as_json:
+        print_json(summary.as_json(address))
+    elif interval is not None or count != 1:
         for line in summary.lines(address):
             print_line(line)
     if error is not None and not summary.times:
         raise error
 
 
-def _ping(client: Any, count: int | None, interval: float, summary: Summary) -> SealwireError | None:
-    """Send the pings and print a line for each; return the last error."""
+def _ping(client: Any, count: int | None, interval: float, summary: Summary, *, lines: bool) -> SealwireError | None:
+    """Send the pings, and print a line for each if ``lines``; return the last error."""
     last: SealwireError | None = None
     while count is None or summary.sent < count:
         due = monotonic() + interval
@@ -104,8 +118,9 @@ def _ping(client: Any, count: int | None, interval: float, summary: Summary) -> 
                 print_line(error_line(error), err=True)
         else:
             summary.times.append(milliseconds)
-            print_line(f"{milliseconds:.3f} ms")
-            sys.stdout.flush()
+            if lines:
+                print_line(f"{milliseconds:.3f} ms")
+                sys.stdout.flush()
         if summary.sent != count:
             sleep(max(0.0, due - monotonic()))
     return last

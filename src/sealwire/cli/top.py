@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from sealwire.cli.admin_client import fetch_report
+from sealwire.cli.console import print_json
+from sealwire.cli.options import json_option
 from sealwire.cli.tables import table_lines, wrap
 from sealwire.wire.frames import escaped
 
@@ -15,29 +19,43 @@ from sealwire.wire.frames import escaped
 @click.command()
 @click.argument("address", metavar="ADDRESS")
 @click.option("--every", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, metavar="SECONDS")
+@json_option
 @click.option("-n", "--times", type=click.IntRange(1), metavar="N", help="Look N times. Default: until ^C.")
-def top(*, address: str, every: float, times: int | None) -> None:
+def top(*, address: str, every: float, times: int | None, as_json: bool) -> None:
     """Show a running server, live.
 
     It shows connections by peer, requests and workers as they change, until ^C.
 
-    ADDRESS is that of its admin endpoint (`sealwire serve --admin`).
+    ADDRESS is that of its admin endpoint (`sealwire serve --admin`). With --json each look is a line: what its /status
+    answers.
 
     \b
     sealwire top 127.0.0.1:9090
     """
+    reports = _reports(address, every, times)
+    if as_json:
+        for report in reports:
+            print_json(report, indent=None)
+            sys.stdout.flush()
+        return
     from rich.console import Console
     from rich.live import Live
 
-    report = fetch_report(address)
+    report = next(reports)
     console = Console()
     with Live(_shown(report, None, every, console.width), console=console, auto_refresh=False) as live:
-        looks = 1
-        while times is None or looks < times:
-            time.sleep(every)
-            before, report = report, fetch_report(address)
+        for following in reports:
+            before, report = report, following
             live.update(_shown(report, before, every, console.width), refresh=True)
-            looks += 1
+
+
+def _reports(address: str, every: float, times: int | None) -> Iterator[dict[str, Any]]:
+    yield fetch_report(address)
+    looks = 1
+    while times is None or looks < times:
+        time.sleep(every)
+        yield fetch_report(address)
+        looks += 1
 
 
 def _shown(report: dict[str, Any], before: dict[str, Any] | None, seconds: float, width: int) -> Any:
