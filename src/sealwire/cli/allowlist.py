@@ -14,6 +14,7 @@ from sealwire.cli.console import print_fields, print_json, print_line, print_tab
 from sealwire.cli.inspect import read_pickle, refusal_of
 from sealwire.cli.options import FILE_OR_DASH, config_option, json_option
 from sealwire.cli.pickle_summary import PickleSummary, summarize
+from sealwire.cli.progress import progress
 from sealwire.cli.suggest import register_types
 from sealwire.cli.suggest import suggest as suggest_table
 from sealwire.codec import Codec
@@ -54,7 +55,11 @@ def suggest(*, files: Sequence[Path], imports: bool) -> None:
     sealwire allowlist suggest order.pickle --import >> sealwire.toml
     """
     samples = {file: read_pickle(file) for file in files}
-    summaries = {file: summarize(data) for file, data in samples.items()}
+    summaries = {}
+    with progress("reading the samples", len(samples)) as show:
+        for number, (file, data) in enumerate(samples.items(), 1):
+            summaries[file] = summarize(data)
+            show(number, f"{number:,} of {len(samples):,} samples")
     suggestion = suggest_table(summaries.values())
     results = [f"{file}: {problem}" for file, summary in summaries.items() if (problem := _problem(summary))]
     if imports:

@@ -16,6 +16,7 @@ from sealwire.cli.console import error_line, print_json
 from sealwire.cli.lines import LineReader, Lines
 from sealwire.cli.messages import Read, load_security, message_reader, parse_message
 from sealwire.cli.options import config_option, server_argument, timeout_option, wait_option
+from sealwire.cli.progress import progress
 from sealwire.cli.replies import any_integer, as_json
 from sealwire.errors import DecodeError, EncodeError, PayloadTooLarge, RemoteError, SealwireError
 
@@ -90,8 +91,14 @@ def _send_lines(client: Any, reader: LineReader, read: Read, *, idempotent: bool
             return iter(client.send_requests(requests, idempotent=idempotent, return_errors=True))
         return _one_by_one(client, requests, idempotent=idempotent)  # UDP
 
-    lines = Lines(send, reader, read, _print_reply)
-    lines.run()
+    with progress("no reply yet", reader.size, mixed=False) as show:
+
+        def print_reply(reply: Any) -> None:
+            _print_reply(reply)
+            show(reader.taken, f"{lines.count:,} sent, {lines.failed:,} without a reply")
+
+        lines = Lines(send, reader, read, print_reply)
+        lines.run()
     if lines.failed:
         raise click.ClickException(
             f"{lines.failed:,} of {lines.count:,} requests have no reply; see $error in the output"

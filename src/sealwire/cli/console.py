@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from sealwire.wire.frames import escaped
 
 _INDENT: Final = 15
 """Of the values of fields."""
+_NOT_PLAIN: Final = re.compile(r"[^\n -~]")
 _IN_ASCII: Final = {"…": "..."}
 
 
@@ -64,10 +66,16 @@ def form() -> str:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print JSON, indented by default. What could control a terminal, or the output cannot encode, is escaped."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
     encoding = sys.stdout.encoding or "ascii"
-    shown = "".join(each if each == "\n" or _can_show(each, encoding) else _in_json(each) for each in text)
-    click.echo(shown, file=sys.stdout)
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    click.echo(_NOT_PLAIN.sub(lambda found: _shown(found[0], encoding), text), file=sys.stdout)
+
+
+def _shown(character: str, encoding: str) -> str:
+    if _can_show(character, encoding):
+        return character
+    text = json.dumps(character)[1:-1]
+    return text if text[0] == "\\" else f"\\u{ord(character):04x}"  # DEL is ASCII
 
 
 def _can_show(character: str, encoding: str) -> bool:
@@ -78,11 +86,6 @@ def _can_show(character: str, encoding: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _in_json(character: str) -> str:
-    text = json.dumps(character)[1:-1]
-    return text if text[0] == "\\" else f"\\u{ord(character):04x}"  # DEL is ASCII
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

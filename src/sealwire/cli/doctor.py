@@ -15,6 +15,7 @@ from sealwire.cli.connectivity import check_connectivity
 from sealwire.cli.console import form, print_json, print_line, print_table
 from sealwire.cli.lifetimes import expiring
 from sealwire.cli.options import config_option, json_option, optional_address_argument, quiet_option, soon_option
+from sealwire.cli.progress import progress
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.errors import SealwireError
@@ -40,7 +41,8 @@ def doctor(*, address: Address | None, config: Path, days: int | None, as_json: 
     \b
     sealwire doctor --config client.toml server.example:7443
     """
-    findings = [*check_interpreter(), *check_files(config), *_check_loaded(config, address, days)]
+    with progress("looking" if address is None else f"looking, and connecting to {address}"):
+        findings = [*check_interpreter(), *check_files(config), *_check_loaded(config, address, days)]
     if as_json:
         print_json(findings_json(findings))
     elif findings:

@@ -14,6 +14,7 @@ from sealwire.cli.console import print_fields, print_json, print_line, print_tab
 from sealwire.cli.discovery import configuration
 from sealwire.cli.options import FILE_OR_DASH, STDIN, json_option
 from sealwire.cli.pickle_summary import IMPORTED, PickleSummary, Sizes, summarize
+from sealwire.cli.progress import progress
 from sealwire.cli.unsafe_globals import danger
 from sealwire.codec import Codec
 from sealwire.errors import ConfigurationError, DecodeError
@@ -63,8 +64,9 @@ def inspect(*, file: Path, config: Path | None, as_json: bool) -> None:
     else:
         import_from_here()
         codec = load_codec(config)
-    summary = summarize(data)
-    names, refusal = _names(summary, codec), refusal_of(data, codec)
+    with progress(f"reading {len(data):,} bytes"):
+        summary = summarize(data)
+        names, refusal = _names(summary, codec), refusal_of(data, codec)
     if as_json:
         print_json(_as_json(file, summary, names, refusal))
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -29,12 +30,21 @@ class LineReader:
         self._lines: deque[bytes] = deque()
         self._rest = bytearray()
         self._ended = False
+        self.taken = 0
+        """Bytes that were read."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all lines together; None if that is not known, as of a pipe."""
+        status = os.fstat(self._descriptor)
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def next_line(self, *, wait: bool) -> bytes | None:
         """Return the next line; None at the end, or without ``wait`` if it is not there yet."""
         while not self._lines and not self._ended and (wait or self._waiting.poll(0)):
             block = os.read(self._descriptor, _READ)
             self._ended = not block
+            self.taken += len(block)
             first, *more = block.split(b"\n")
             self._rest += first
             for each in more:

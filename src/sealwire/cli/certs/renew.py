@@ -33,6 +33,7 @@ from sealwire.cli.inventory import kind_of
 from sealwire.cli.lifetimes import due_from, life_of, moment_text
 from sealwire.cli.options import PartType
 from sealwire.cli.pem_files import UNREADABLE, read_certificates, read_crls, read_pem
+from sealwire.cli.progress import progress
 from sealwire.cli.remedies import new_ca
 from sealwire.cli.workdir import mode_of, refuse_link, remove_old_copies, report_written
 from sealwire.errors import ConfigurationError
@@ -209,8 +210,10 @@ def _round(options: _Options) -> tuple[list[Path], list[str]]:
         ca, paths = load_ca_here(options.directory), options.paths
     except (ConfigurationError, OSError) as error:
         return [], [str(error)]
-    for path in paths:
-        attempt(lambda path=path: _renew(ca, path, options))  # type: ignore[misc]  # bound in this turn
+    with progress("renewing", len(paths), mixed=False) as show_progress:
+        for number, path in enumerate(paths, 1):
+            attempt(lambda path=path: _renew(ca, path, options))  # type: ignore[misc]  # bound in this turn
+            show_progress(number, f"{number:,} of {len(paths):,} certificates")
     if (options.once or options.daemon) and not options.which:
         attempt(lambda: _renew_crl(ca, options))
         attempt(lambda: remove_old_copies(options.directory) and [])
