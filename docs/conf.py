@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from docutils import nodes
 from pygments.lexers.special import TextLexer
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 import sealwire
 
@@ -39,6 +40,10 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 90
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+# A property's docstring is a sentence. Napoleon would take what is before a colon in it for a type.
+GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end
 
 html_theme = "furo"
 html_title = f"Sealwire {release}"

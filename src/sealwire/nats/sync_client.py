@@ -150,7 +150,7 @@ class SynchronousNATSClient(PartsClient):
         metadata: Mapping[str, str] | None = None,
         reply_metadata: dict[str, str] | None = None,
     ) -> Any:
-        """Send a request to one of the workers and return the reply; see :meth:`AsyncClientPool.send_request`."""
+        """Send a request to one of the workers and return the reply; see :meth:`.AsyncClientPool.send_request`."""
         return self._call(data, wait, idempotent, metadata, reply_metadata)
 
     def _send(
@@ -175,7 +175,7 @@ class SynchronousNATSClient(PartsClient):
     ) -> Iterator[Any]:
         """Send requests without waiting for each reply; yield the replies in the order of the requests.
 
-        Args, results and errors are those of :meth:`AsyncClientPool.send_requests`. The iterable is read in this
+        Args, results and errors are those of :meth:`.AsyncClientPool.send_requests`. The iterable is read in this
         thread. The client's middleware is not around these requests.
         """
         seconds = check_requests(requests, self.wait if wait is None else wait, window)
@@ -240,7 +240,7 @@ class SynchronousNATSClient(PartsClient):
         raise NotImplementedError  # a request or reply in parts has no connection of its own here
 
     def ping(self) -> float:
-        """Return the seconds of a round trip to the worker of the least busy session; see :meth:`ClientPool.ping`."""
+        """Return the seconds of a round trip to the worker of the least busy session; see :meth:`.ClientPool.ping`."""
         running = self._here()
         return running.run(running.client.ping())
 

@@ -120,7 +120,7 @@ class AsyncClientPool(AsyncPartsClient, BasePool[Line]):
             The decoded reply.
 
         Raises:
-            SealwireError: Any error of :meth:`ClientPool.send_request`.
+            SealwireError: Any error of :meth:`.ClientPool.send_request`.
             InvalidState: Another event loop uses the pool.
         """
         return await self._call(data, wait, idempotent, metadata, reply_metadata)
@@ -187,7 +187,7 @@ class AsyncClientPool(AsyncPartsClient, BasePool[Line]):
             Seconds until the answer.
 
         Raises:
-            SealwireError: Any error of :meth:`ClientPool.ping`.
+            SealwireError: Any error of :meth:`.ClientPool.ping`.
             InvalidState: Another event loop uses the pool.
         """
         time = CallTime(timeout=self.timeout, wait=self.wait, now=monotonic())

@@ -228,7 +228,7 @@ class ClientPool(PartsClient, BasePool[ClientChannel]):
         shared.close(self.timeout + self.wait)
 
     def status(self) -> list[ServerStatus]:
-        """Return the state of each server; see :meth:`BasePool.status`."""
+        """Return the state of each server, in their order."""
         with self._shared.lock:
             return super().status()
 

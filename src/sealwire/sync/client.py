@@ -241,7 +241,12 @@ class _StreamClient(PartsClient, SharedClient[ClientChannel]):
         return True
 
     def close(self) -> None:
-        """Close the connection; see :meth:`SharedClient.close`."""
+        """Close the connection, if there is one. The next request opens a new one.
+
+        Waits for requests of other threads, for ``timeout + wait`` seconds at most. If a signal handler calls this, the
+        request that it has interrupted fails with ConnectionClosed, and so does the next step of a loop over
+        ``send_requests``.
+        """
         if self._keep_alive is not None:
             self._keep_alive.stop()
         super().close()

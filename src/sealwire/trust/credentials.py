@@ -26,9 +26,9 @@ _MAX_CRL = Limits().max_crl
 
 @dataclass(frozen=True, kw_only=True)
 class CredentialsStatus(Status):
-    """The credentials in service, and the state of their files: cert, key, ca and crl.
+    """The credentials in service, and beside them the :class:`Status` of their files: cert, key, ca and crl.
 
-    Attributes besides those of :class:`Status`:
+    Attributes:
         identity: Identity of the endpoint's leaf certificate; None without one.
         authorities: The trust anchors.
         lists: The revocation lists.

@@ -29,9 +29,9 @@ _PART: Final = "keyring"
 
 @dataclass(frozen=True, kw_only=True)
 class KeyringStatus(Status):
-    """The keys in service, and the state of their file.
+    """The keys in service, and beside them the :class:`Status` of their file.
 
-    Attributes besides those of :class:`Status`:
+    Attributes:
         file: Absolute path of the file; None without one.
         keys: The keys, in the file's order.
     """
@@ -168,7 +168,15 @@ class Keyring(Reloadable[KeySnapshot]):
         return self.current.get(key_id)
 
     def signing_key(self, now: datetime, *, usable: Callable[[Key], bool] | None = None) -> Key:
-        """Return the newest valid key, as :meth:`KeySnapshot.signing_key` does."""
+        """Return the newest valid key: the one with the latest not_before, of equals the last in the file.
+
+        Args:
+            now: The time (aware).
+            usable: Further condition on the key. Default: none.
+
+        Raises:
+            ConfigurationError: There is none.
+        """
         return self.current.signing_key(now, usable=usable)
 
 
