@@ -62,6 +62,7 @@ COMMANDS = {
     "top": "{admin} --times 2 --every 0.1",
     "doctor": "--config server.toml",
     "demo": "",
+    "completion": "bash",
 }
 """A use of each command that prints something; certificates and types have names outside ASCII."""
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "top": "sealwire.cli.top",
     "doctor": "sealwire.cli.doctor",
     "demo": "sealwire.demo.command",
+    "completion": "sealwire.cli.completion",
 }
 """The module that has each command under its name; imported when the command is used."""
 
