@@ -27,6 +27,15 @@ SHARED = "_shared"
 """The module of what Cython adds to each module that uses typed memory; compiled once, not in each."""
 CYTHON = "cython>=3.1,<3.3"
 """The lists that Cython 3.3.0 and 3.3.1 make free an item twice if they cannot grow."""
+MANUAL = ("click>=8.4", "cryptography>=43", "rich>=13.7", "tomlkit>=0.13")
+"""What docs/man.py imports: the same as the extra ``cli``."""
+# Not by PYTHONPATH, from which pip's isolation takes what is installed in place outside.
+_RUN = """
+import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 # Every index is checked, and so is every overflow of a C integer: the core reads what a peer wrote.
 DIRECTIVES = {
     "language_level": 3,
@@ -43,7 +52,7 @@ class CompileHook(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """Return the packages that the build needs in addition."""
-        return [] if _wish() == "off" else [CYTHON, "setuptools>=77"]
+        return [*MANUAL, *([] if _wish() == "off" else [CYTHON, "setuptools>=77"])]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, but not for an editable installation, which the Makefile compiles in place."""
@@ -55,6 +64,21 @@ class CompileHook(BuildHookInterface[Any]):
         bill = self._directory / "sealwire.cdx.json"
         bill.write_text(json.dumps(bill_of_materials(self.metadata.version, compiled=compiled), indent=2) + "\n")
         build_data["sbom_files"].append(str(bill))
+        for page in self._pages():
+            build_data["shared_data"][str(page)] = f"share/man/man1/{page.name}"
+
+    def _pages(self) -> list[Path]:
+        """Write the manual pages of the commands; without what they need, as without isolation, a wheel has none."""
+        pages = self._directory / "man"
+        source, script = Path(self.root, "src"), Path(self.root, "docs", "man.py")
+        command = [sys.executable, "-B", "-c", _RUN, source, script, pages, self.metadata.version]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except subprocess.CalledProcessError as error:
+            reason = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            self.app.display_warning(f"sealwire: without its manual pages, which need {', '.join(MANUAL)} ({reason})")
+            return []
+        return sorted(pages.iterdir())
 
     def _compile(self, build_data: dict[str, Any]) -> bool:
         """Add the compiled modules; return False if they cannot be made and need not be there."""

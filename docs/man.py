@@ -1,4 +1,7 @@
-"""Writes the manual pages of the commands, from click: ``python docs/man.py DIRECTORY``, or ``make man``."""
+"""Writes the manual pages of the commands, from click: ``python docs/man.py DIRECTORY VERSION``.
+
+The build of a wheel does that (hatch_build.py), and puts them into share/man.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -63,11 +65,11 @@ def subcommands(context: click.Context) -> Iterator[click.Context]:
                 yield click.Context(command, info_name=name, parent=context)
 
 
-def page(context: click.Context) -> str:
+def page(context: click.Context, version: str) -> str:
     """Return the page of a command, with its subcommands."""
     name = context.command_path.replace(" ", "-")
     short = context.command.get_short_help_str(200).removesuffix(".")
-    lines = [f'.TH {name.upper()} 1 "" "sealwire {version("sealwire")}" "Sealwire"', ".SH NAME"]
+    lines = [f'.TH {name.upper()} 1 "" "sealwire {version}" "Sealwire"', ".nh", ".ad l", ".SH NAME"]
     lines += [f"{roff(name)} \\- {roff(short)}", *body(context, ".SH")]
     below = list(subcommands(context))
     if context.parent is None:
@@ -86,19 +88,17 @@ def page(context: click.Context) -> str:
     return "\n".join(lines) + "\n"
 
 
-def pages() -> dict[str, str]:
+def pages(version: str) -> dict[str, str]:
     """Return the pages by the names of their files."""
     root = click.Context(app, info_name="sealwire", terminal_width=80, max_content_width=80)
-    return {f"{each.command_path.replace(' ', '-')}.1": page(each) for each in (root, *subcommands(root))}
+    return {f"{each.command_path.replace(' ', '-')}.1": page(each, version) for each in (root, *subcommands(root))}
 
 
-def main(directory: Path) -> None:
+def main(directory: Path, version: str) -> None:
     directory.mkdir(exist_ok=True)
-    for old in directory.glob("*.1"):
-        old.unlink()
-    for name, text in pages().items():
+    for name, text in pages(version).items():
         (directory / name).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

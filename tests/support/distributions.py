@@ -1,7 +1,7 @@
 """Checks distributions as they are published, for ``make dist``: ``python tests/support/distributions.py DIRECTORY``.
 
 A source distribution has every file of the repository, and nothing else. A wheel has the licence, SECURITY.md,
-CHANGELOG.md, a bill of materials, and no file that only the build needs.
+CHANGELOG.md, a bill of materials, a manual page for each command, and no file that only the build needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from pathlib import Path
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from sealwire.cli.app import COMMANDS
+
 ROOT = Path(__file__).parent.parent.parent
+PAGES = ("sealwire", *(f"sealwire-{name}" for name in COMMANDS))
 TEXTS = ("licenses/LICENSE", "extra_metadata/SECURITY.md", "extra_metadata/CHANGELOG.md")
 
 
@@ -36,9 +39,10 @@ def problems_of_wheel(path: Path) -> list[str]:
         names = archive.namelist()
         metadata = next(name for name in names if name.endswith(".dist-info/METADATA")).removesuffix("METADATA")
         problems = [f"lacks {name}" for name in TEXTS if metadata + name not in names]
-        problems += [
-            f"has {name}" for name in names if not name.startswith(("sealwire/", "sealwire_command.py", metadata))
-        ]
+        manual = metadata.replace(".dist-info/", ".data/data/share/man/man1/")
+        known = ("sealwire/", "sealwire_command.py", metadata, manual)
+        problems += [f"has {name}" for name in names if not name.startswith(known)]
+        problems += [f"lacks {name}(1)" for name in PAGES if f"{manual}{name}.1" not in names]
         problems += [f"has {name}" for name in names if name.endswith((".pyx", ".pxd", ".c", ".pem", ".key"))]
         compiled = [name for name in names if name.endswith(".so")]
         if bool(compiled) is path.stem.endswith("-any"):
