@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 
 import pytest
 
@@ -21,6 +23,14 @@ def test_every_step_works(tmp_path):
         shell.close()
     assert ran >= 10
     assert {path.name for path in tmp_path.glob("*.py")} == {"shop.py", "server.py", "client.py"}
+
+
+def test_the_page_of_the_certificates_works(tmp_path):
+    command = shlex.join([sys.executable, "-P", "-m", "sealwire"])
+    shell = Shell(tmp_path, {}, f'sealwire() {{ {command} "$@"; }}')
+    assert follow(ROOT / "certs" / "README.md", shell) >= 10
+    shell.run("openssl verify -CAfile new-ca/ca.pem certs/server.pem certs/client.pem", "certs/client.pem: OK")
+    shell.run("sealwire certs expiring --within 0", "nothing expires")
 
 
 def test_links_lead_somewhere():

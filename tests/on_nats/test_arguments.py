@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from sealwire import ConfigurationError, Limits, PeerPolicy, Security, TransportError
 from sealwire.cli.app import app
 from sealwire.nats import AsyncNATSClient, NATSServer, SynchronousNATSClient
+from sealwire.nats.urls import address_of, parse_urls
 from support.nats import NATS
 from support.service import Deployment
 
@@ -125,3 +126,15 @@ def test_the_command(arguments: list[str], text: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["serve", "a:b", "--config", str(tmp_path / "x"), *arguments])
     assert done.exit_code == 64
     assert text in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("urls", "shown"),
+    [
+        (["tls://a", "tls://u:p@b:1"], "tls://a:4222,b:1/orders"),
+        (["nats://a"], "nats://a:4222/orders"),
+        (["nats://a", "tls://b"], "nats://a:4222,b:4222/orders"),
+    ],
+)
+def test_the_address_has_the_scheme_that_was_given(urls: list[str], shown: str) -> None:
+    assert address_of(parse_urls(urls), "orders") == shown

@@ -13,7 +13,20 @@ from typing import NamedTuple
 import sealwire
 
 SOURCE = Path(sealwire.__file__).parent
-PROGRAMS = ("sealwire", "openssl", "ssh-keygen", "puttygen", "keytool", "chmod", "chown", "cp", "umask", "id", "{}")
+PROGRAMS = (
+    "sealwire",
+    "openssl",
+    "ssh-keygen",
+    "puttygen",
+    "keytool",
+    "chmod",
+    "chown",
+    "cp",
+    "umask",
+    "id",
+    "cd",
+    "{}",
+)
 """The first words of commands. The only one that differs from place to place is the interpreter, of pip."""
 CODE = re.compile(
     r"-.*|async( with)?|await .*|with|name|serializer|workers|without|if (TYPE_CHECKING|__name__ == '__main__'):"

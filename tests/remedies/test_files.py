@@ -279,3 +279,10 @@ def test_what_is_missing(place: Place, tmp_path: Path, monkeypatch: pytest.Monke
     place.followed.append("* * {}")
     assert option == "--editable"
     assert Path(there.removesuffix("[cli]"), "pyproject.toml").exists()
+
+
+@covers("cli/project/command.py", "cd {}")
+def test_a_new_project(place: Place) -> None:
+    told = place.says("new", "my-shop")
+    place.follow(told, "cd {}")
+    assert Path("my-shop/README.md").exists()

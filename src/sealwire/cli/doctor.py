@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from sealwire.cli.checks import check_files, check_interpreter, check_keys, chec
 from sealwire.cli.config import import_from_here
 from sealwire.cli.connectivity import check_connectivity
 from sealwire.cli.console import form, print_json, print_line, print_table
+from sealwire.cli.html_report import report_page
 from sealwire.cli.lifetimes import expiring
-from sealwire.cli.options import config_option, json_option, optional_address_argument, quiet_option, soon_option
+from sealwire.cli.options import FILE, config_option, json_option, optional_address_argument, quiet_option, soon_option
 from sealwire.cli.progress import progress
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.cli.statuses import unknown_if_it_fails
+from sealwire.cli.workdir import mode_of, report_written
 from sealwire.errors import SealwireError
+from sealwire.pki.files import PUBLIC, NewFile, write_files
 from sealwire.security import Security
 
 
@@ -26,10 +30,11 @@ from sealwire.security import Security
 @optional_address_argument
 @config_option
 @soon_option("--warn")
+@click.option("--html", "page", type=FILE, metavar="FILE", help="Also write a report as a page of HTML.")
 @json_option
 @quiet_option
 @unknown_if_it_fails
-def doctor(*, address: Address | None, config: Path, days: int | None, as_json: bool) -> None:
+def doctor(*, address: Address | None, config: Path, days: int | None, page: Path | None, as_json: bool) -> None:
     """Find problems of a configuration.
 
     It checks file modes, expiry, chains, names, the strength of keys, the types that a peer may send, and clocks. With
@@ -40,9 +45,16 @@ def doctor(*, address: Address | None, config: Path, days: int | None, as_json: 
 
     \b
     sealwire doctor --config client.toml server.example:7443
+    sealwire doctor --config server.toml --html report.html
     """
     with progress("looking" if address is None else f"looking, and connecting to {address}"):
-        findings = [*check_interpreter(), *check_files(config), *_check_loaded(config, address, days)]
+        security, unloadable = _load(config)
+        loaded = unloadable if security is None else _check_loaded(security, config, address, days)
+        findings = _without_repetition([*check_interpreter(), *check_files(config), *loaded])
+    words = f"Sealwire {version('sealwire')}, {form()}"
+    if page is not None:
+        content = report_page(config, findings, security, days=days, form=words)
+        write_files([NewFile(page, content.encode(), mode_of(page, PUBLIC))], replace=True)
     if as_json:
         print_json(findings_json(findings))
     elif findings:
@@ -50,17 +62,37 @@ def doctor(*, address: Address | None, config: Path, days: int | None, as_json: 
     else:
         print_line(f"nothing is wrong with {config}")
     if not as_json:
-        print_line(f"Sealwire {version('sealwire')}, {form()}")
+        print_line(words)
+        if page is not None:
+            report_written(page, "the report, to be opened in a browser")
     exit_for([finding.severity for finding in findings])
 
 
-def _check_loaded(config: Path, address: Address | None, days: int | None) -> Iterator[Finding]:
+def _load(config: Path) -> tuple[Security | None, list[Finding]]:
+    """Return what a configuration loads, or the finding that it cannot be loaded."""
     import_from_here()
     try:
-        security = Security.from_toml(config)
+        return Security.from_toml(config), []
     except SealwireError as error:
-        yield Finding(Severity.CRITICAL, str(config), str(error), "do as it says; nothing else was checked")
-        return
+        return None, [_of_error(error, config)]
+
+
+def _of_error(error: SealwireError, config: Path) -> Finding:
+    """Return an error as a finding, with the file that it names as the place, and the end as the remedy."""
+    text = str(error).removeprefix(f"{config}: ")
+    file, separator, rest = text.partition(": ")
+    where, text = (file, rest) if separator and (os.path.lexists(file) or os.sep in file) else (str(config), text)
+    problem, _, remedy = text.partition("; ")
+    return Finding(Severity.CRITICAL, where, problem, f"{remedy or 'mend it'} (nothing else was checked)")
+
+
+def _without_repetition(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings without those that another one of the same file says again, with more to do about it."""
+    last = {(os.path.abspath(finding.location), finding.problem): finding for finding in findings}
+    return [*last.values()]
+
+
+def _check_loaded(security: Security, config: Path, address: Address | None, days: int | None) -> Iterator[Finding]:
     status = security.status()
     yield from expiring(status.credentials, status.keys, days)
     yield from check_security(security, None if address is None else address.host)

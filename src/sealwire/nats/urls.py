@@ -48,7 +48,8 @@ def _split(url: str) -> list[str]:
 def address_of(urls: Sequence[str], subject: str) -> str:
     """Return the URL of a subject for messages, without user and password."""
     hosts = [address_text((parts.hostname, parts.port or 4222)) for parts in map(urlsplit, urls)]
-    return f"nats://{','.join(hosts)}/{subject}"
+    schemes = {urlsplit(url).scheme for url in urls}
+    return f"{schemes.pop() if len(schemes) == 1 else 'nats'}://{','.join(hosts)}/{subject}"
 
 
 def check_subject(name: str, value: object) -> None:

@@ -82,6 +82,11 @@ class PeerPolicy:
         self._patterns = [entry.matched for entry in entries if callable(entry.matched)]
 
     @property
+    def entries(self) -> tuple[str, ...]:
+        """The entries, as they were given; none if any certificate will do."""
+        return tuple(entry.text for entry in self._entries)
+
+    @property
     def allows_anonymous(self) -> bool:
         """True if a peer without a certificate may connect."""
         return (ANONYMOUS, ANONYMOUS) in self._values

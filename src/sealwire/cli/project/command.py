@@ -16,6 +16,7 @@ import click
 from sealwire.cli.console import print_line
 from sealwire.errors import ConfigurationError
 from sealwire.extras import installing
+from sealwire.remedies import command
 
 _NAME: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]*[A-Za-z0-9])?", re.ASCII)
 _TAKEN: Final = ("sealwire", "tests", "pytest")
@@ -55,7 +56,7 @@ def new(*, path: Path) -> None:
         (path / place).parent.mkdir(parents=True, exist_ok=True)
         (path / place).write_text(text, encoding="utf-8")
         print_line(f"wrote {path / place}")
-    print_line(f"next: `cd {path}`, and README.md there")
+    print_line(f"next: {command('cd', path)}, and README.md there")
 
 
 def _templates(directory: Traversable, *parts: str) -> Iterator[tuple[Traversable, tuple[str, ...]]]:
