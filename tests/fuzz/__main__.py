@@ -59,6 +59,8 @@ def merge(name: str, directory: Path) -> None:
     merged.mkdir()
     command = [sys.executable, "-m", "fuzz.run", name, "-merge=1", f"-max_len={MAX_LENGTH}", merged, directory]
     subprocess.run(command, capture_output=True, check=True, env=os.environ | {"PYTHONHASHSEED": "0"})
+    if not any(merged.iterdir()):
+        raise RuntimeError(f"{directory} could not be merged, and is as it was")
     for finding in [each for each in directory.iterdir() if each.name.startswith(FINDINGS)]:
         finding.rename(merged / finding.name)
     shutil.rmtree(directory)

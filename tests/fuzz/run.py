@@ -14,6 +14,7 @@ from fuzz.harness import load
 
 def main() -> None:
     name = sys.argv.pop(1)
+    sys.argv[0] = f"{sys.executable} -m fuzz.run {name}"  # for libFuzzer, which starts itself again to merge
     warnings.simplefilter("error")
     logging.disable()
     with atheris.instrument_imports(include=list(TARGETS[name])):
