@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,10 +16,13 @@ import pytest
 
 from sealwire import Security, ThreadingTCPServer, ThreadingUnixStreamServer
 from sealwire.dtls import ThreadingUDPServer
+from sealwire.nats import NATSServer
+from support.aio import serving
 from support.commands import sealwire, write_config
+from support.nats import shared_nats
 from support.service import Deployment, running
 
-FORMS = ["tcp", "unix", "udp", "pool", "pool of sockets"]
+FORMS = ["tcp", "unix", "udp", "pool", "pool of sockets", "nats"]
 US = [f"uid:{os.geteuid()}"]
 OTHER = [f"uid:{os.geteuid() + 1}"]
 
@@ -31,12 +35,20 @@ class Place:
 
     def __init__(self, directory: Path, deployment: Deployment, stack: ExitStack) -> None:
         self.directory = directory
-        for role, name in (("client", "client"), ("other client", "other")):
-            cert, key = deployment.files[role]
+        stranger_directory = directory / "stranger"
+        stranger_directory.mkdir(mode=0o700)
+        stranger = Deployment(stranger_directory).files["client"]
+        for (cert, key), name in (
+            (deployment.files["client"], "client"),
+            (deployment.files["other client"], "other"),
+            (stranger, "stranger"),
+        ):
             write_config(directory / f"{name}.toml", deployment, cert=str(cert), key=str(key))
             peers = US if name == "client" else OTHER
             more = {"peers": peers, "service": "shop"}
             write_config(directory / f"{name} unix.toml", deployment, cert=str(cert), key=str(key), **more)
+            more = {"peers": ["dns:localhost"]}  # on NATS there is no host name
+            write_config(directory / f"{name} nats.toml", deployment, cert=str(cert), key=str(key), **more)
 
         def respond(message: Any) -> Any:
             if message == "fail":
@@ -54,6 +66,8 @@ class Place:
         serve: Callable[[Any], int] = lambda server: stack.enter_context(running(server))  # noqa: E731 - one of several
         tcp = [serve(ThreadingTCPServer(("127.0.0.1", 0), respond, security)) for _ in range(2)]
         udp = serve(ThreadingUDPServer(("127.0.0.1", 0), respond, security))  # type: ignore[arg-type]
+        subject = f"t{secrets.token_hex(6)}"
+        stack.enter_context(serving(lambda: NATSServer(shared_nats().url, respond, security, subject=subject)))
         for name in ("one", "two"):
             serve(ThreadingUnixStreamServer(str(directory / name), respond, local))
         self.addresses = {
@@ -62,11 +76,13 @@ class Place:
             "udp": f"udp://localhost:{udp}",
             "pool": ",".join(f"localhost:{port}" for port in tcp),
             "pool of sockets": "unix:one,unix:two",
+            "nats": f"{shared_nats().url}/{subject}",
         }
 
     def run(self, form: str, command: str, *arguments: str, name: str = "client", **options: Any) -> Any:
-        config = f"{name} unix.toml" if "unix:" in self.addresses.get(form, form) else f"{name}.toml"
         address = self.addresses.get(form, form)
+        kind = " unix" if "unix:" in address else " nats" if "nats:" in address else ""
+        config = f"{name}{kind}.toml"
         return sealwire(self.directory, command, address, *arguments, "--config", config, **options)
 
 
@@ -110,6 +126,12 @@ def test_a_client_that_is_refused(place: Place, form: str) -> None:
     assert says in done.stderr
 
 
+@pytest.mark.parametrize("form", ["tcp", "udp", "pool", "nats"])
+def test_a_certificate_of_another_ca_is_refused(place: Place, form: str) -> None:
+    done = place.run(form, "call", "1", name="stranger", status=77)
+    assert "certificate" in done.stderr
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("command", [["call", "1"], ["ping"]])
 def test_nobody_there(place: Place, form: str, command: list[str]) -> None:
@@ -121,11 +143,23 @@ def test_nobody_there(place: Place, form: str, command: list[str]) -> None:
         "udp": f"udp://localhost:{port}",
         "pool": f"localhost:{port},127.0.0.1:{port}",
         "pool of sockets": "unix:three,unix:four",
+        "nats": f"{shared_nats().url}/nobody",
     }[form]
     done = place.run(address, command[0], *command[1:], "--timeout", "3", status=69)
     assert done.stderr.startswith("Error: ")
-    assert "refused" in done.stderr or "No such file" in done.stderr
+    assert any(text in done.stderr for text in ("refused", "No such file", "nobody")), done.stderr
 
 
 def test_no_parts_on_udp(place: Place) -> None:
     assert "UDP" in place.run("udp", "call", "1", "--stream", status=1).stderr
+
+
+@pytest.mark.parametrize("form", ["tcp", "unix", "udp"])
+def test_measures(place: Place, form: str) -> None:
+    found = json.loads(place.run(form, "bench", "--requests", "20", "--clients", "2", "--json").stdout)
+    assert (found["server"], found["answered"], found["errors"]) == (place.addresses[form], 20, [])
+
+
+@pytest.mark.parametrize("form", ["pool", "nats"])
+def test_what_bench_cannot_measure(place: Place, form: str) -> None:
+    assert "this command does not know that form" in place.run(form, "bench", status=64).stderr

@@ -3,8 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from sealwire.cli.addresses import Address, DatagramAddress, Several, Subject, UnixAddress, parse_address
+from sealwire.cli.app import app
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,16 @@ def test_each_form_is_read_and_written(text: str, address: Any) -> None:
     assert found == address
     assert type(found) is type(address)
     assert str(found) == text
+
+
+def test_no_password_is_shown() -> None:
+    address = parse_address("nats://me:secret@a,you:secret@b/orders")
+    assert address == Subject("nats://me:secret@a,you:secret@b", "orders")
+    assert str(address) == "nats://b/orders"
+    for text in ("nats://me:se/cret@a/x", "udp://me:secret@a:1", "a:1,nats://me:secret@b/c", "me:secret@a:1"):
+        result = CliRunner().invoke(app, ["call", text, "1"])
+        assert "expected HOST:PORT" in result.stderr
+        assert "cret@" not in result.stderr
 
 
 @pytest.mark.parametrize(

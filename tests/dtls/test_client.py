@@ -78,6 +78,37 @@ def test_a_server_that_begins_again(deployment: Deployment) -> None:
             assert one.send_request(3) == 3
 
 
+def test_a_ping(deployment: Deployment) -> None:
+    with (
+        running(UDPServer(ADDRESS, echo, deployment.server_security())) as port,
+        bad_link(port, lose=0, hold=0) as link,
+        client(deployment, link.port, wait=0.3) as one,
+    ):
+        assert 0 < one.ping() < 10
+        peer = one.peer
+        assert peer is not None
+        link.passing = False
+        with pytest.raises(DeadlineExceeded, match="nothing came from") as late:
+            one.ping()
+        assert late.value.sent
+        assert one.peer is None, "a late answer would be taken for that to the next PING"
+        link.passing = True
+        assert 0 < one.ping() < 10
+        assert one.send_request(1) == 1
+        assert one.peer == peer
+
+
+def test_a_ping_to_a_server_that_is_gone_begins_again(deployment: Deployment) -> None:
+    with running(UDPServer(ADDRESS, echo, deployment.server_security())) as port:
+        one = client(deployment, port, timeout=2)
+        one.ping()
+    with one:
+        with pytest.raises(TransportError):
+            one.ping()
+        with running(UDPServer(("127.0.0.1", port), echo, deployment.server_security())):
+            assert 0 < one.ping() < 10
+
+
 def ask(kind: str, deployment: Deployment, port: int, message: Any, **times: float) -> Any:
     security = deployment.security("client")
     if kind == "synchronous":

@@ -12,6 +12,7 @@ from sealwire.listeners import address_text
 from sealwire.wire.frames import escaped
 
 _SUBJECT: Final = re.compile(r"((?:nats|tls)://[^/]+)/([^/]+)")
+_USER: Final = re.compile(r"^((?:\w+://)?).*@", re.DOTALL)
 _UNIX: Final = "unix:"
 _PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 
@@ -52,7 +53,7 @@ class Subject(NamedTuple):
     subject: str
 
     def __str__(self) -> str:
-        return f"{self.url}/{self.subject}"
+        return _without_password(f"{self.url}/{self.subject}")
 
 
 class Several(NamedTuple):
@@ -75,6 +76,11 @@ FORMS: Final[dict[type, str]] = {
 """How each form of address is written."""
 
 
+def _without_password(text: str) -> str:
+    """Return an address without the user and password in a URL."""
+    return _USER.sub(r"\1", text)
+
+
 def parse_address(text: str) -> ServerAddress:
     """Return what an address on the command line names. Raises ValueError, which says what is wrong with it."""
     scheme, separator, rest = text.partition("://")
@@ -82,7 +88,7 @@ def parse_address(text: str) -> ServerAddress:
         if scheme == "udp":
             return DatagramAddress(*host_and_port(rest.removesuffix("/")))
         if scheme not in ("nats", "tls"):
-            raise ValueError(f"there is no scheme {scheme}://")
+            raise ValueError(f"there is no scheme {scheme[:20]}://")
         match = _SUBJECT.fullmatch(text)
         if match is None:
             raise ValueError("a URL of NATS ends with one subject")
@@ -100,7 +106,7 @@ def _in_pool(text: str) -> Address | UnixAddress:
     found = parse_address(text)
     if isinstance(found, Address | UnixAddress):
         return found
-    raise ValueError(f"{text} cannot be one of several")
+    raise ValueError(f"{_without_password(text)} cannot be one of several")
 
 
 def unix_path(text: str) -> str:
@@ -116,13 +122,15 @@ def host_and_port(text: str, *, lowest: int = 1) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         raise ValueError("it has no port")
+    if any(character in host for character in "@/ "):
+        raise ValueError("its host has a character that no host has")
     if host[:1] == "[" and host[-1:] == "]":
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(f"an IPv6 address needs brackets, as in [{host}]:{port}")
     if not host:
         raise ValueError("it has no host")
-    if any(character in host for character in "[]/ "):
+    if "[" in host or "]" in host:
         raise ValueError("its host has a character that no host has")
     if _PORT.fullmatch(port) is None or not lowest <= int(port) < 65536:
         raise ValueError(f"the port must be a number from {lowest} to 65535")
@@ -149,4 +157,4 @@ class AddressType(click.ParamType[Any]):
                 return found
         forms = [FORMS[kind] for kind in self._kinds]
         expected = f"{', '.join(forms[:-1])}, or {forms[-1]}" if forms[1:] else forms[0]
-        return self.fail(escaped(f"{value[:200]!r}: {reason}; expected {expected}"), param, ctx)
+        return self.fail(escaped(f"{_without_password(value)[:200]!r}: {reason}; expected {expected}"), param, ctx)

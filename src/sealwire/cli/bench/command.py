@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -13,16 +14,17 @@ from typing import Any, Final
 
 import click
 
-from sealwire.aio.client import MAX_IN_FLIGHT, AsyncTCPClient
-from sealwire.cli.addresses import Address
-from sealwire.cli.bench.load import Plan, run
+from sealwire.aio.client import MAX_IN_FLIGHT, AsyncTCPClient, AsyncUnixClient
+from sealwire.cli.addresses import Address, AddressType, DatagramAddress, UnixAddress
+from sealwire.cli.bench.load import Client, Plan, run
 from sealwire.cli.bench.plot import check_plot, draw
 from sealwire.cli.bench.results import PERCENTILES, Results, milliseconds
 from sealwire.cli.console import print_fields, print_json, print_line
 from sealwire.cli.messages import load_security, parse_message
-from sealwire.cli.options import FILE, address_argument, config_option, json_option, timeout_option, wait_option
-from sealwire.listeners import address_text
+from sealwire.cli.options import FILE, config_option, json_option, timeout_option, wait_option
+from sealwire.security import Security
 
+_Server = Address | UnixAddress | DatagramAddress
 _DURATION: Final = 10.0
 _SIZE: Final = 100
 _MAX_CLIENTS: Final = 10_000
@@ -31,7 +33,7 @@ _BUSY: Final = 0.9
 
 
 @click.command()
-@address_argument
+@click.argument("address", type=AddressType([Address, UnixAddress, DatagramAddress]))
 @config_option
 @click.option("--clients", type=click.IntRange(1, _MAX_CLIENTS), default=1, show_default=True, help="Connections.")
 @click.option(
@@ -61,10 +63,11 @@ _BUSY: Final = 0.9
 @wait_option
 @json_option
 @click.option("--plot", type=FILE, metavar="FILE.svg", help="Draw latencies and throughput.")
-def bench(*, address: Address, config: Path, as_json: bool, plot: Path | None, **options: Any) -> None:  # fmt: skip
+def bench(*, address: _Server, config: Path, as_json: bool, plot: Path | None, **options: Any) -> None:  # fmt: skip
     """Measure how fast a server answers.
 
-    The handler must take the message: bytes of --size, or what --message says.
+    ADDRESS is HOST:PORT, unix:PATH or udp://HOST:PORT. The handler must take the message: bytes of --size, or what
+    --message says.
 
     Without --rate, each connection keeps --window requests in flight, and sends the next one when one is answered. With
     --rate, latencies count from the time at which a request was due, even if it could not be sent then.
@@ -83,21 +86,31 @@ def bench(*, address: Address, config: Path, as_json: bool, plot: Path | None, *
     security = load_security(config)
     plan = _plan(parse_message(config, security, options["message"]) if options["message"] else None, options)
     payload = len(security.codec.encode(plan.message))
-    make_client = partial(AsyncTCPClient, *address, options["timeout"], options["wait"], security=security)
+    make_client = _client_maker(address, options["timeout"], options["wait"], security)
     _allow_descriptors(plan.clients)
     results = Results()
     with _progress(plan, results) as show:
         run(plan, make_client, results, show)
     if as_json:
-        said = {"server": address_text(address), "payload_bytes": payload, "clients": plan.clients}
+        said = {"server": str(address), "payload_bytes": payload, "clients": plan.clients}
         said |= {"window": plan.window, "rate": plan.rate}
         print_json(said | results.as_json())
     else:
         _print(plan, payload, results)
     if plot is not None:
-        draw(results, f"{address_text(address)}: {_load_text(plan, payload)}", plot)
+        draw(results, f"{address}: {_load_text(plan, payload)}", plot)
     if results.failures or not results.latencies:
         raise click.exceptions.Exit(1)
+
+
+def _client_maker(address: _Server, timeout: float, wait: float, security: Security) -> Callable[[], Client]:
+    """Return what makes a client of the server. Raises ConfigurationError."""
+    if isinstance(address, UnixAddress):
+        return partial(AsyncUnixClient, address.path, timeout, wait, security=security)
+    client: Callable[..., Client] = AsyncTCPClient
+    if isinstance(address, DatagramAddress):
+        client = importlib.import_module("sealwire.dtls").AsyncUDPClient  # it needs an extra
+    return partial(client, *address, timeout, wait, security=security)
 
 
 def _plan(message: Any, options: dict[str, Any]) -> Plan:

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import Any, Final
 
-from sealwire.aio.client import AsyncTCPClient
+from sealwire.aio.client import AsyncClient
 from sealwire.cli.bench.results import Results
 from sealwire.errors import DecodeError, RemoteError, SealwireError
 from sealwire.prefork.asyncio_worker import loop_factory
 
+Client = AsyncClient[Any]
 _TICK: Final = 0.5
 """Seconds between two calls of ``show``, which takes some milliseconds on a terminal."""
 _CONNECTING: Final = 32
@@ -52,7 +53,7 @@ class Plan:
     rate: float | None
 
 
-def run(plan: Plan, make_client: Callable[[], AsyncTCPClient], results: Results, show: Callable[[], None]) -> None:
+def run(plan: Plan, make_client: Callable[[], Client], results: Results, show: Callable[[], None]) -> None:
     """Send all requests, until SIGINT or SIGTERM at most.
 
     Args:
@@ -78,7 +79,7 @@ class _Load:
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._has_waiting = asyncio.Event()
 
-    async def run(self, make_client: Callable[[], AsyncTCPClient], show: Callable[[], None]) -> None:
+    async def run(self, make_client: Callable[[], Client], show: Callable[[], None]) -> None:
         whole = asyncio.current_task()
         assert whole is not None  # noqa: S101 - a coroutine runs in a task
 
@@ -99,7 +100,7 @@ class _Load:
         finally:
             ticker.cancel()
 
-    async def _connect_and_send(self, clients: list[AsyncTCPClient]) -> None:
+    async def _connect_and_send(self, clients: list[Client]) -> None:
         try:
             turns = asyncio.Semaphore(_CONNECTING)
             errors = await asyncio.gather(*(self._connect(client, turns) for client in clients))
@@ -110,7 +111,7 @@ class _Load:
         finally:
             await asyncio.gather(*(client.close() for client in clients))
 
-    async def _connect(self, client: AsyncTCPClient, turns: asyncio.Semaphore) -> SealwireError | None:
+    async def _connect(self, client: Client, turns: asyncio.Semaphore) -> SealwireError | None:
         async with turns:
             begun = perf_counter()
             try:
@@ -121,7 +122,7 @@ class _Load:
             self._results.connecting.append(perf_counter() - begun)
             return None
 
-    async def _send(self, clients: list[AsyncTCPClient]) -> None:
+    async def _send(self, clients: list[Client]) -> None:
         plan = self._plan
         used = process_time()
         self._begun = perf_counter()
@@ -147,7 +148,7 @@ class _Load:
             due = int(min(results.seconds, plan.duration or math.inf) * plan.rate)
             results.missed = max(0, min(due, plan.requests or due) - self._started)
 
-    async def _fill_place(self, client: AsyncTCPClient) -> None:
+    async def _fill_place(self, client: Client) -> None:
         """Send one request after another."""
         results, message = self._results, self._plan.message
         while (due := await self._next_due()) is not None:
