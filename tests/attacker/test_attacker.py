@@ -9,6 +9,9 @@ from attacker.machine import Attacker, attack
 from attacker.mutants import LEFT_OUT, Mutant, applied
 from attacker.promises import Broken
 
+LONG = {"direction", "identity of a key", "key id", "sequence"}
+"""What takes the attacker seconds to find. ``make attack`` has these mutants, too."""
+
 
 def test_breaks_no_promise() -> None:
     attack(5000, derandomize=True)
@@ -21,7 +24,7 @@ def test_breaks_no_promise_without_native_core() -> None:
         attack(2000, derandomize=True)
 
 
-@pytest.mark.parametrize("name", LEFT_OUT)
+@pytest.mark.parametrize("name", [name for name in LEFT_OUT if name not in LONG])
 def test_finds_what_is_left_out(name: str) -> None:
     with applied(LEFT_OUT[name]), pytest.raises(Broken):
         attack(MUTANT_STEPS, derandomize=True)
