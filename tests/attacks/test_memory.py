@@ -75,7 +75,7 @@ def test_children_share_the_memory_for_what_they_decode(deployment: Deployment) 
     """Here the test has it all, as if it were another child."""
     security = deployment.server_security(raw=True, limits={"drain_timeout": 0.2})
     server = ForkingTCPServer(("127.0.0.1", 0), lambda message: message[:1], security)
-    cells = server._admission._decoding.large
+    cells = server._admission._table.decoding.large
     with running(server) as port, deployment.ref_client(port) as client:
         assert client.request(b"small")[1] == b"s"
         cells[len(cells) - 1] = security.limits.max_memory * AT_ONCE

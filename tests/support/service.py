@@ -160,7 +160,7 @@ def nothing_left() -> Iterator[None]:
     # A thread that has said its last word still has a moment to live, and a server that other tests share may have a
     # file open just now: one moment without anything is enough.
     try:
-        eventually(lambda: not any(left()), timeout=10)
+        eventually(lambda: not any(left()), timeout=30)
     except AssertionError:
         raise AssertionError(left()) from None
 
