@@ -35,7 +35,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Tests start some hundred interpreters, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz fuzz-nightly attack model soak-rotation native check check-types format bench docs dist test-sdist clean
+.PHONY: help demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz fuzz-nightly attack model soak-rotation native check check-types format bench docs dist test-sdist changelog clean
 
 help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
@@ -45,6 +45,7 @@ help:
 	@echo "                 pickles on each interpreter from 3.11 that is found"
 	@echo "make test-wheel   the tests of the native core and of all types, of a wheel as users install it; for any PYTHON=..."
 	@echo "make dist    source distribution, wheels and bills of materials, in dist/, checked"
+	@echo "make changelog   what changelog.d makes of CHANGELOG.md; RELEASE=1 writes it"
 	@echo "make test-sdist   a part of the tests, of the unpacked source distribution"
 	@echo "make test-sanitized   the same, of a native core that stops at undefined behaviour or a wrong address"
 	@echo "make coverage    the branches of wire and pickling that their tests take, which must be all"
@@ -102,6 +103,7 @@ test-wheel:
 # it with and without the native core, and the bill of materials of an environment with what users need.
 dist: $(VENV)/.dist
 	@rm -rf dist $(DIST)
+	@$(BIN)/towncrier build --draft >/dev/null
 	@SEALWIRE_NATIVE=require $(BIN)/python -m build
 	@SEALWIRE_NATIVE=off $(BIN)/python -m build --wheel
 	@$(BIN)/twine check --strict dist/*
@@ -110,6 +112,10 @@ dist: $(VENV)/.dist
 	@$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --mc-type library \
 		--output-file dist/environment.cdx.json $(DIST)/bin/python
 	@$(BIN)/python tests/support/distributions.py dist
+
+# What the fragments in changelog.d make of CHANGELOG.md; RELEASE=1 writes it, and removes them.
+changelog: $(VENV)/.dist
+	@$(BIN)/towncrier build $(if $(RELEASE),--yes,--draft)
 
 # The source distribution has all that the tests need: a part of them, in the unpacked one, without the native core.
 test-sdist: $(VENV)/.dist

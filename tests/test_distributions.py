@@ -62,6 +62,17 @@ def test_each_python_that_the_metadata_names_is_one_that_ci_looks_for() -> None:
     assert PROJECT["version"] == sealwire.__version__
 
 
+def test_each_fragment_of_the_changelog_has_a_kind_and_a_text() -> None:
+    """towncrier leaves out the others, without an error."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["towncrier"]
+    kinds = "|".join(kind["directory"] for kind in settings["type"])
+    for path in (ROOT / settings["directory"]).iterdir():
+        if path.name != "README.md":
+            assert re.fullmatch(rf"\+[a-z0-9-]+\.(?:{kinds})\.md", path.name), path.name
+            assert path.read_text().strip(), path.name
+    assert "<!-- towncrier release notes start -->" in (ROOT / settings["filename"]).read_text()
+
+
 def test_the_bill_of_materials_of_a_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     hatch_build = pytest.importorskip("hatch_build", reason="hatchling is not installed")
