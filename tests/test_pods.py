@@ -170,7 +170,7 @@ def test_modes_that_are_refused(pod: Pod, mode: int) -> None:
 
 def test_a_process_of_roots_must_say_so(pod: Pod) -> None:
     pod.renew()
-    assert "keyring_group = true" in pod.refusal(user=0)
+    assert "set keyring_group" in pod.refusal(user=0)
     pod.renew(option="keyring_group = true")
     assert "chmod 600" in pod.refusal(user=0, group=3000), "which is not a group of this process"
 

@@ -74,7 +74,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("value", "why"),
         [
-            ("5", "faults: expected a list of strings, not a TOML value of type int"),
+            ("5", "faults: expected a list of strings, not an integer"),
             ('["OutOfStock"]', 'faults: \'OutOfStock\': expected "module:Class", like "shop.orders:Order"'),
             ('["builtins:ValueError"]', "faults: ValueError is not derived from sealwire.Refuse"),
         ],
@@ -292,7 +292,7 @@ class TestBadToml:
     )
     def test_limits(self, place: Throwaway, spec: Any, value: str) -> None:
         message = refusal(place, f"{MINIMAL}[limits]\n{spec.name} = {value}\n")
-        assert message.startswith(f"Limits.{spec.name} must be a")
+        assert message.startswith((f"limits.{spec.name} must be a", f"limits.{spec.name}: expected a number, not a"))
         assert len(message) < 300
 
     @pytest.mark.parametrize(
@@ -302,10 +302,10 @@ class TestBadToml:
             ('CA = "x"', "unknown key 'CA'"),
             ('"" = 1', "unknown key ''"),
             ("[tls]", "unknown key 'tls'"),
-            ("[[key]]", "key: expected a path as a string, not a TOML value of type list"),
+            ("[[key]]", "key: expected a path as a string, not an array"),
             ("limits.max_frames = 1", "unknown key 'limits.max_frames'; expected max_frame, "),
             ("limits.max_threads = 1", "unknown key 'limits.max_threads'"),
-            ("[limits.max_frame]", "Limits.max_frame must be a whole number of bytes from 1184"),
+            ("[limits.max_frame]", "limits.max_frame: expected a number, not a table"),
             ("[allowlist.x]", "unknown key 'allowlist.x'"),
             ('allow_readable_key = "yes"', "allow_readable_key: expected true or false"),
             ('cert = "server.pem"', "cert and key belong together"),

@@ -18,7 +18,7 @@ def test_unknown_options_are_named_with_their_table() -> None:
 def test_types_are_exact() -> None:
     assert toml_options.get_typed({"a": 1}, "a", int, "a number") == 1
     assert toml_options.get_typed({}, "a", int, "a number", 2) == 2
-    with pytest.raises(ConfigurationError, match=r"^a: expected a number, not a TOML value of type bool$"):
+    with pytest.raises(ConfigurationError, match=r"^a: expected a number, not a boolean$"):
         toml_options.get_typed({"a": True}, "a", int, "a number")
 
 

@@ -180,10 +180,16 @@ class Limits:
     def from_table(cls, table: object) -> Self:
         """Read the table ``[limits]`` of a configuration file. Raises ConfigurationError."""
         if type(table) is not dict:
-            raise ConfigurationError(f"limits: expected a table, not a TOML value of type {type(table).__name__}")
+            raise ConfigurationError(f"limits: expected a table, not {toml_options.type_name(table)}")
         known = [spec.name for spec in fields(cls)]
         toml_options.reject_unknown(table, known, "limits.")
-        return cls(**table)
+        for name, value in table.items():
+            if type(value) not in (int, float):
+                raise ConfigurationError(f"limits.{name}: expected a number, not {toml_options.type_name(value)}")
+        try:
+            return cls(**table)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"limits.{str(error).removeprefix('Limits.')}") from None
 
     @property
     def max_connections_per_identity(self) -> int:

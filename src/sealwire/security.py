@@ -282,6 +282,11 @@ class Security:
         return self
 
     @property
+    def is_from_file(self) -> bool:
+        """True if a configuration file makes it, so that its user writes TOML."""
+        return self._latest is not None
+
+    @property
     def latest(self) -> Security:
         """The Security that this one was pinned from; itself if it never changes."""
         return self._latest or self
@@ -372,6 +377,11 @@ class _Following(Security):
         if name == "_file":  # its constructor has failed
             raise AttributeError(name)
         return getattr(self._file.current, name)
+
+    @property
+    def is_from_file(self) -> bool:
+        """True: the user writes TOML."""
+        return True
 
     def pinned(self) -> Security:
         """Return the Security that the file has made last."""

@@ -6,9 +6,22 @@ import codecs
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from datetime import date, datetime, time
+from typing import Any, Final
 
 from sealwire.errors import ConfigurationError
+
+_TYPES: Final = {
+    str: "a string",
+    int: "an integer",
+    float: "a float",
+    bool: "a boolean",
+    list: "an array",
+    dict: "a table",
+    datetime: "a date and time",
+    date: "a date",
+    time: "a time",
+}
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -61,11 +74,16 @@ def reject_unknown(table: Mapping[str, Any], known: Iterable[str], prefix: str) 
             raise ConfigurationError(f"unknown key {prefix + option!r}; expected {', '.join(known)}")
 
 
+def type_name(value: object) -> str:
+    """Return the type of a value with its article, by TOML's name for it."""
+    return _TYPES.get(type(value), "nothing" if value is None else f"a {type(value).__name__}")
+
+
 def get_typed(table: Mapping[str, Any], option: str, kind: type, form: str, default: Any = None) -> Any:
     """Return the value of an option, of exactly this type; ``form`` describes it in the message."""
     value = table.get(option, default)
     if type(value) is not kind:
-        raise ConfigurationError(f"{option}: expected {form}, not a TOML value of type {type(value).__name__}")
+        raise ConfigurationError(f"{option}: expected {form}, not {type_name(value)}")
     return value
 
 

@@ -90,7 +90,7 @@ def test_the_error_is_the_one_of_decode(run: Run) -> None:
     [
         ("[limits]\nmax_dept = 1", "sealwire.toml: unknown key 'limits.max_dept'"),
         ("limits = 1", "sealwire.toml: limits: expected a table"),
-        ("[limits]\nmax_depth = 0", "sealwire.toml: Limits.max_depth must be"),
+        ("[limits]\nmax_depth = 0", "sealwire.toml: limits.max_depth must be"),
         ('[allowlist]\ntypes = ["nosuch:T"]', "sealwire.toml: allowlist.types: nosuch:T: there is no module 'nosuch'"),
         ("[", "sealwire.toml: not valid TOML"),
     ],

@@ -144,7 +144,7 @@ class TestFiles:
     @pytest.mark.parametrize("option", ["cert", "key", "ca", "crl"])
     def test_endless(self, paths: dict[str, Any], option: str) -> None:
         limit, remedy = (
-            (32, "raise Limits.max_crl if the list is right") if option == "crl" else (4, "give the right file")
+            (32, "raise the limit max_crl if the list is right") if option == "crl" else (4, "give the right file")
         )
         assert refusal(**paths | {option: "/dev/zero"}) == f"/dev/zero: larger than {limit << 20} bytes; {remedy}"
 
@@ -152,7 +152,7 @@ class TestFiles:
         large = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), bytes(5 << 20))
         paths["crl"] = files.write(make_crl(ca, leaf, extensions=[(large, False)]))
         assert Credentials.from_files(**paths).current.revokes_itself
-        assert "Limits.max_crl" in refusal(**paths, max_crl=5 << 20)
+        assert "the limit max_crl" in refusal(**paths, max_crl=5 << 20)
 
     def test_what_was_made_of_the_last_ones_is_made_of_new_ones_too(self, paths: dict[str, Any], ca: Made) -> None:
         """Before a connection needs it: on an event loop it would wait for a long list."""

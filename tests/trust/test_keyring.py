@@ -275,7 +275,7 @@ class TestText:
         assert refusal(text) == "file: expected [[key]] tables and nothing else"
 
     def test_no_keys(self) -> None:
-        assert "at least one key" in refusal("key = []")
+        assert "at least one [[key]] table" in refusal("key = []")
 
     def test_what_is_not_a_table_is_named_by_its_number(self) -> None:
         assert refusal(f'key = ["{BASE64}"]') == "file: [[key]] number 1: expected a table"
@@ -340,7 +340,7 @@ class TestText:
     )
     def test_moments(self, field: str, value: str) -> None:
         message = refusal(ENTRY + f"{field} = {value}\n")
-        assert message == f"file: [[key]] number 1: key 'k1': {field} must be a datetime with a UTC offset"
+        assert message == f"file: [[key]] number 1: key 'k1': {field} must be a date and time with an offset from UTC"
 
     @pytest.mark.parametrize("end", ["2026-11-01T00:00:00Z", "2026-11-01T00:59:59+01:00", "2025-01-01T00:00:00Z"])
     def test_ends_before_it_begins(self, end: str) -> None:

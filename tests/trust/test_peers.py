@@ -302,7 +302,7 @@ class TestList:
             PeerPolicy("dns:client.example")
 
     def test_empty(self) -> None:
-        with pytest.raises(ConfigurationError, match="any_signed_by_ca"):
+        with pytest.raises(ConfigurationError, match="the list of peers is empty"):
             PeerPolicy([])
 
     def test_any_entry_is_enough_and_none_is_not(self) -> None:

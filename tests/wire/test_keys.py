@@ -45,7 +45,7 @@ def test_a_passphrase_is_not_a_secret():
 
 
 def test_naive_time():
-    with pytest.raises(ConfigurationError, match="not_before must be a datetime with a UTC offset"):
+    with pytest.raises(ConfigurationError, match="not_before must be a date and time with an offset from UTC"):
         Key("k1", b"x" * 32, not_before=datetime(2026, 1, 1))
 
 

@@ -63,7 +63,8 @@ class Failure(click.ClickException):
     """An error as one line on standard error, and an exit status."""
 
     def __init__(self, error: SealwireError | OSError, status: ExitStatus | None = None) -> None:
-        super().__init__(error_line(error))
+        # The option of `call`, in place of the argument that a program gives.
+        super().__init__(error_line(error).replace("idempotent=True", "--idempotent"))
         self.exit_code = status_of(error) if status is None else status  # type: ignore[misc]  # click reads the instance's
 
 

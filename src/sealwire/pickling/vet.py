@@ -200,7 +200,7 @@ class Vetting(Calls):
         if rules.max_nodes > rules.max_memory // OPCODE_MEMORY:
             raise LimitExceeded("max_memory: the opcodes of the message take too much memory")
         raise LimitExceeded(
-            f"max_nodes: the message has more than {rules.max_nodes} opcodes; set Limits.max_nodes higher at its "
+            f"max_nodes: the message has more than {rules.max_nodes} opcodes; set the limit max_nodes higher at its "
             "receiver and its sender, or send less at once"
         )
 

@@ -46,8 +46,13 @@ def check_server(security: Security, *, unix: bool = False) -> None:
         return
     if security.peers is None:
         raise ConfigurationError(
-            "a server must be told which clients may connect: peers=['dns:client.example', …]; "
-            "PeerPolicy.any_signed_by_ca() is the explicit way to trust every certificate of the CA"
+            "a server must be told which clients may connect: "
+            + (
+                'peers = ["dns:client.example", …]; peers = "any-signed-by-ca"'
+                if security.is_from_file
+                else "peers=['dns:client.example', …]; PeerPolicy.any_signed_by_ca()"
+            )
+            + " is the explicit way to trust every certificate of the CA"
         )
     server_tls(security, security.credentials.current)
 

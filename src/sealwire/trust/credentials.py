@@ -148,7 +148,7 @@ class Credentials(Reloadable[Certificates]):
         try:
             content = read_file(path, max_bytes=limit, check=lambda status, _: opened.append(status))
         except TooLarge as error:
-            remedy = "raise Limits.max_crl if the list is right" if part == "crl" else "give the right file"
+            remedy = "raise the limit max_crl if the list is right" if part == "crl" else "give the right file"
             raise ConfigurationError(f"{error}; {remedy}") from None
         # Only if there is one: what is wrong with a certificate in its place is not the mode.
         if part == "key" and not self._allow_readable_key and b"PRIVATE KEY-----" in content.data:

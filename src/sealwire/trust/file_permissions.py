@@ -47,7 +47,7 @@ def remedy(name: str, status: os.stat_result) -> str:
     """Return what to do about a file that is open to others."""
     if open_to_others(name, status, keyring_group=True):
         return f"run {command('chmod', '600', name)}"
-    return f"run {command('chmod', '600', name)}, or set keyring_group = true if its group is meant to have it"
+    return f"run {command('chmod', '600', name)}, or set keyring_group if its group is meant to have it"
 
 
 def in_private_directory(path: str | os.PathLike[str]) -> bool:

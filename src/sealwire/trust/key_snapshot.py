@@ -107,6 +107,8 @@ class KeySnapshot:
         entries = document.get("key")
         if set(document) != {"key"} or not isinstance(entries, list):
             raise ConfigurationError(f"{source}: expected [[key]] tables and nothing else")
+        if not entries:
+            raise ConfigurationError(f"{source}: expected at least one [[key]] table")
         keys, revoked = [], []
         for number, entry in enumerate(entries, 1):
             try:

@@ -62,10 +62,7 @@ class PeerPolicy:
             )
         self._set(tuple(_parse(entry) for entry in entries))
         if not self._entries:
-            raise ConfigurationError(
-                f"the list of peers is empty, so no peer could connect; an entry is {_FORMS}. "
-                "PeerPolicy.any_signed_by_ca() trusts every peer with a certificate"
-            )
+            raise ConfigurationError(f"the list of peers is empty, so no peer could connect; an entry is {_FORMS}")
 
     @classmethod
     def any_signed_by_ca(cls) -> PeerPolicy:

@@ -68,7 +68,7 @@ class Key:
             )
         for name, moment in (("not_before", not_before), ("not_after", not_after)):
             if moment is not None and (not isinstance(moment, datetime) or moment.utcoffset() is None):
-                raise ConfigurationError(f"key {id!r}: {name} must be a datetime with a UTC offset")
+                raise ConfigurationError(f"key {id!r}: {name} must be a date and time with an offset from UTC")
         if not_before is not None and not_after is not None and not_after <= not_before:
             raise ConfigurationError(f"key {id!r}: not_after must be later than not_before")
         if identity is not None and (not isinstance(identity, str) or not identity):
