@@ -1,4 +1,4 @@
-"""A handler that runs its connection itself, as in the article: ``handle``, ``recv_msg``, ``send_msg``.
+"""A handler that runs its connection itself, as with socketserver: ``handle``, ``recv_msg``, ``send_msg``.
 
 Prints::
 
