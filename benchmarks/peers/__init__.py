@@ -74,7 +74,7 @@ PEERS: dict[str, Peer] = {
             "bare-tls-msgpack", "bare", "serve_signed", "connect_signed", needs=("msgpack",),
             note="the same with msgpack and an HMAC of each message, as a careful user writes it by hand",
         ),
-        Peer("pickle-plain", "bare", "serve_plain", "connect_plain", note="INSECURE: four-byte length, raw pickle, no TLS"),
+        Peer("pickle-plain", "bare", "serve_plain", "connect_plain", note="INSECURE: raw pickle, no TLS"),
         Peer(
             "multiprocessing", "bare", "serve_connection", "connect_connection", lacks=ONE_AT_A_TIME,
             note="INSECURE: multiprocessing.connection, a shared key when connecting, no encryption, raw pickle",
