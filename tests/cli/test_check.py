@@ -77,7 +77,7 @@ def test_further_lines(place: Configured) -> None:
     first, *more = place.run("check", *config, "-c", "3650", "-v", status=2).stdout.splitlines()
     assert first.endswith("and 1 more | days_left=29;;3650:")
     assert len(more) == 4
-    assert any("`sealwire certs renew " in each for each in more)
+    assert any("`sealwire certs request server " in each for each in more)
     found = json.loads(place.run("check", *config, "-c", "3650", "--json", status=2).stdout)
     assert (found["status"], len(found["findings"])) == ("CRITICAL", 4)
     assert found["figures"] == {"days_left": 29}
