@@ -35,7 +35,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Tests start some hundred interpreters, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz fuzz-nightly attack model soak-rotation native check check-types format bench docs dist test-sdist changelog clean
+.PHONY: help audit demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz fuzz-nightly attack model soak-rotation native check check-types format bench docs dist test-sdist changelog clean
 
 help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
@@ -55,6 +55,7 @@ help:
 	@echo "make fuzz-nightly   the same for HOURS=8 altogether, and the corpora made small"
 	@echo "make attack  an attacker behind TLS takes STEPS=1000000 steps, and finds the flaw when a field is left out"
 	@echo "make model   the handshake in the model checker Spin, and the attacks that it finds when a field is left out"
+	@echo "make audit   other people's tools judge running services and the source: docs/reference/audit.md; FAST=1 writes nothing"
 	@echo "make soak-rotation   everything rotates under full load, ROTATIONS=20 times, over REQUESTS=100000"
 	@echo "make check   formatting, lint, types, layers"
 	@echo "make check-types   a user's program in pyright's strict mode"
@@ -157,6 +158,10 @@ attack: $(VENV)/.development
 model: $(VENV)/.development
 	@PYTHONPATH=tests $(BIN)/python -m model
 
+# Some minutes, since the sanitizers' tests are among them. What is missing of Debian's packages is said on the page.
+audit: $(VENV)/.development .venv-audit/.installed
+	@PYTHONPATH=tests $(BIN)/python -m audit $(if $(FAST),--fast,--write docs/reference/audit.md)
+
 # The whole proof takes some six minutes, and must fail without reloading.
 soak-rotation: $(VENV)/.development
 	@$(BIN)/python tests/soak/rotation.py --rotations $(ROTATIONS) --requests $(REQUESTS)
@@ -190,7 +195,7 @@ docs: $(VENV)/.docs
 	@$(BIN)/python docs/check_site.py site
 
 clean:
-	rm -rf $(VENV) site .doctrees .venv-wheel-* $(DIST) dist .sdist .sdist.log .sanitized src/sealwire/native/*.so $(NATIVE) $(OLDEST) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
+	rm -rf $(VENV) .venv-audit site .doctrees .venv-wheel-* $(DIST) dist .sdist .sdist.log .sanitized src/sealwire/native/*.so $(NATIVE) $(OLDEST) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
 
 # The demo has what users have, and no more, so that it starts quickly and proves what they get.
 $(VENV)/.runtime: pyproject.toml
@@ -214,6 +219,12 @@ $(NATIVE): hatch_build.py $(wildcard src/sealwire/native/*.pyx src/sealwire/nati
 
 $(VENV)/.bench: $(VENV)/.development
 	@$(PIP) install --group bench
+	@touch $@
+
+.venv-audit/.installed: pyproject.toml
+	@test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check --group audit
 	@touch $@
 
 $(VENV)/.types: $(VENV)/.development

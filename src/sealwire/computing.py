@@ -201,7 +201,7 @@ class Memory:
                     return
             finally:
                 self._add(cells, -needed)
-            sleep(uniform(0.2, 1.0) * _LOOK_AGAIN)
+            sleep(uniform(0.2, 1.0) * _LOOK_AGAIN)  # noqa: S311 - a pause, which is no secret
 
     def _add(self, cells: Cells, change: int) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import ssl
@@ -35,6 +36,22 @@ def test_empty_records(deployment: Deployment, tmp_path: Path, caplog: pytest.Lo
         with deployment.client(port, raw=True) as client:
             assert client.send_request(b"good") == b"good"
     assert "bad record mac" not in caplog.text  # or they were not what they should be
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_that_tls_refuses_is_answered_with_an_alert(deployment: Deployment, kind: str) -> None:
+    context = ssl.create_default_context(cafile=deployment.ca)
+    context.set_alpn_protocols(["sealwire/1"])
+    context.load_cert_chain(*deployment.files["client"])
+    with (
+        served_by(kind, lambda message: message, deployment.server_security(raw=True)) as port,
+        socket.create_connection(("127.0.0.1", port), 10) as sock,
+        context.wrap_socket(sock, server_hostname="localhost", do_handshake_on_connect=False) as hostile,
+    ):
+        hostile.do_handshake()
+        os.write(hostile.fileno(), b"\x17\x03\x03\x00\x40" + bytes(64))
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert.bad.record.mac"):
+            hostile.read(1)
 
 
 @pytest.mark.skipif(OPENSSL is None, reason="openssl is not installed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
@@ -142,6 +143,8 @@ class TLSSocket(socket.socket):
             raise
         except ssl.SSLError:
             self.buffered = True  # for a caller that repeats this
+            with suppress(OSError):
+                self._send()  # the alert (RFC 8446, section 6.2)
             raise
         self._ciphertext.data(count)
         if not is_drained:

@@ -1,0 +1,1 @@
+"""Sealwire judged by other people's tools: ``make audit``."""
