@@ -94,6 +94,17 @@ def finish(client: RefClient) -> End:
     return client.expect_end()
 
 
+def test_another_connection_of_the_same_client_goes_on(target: Target) -> None:
+    """Before, while and after one of its connections is ended for what it sent."""
+    with target.connect() as good, target.connect() as bad:
+        good.send_message(b"before")
+        bad.send_raw(flipped(message(bad), 300))
+        assert finish(bad).code == 4
+        good.send_message(b"after")
+        assert [good.receive(number).payload for number in (1, 2)] == [b"before", b"after"]
+    assert target.delivered == [b"before", b"after"]
+
+
 def test_bits_of_hello(target: Target) -> None:
     def attack(bit: int) -> tuple[int, int | None, list[Frame]]:
         with target.connect(until="tls") as client:

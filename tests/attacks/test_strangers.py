@@ -170,6 +170,24 @@ def test_refused(watched: ReloadableFiles, tmp_path: Path, options: dict[str, ob
     assert re.search(expected, watched.one_line())
 
 
+def test_every_refusal_is_the_same(watched: ReloadableFiles) -> None:
+    """What REJECT says does not tell whether list, key, service or name was wrong; only the server's log does."""
+    refusals: list[dict[str, object]] = [
+        {"role": "other client"},
+        {"key_id": "k9"},
+        {"psk": MARK * 3},
+        {"server_name": "localhost/other"},
+        {"server_name": "localhost/"},
+        {"role": "other client", "psk": MARK * 3, "server_name": "localhost/other"},
+    ]
+    answers = set()
+    for options in refusals:
+        with watched.deployment.ref_client(watched.port, until="hello", **options) as client:
+            answers.add(client.read_unverified().raw)
+    (answer,) = answers
+    assert MARK not in answer
+
+
 def test_many_at_once(watched: ReloadableFiles) -> None:
     """Fifty strangers, and a few lines."""
     threads = [

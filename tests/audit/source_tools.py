@@ -81,8 +81,8 @@ def semgrep() -> Judgement:
     lines = [line for line in lines if not line.endswith(str(sample))]
     found.bad += [f"{name} does not find its sample" for name in names if name not in tried]
     found.verdict = (
-        f"{len(names)} rules of `tests/audit/semgrep.yml` on {len(report['paths']['scanned']) - 1} files, each tried on a "
-        "line that it must find. Public collections of rules cannot be had without a network."
+        f"{len(names)} rules of `tests/audit/semgrep.yml` on {len(report['paths']['scanned']) - 1} files, each tried "
+        "on a line that it must find. Public collections of rules cannot be had without a network."
     )
     counts = Counter(line.partition(" ")[0] for line in lines)
     found.table = [("rule", "findings"), *((name, str(counts[name])) for name in names)]

@@ -76,7 +76,7 @@ def target() -> Iterator[Target]:
         for arguments in (["certs", "init", *names], ["keys", "new"]):
             done = made.sealwire(*arguments)
             assert done.returncode == 0, done.stderr
-        done = made.sealwire("certs", "issue", "server", "elsewhere.example")
+        done = made.sealwire("certs", "issue", "server", "elsewhere.example", "--as", "elsewhere")
         assert done.returncode == 0, done.stderr
         other = Target(directory / "other")
         other.directory.mkdir()

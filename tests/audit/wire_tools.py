@@ -276,7 +276,7 @@ def clients(target: Target) -> Judgement:
     ours = ["--CAfile", target.file("certs/ca.pem")]
     shown = ["-cert", target.file("certs/server.pem"), "-key", target.file("certs/server.key")]
     other = ["-cert", target.file("other/certs/server.pem"), "-key", target.file("other/certs/server.key")]
-    wrong = ["-cert", target.file("certs/elsewhere.example.pem"), "-key", target.file("certs/elsewhere.example.key")]
+    wrong = ["-cert", target.file("certs/elsewhere.pem"), "-key", target.file("certs/elsewhere.key")]
     s_server = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-Verify", "1", f"-{ours[0].strip('-')}", ours[1]]
     alpn = ["-alpn", "sealwire/1"]
     cases = [

@@ -186,6 +186,26 @@ def test_unix_socket(directory: Path) -> None:
         assert not path.exists()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_shows_no_secret_and_no_message(directory: Path, deployment: Deployment, kind: str) -> None:
+    """Nor after a message that was refused, a handler that failed, and a keyring that could not be read."""
+    secrets = re.findall(r'secret = "(.+)"', deployment.place.keyring.read_text())
+    secrets += deployment.files["server"][1].read_text().splitlines()[1:-1]
+    assert len(secrets) > 2
+    with serve(directory, kind) as served, client(served) as caller:
+        admin = Admin(served)
+        assert caller.send_request("Hunter2") == {"got": "Hunter2"}
+        with pytest.raises(SealwireError):
+            caller.send_request("fail")
+        configure(directory, deployment, CLIENT, more=f'keyring = "{secrets[0]}"')
+        served.signal(signal.SIGHUP)
+        served.logged("SIGHUP: rejected")
+        eventually(lambda: admin.status()["requests"] == 2, timeout=10)
+        pages = "".join(admin.ask(path)[1] for path in ("/status", "/metrics", "/livez", "/readyz", "/"))
+    assert "client.example" in pages
+    assert not [each for each in (*secrets, "Hunter2", "words of the message") if each in pages]
+
+
 def test_in_the_configuration(directory: Path, deployment: Deployment) -> None:
     """A change needs a restart, as the log says."""
     configure(directory, deployment, CLIENT, more='[admin]\nlisten = "127.0.0.1:0"\n')

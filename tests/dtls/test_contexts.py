@@ -219,6 +219,21 @@ DSA_G = (
 )
 
 
+def test_no_renegotiation(client: Security, server: Security) -> None:
+    """A client that asks for another handshake gets none, and what was agreed on stays."""
+    ours = stranger(client, alpn=OURS)
+    theirs = converse(ours, server)
+    before = ours.get_finished()
+    assert ours.renegotiate()
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        for _ in range(5):
+            for datagram in outgoing(ours):
+                theirs.datagram_received(datagram)
+            incoming(ours, theirs.datagrams_to_send())
+            ours.do_handshake()
+    assert ours.get_finished() == before
+
+
 def test_dsa(tmp_path: Path, ca: Issuer, client: Security, server: Security) -> None:
     """TLS 1.3 has no DSA; OpenSSL would take it on DTLS 1.2."""
     parameters = dsa.DSAParameterNumbers(*(int(number, 16) for number in (DSA_P, DSA_Q, DSA_G)))

@@ -11,7 +11,7 @@ from model.__main__ import BROKEN, HOLDS, check
 pytestmark = pytest.mark.skipif(shutil.which("spin") is None, reason="spin, the model checker, is not installed")
 
 
-def test_holds_with_a_ca_that_errs() -> None:
+def test_holds_while_certificates_are_right() -> None:
     assert not check(HOLDS["the secret of the bound key leaked, certificates are right"]).attacked
 
 

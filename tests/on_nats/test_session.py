@@ -15,6 +15,7 @@ from reference.nats import ACCEPT, DATA, END, OPEN, PROBE, RESET, WINDOW, Bridge
 from sealwire import ConnectionClosed, HandshakeFailed
 from sealwire.nats import AsyncNATSClient, session
 from sealwire.nats.link import Link
+from support.constants import KEY_ID
 from support.service import Deployment
 
 
@@ -145,6 +146,25 @@ ANSWERS = {
     "no room": [(message(RESET, 0, 0), "")],
     "garbage": [(b"\xff" * 40, "")],
 }
+
+
+def test_nobody_reads_what_a_session_carries(worker: Any, url: str, subject: str, deployment: Deployment) -> None:
+    """Neither the NATS server, which sees what this spy does, nor a client of it: no value, no name, no key id."""
+    security = deployment.security("client", peers=["dns:localhost"])
+    text = "Hunter2" * 1000
+
+    async def ask() -> None:
+        async with AsyncNATSClient(url, subject, sessions=1, security=security) as client:
+            assert await client.send_request(text) == text
+
+    with worker(lambda value: value), RawNATS(url) as spy:
+        spy.subscribe(">")
+        asyncio.run(ask())
+        spy.settle()
+        carried = b"".join(payload for _, _, payload in spy.messages)
+    assert len(carried) > 2 * len(text)
+    for secret in (b"Hunter2", b"client.example", KEY_ID.encode()):
+        assert secret not in carried
 
 
 @pytest.mark.parametrize("answers", ANSWERS)
