@@ -130,7 +130,7 @@ def dependencies() -> Judgement:
             found.bad.append(f"{name}: no hash")
         found.table.append((name, metadata["version"], licence(metadata), needed_by(name, installed), f"`{digest}`"))
     found.verdict = (
-        f"The core needs `cryptography` and what that needs; all {len(found.table) - 1} packages are the extras' too. "
+        f"The core needs `cryptography` and what that needs; with all extras it is {len(found.table) - 1} packages. "
         "Each file comes with a hash: `pip install --require-hashes` demands it."
     )
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -225,13 +225,44 @@ def test_no_renegotiation(client: Security, server: Security) -> None:
     theirs = converse(ours, server)
     before = ours.get_finished()
     assert ours.renegotiate()
-    with pytest.raises(SSL.Error, match="no renegotiation"):
+
+    def ask_again() -> None:
         for _ in range(5):
             for datagram in outgoing(ours):
                 theirs.datagram_received(datagram)
             incoming(ours, theirs.datagrams_to_send())
             ours.do_handshake()
+
+    with pytest.raises(SSL.Error, match="no renegotiation"):
+        ask_again()
     assert ours.get_finished() == before
+
+
+def test_no_session_is_resumed(client: Security, server: Security) -> None:
+    """The server gives no ticket, and shows its certificate again to a client that asks to go on with a session."""
+    certificate, ticket = 11, 4
+    first = stranger(client, alpn=OURS)
+    again = SSL.Connection(first.get_context(), None)
+    again.set_ciphertext_mtu(MTU)
+    again.set_connect_state()
+    for ours in (first, again):
+        said: list[bytes] = []
+        converse(ours, server, said=said)
+        session = first.get_session()
+        assert session is not None
+        again.set_session(session)
+        records = [each[at:] for each in said for at in record_starts(each)]
+        messages = {each[13] for each in records if each[0] == 22 and each[3:5] == b"\0\0"}
+        assert certificate in messages
+        assert ticket not in messages
+
+
+def record_starts(datagram: bytes) -> Iterator[int]:
+    """Yield the place of each record in a datagram (RFC 6347, section 4.1)."""
+    at = 0
+    while at < len(datagram):
+        yield at
+        at += 13 + int.from_bytes(datagram[at + 11 : at + 13], "big")
 
 
 def test_dsa(tmp_path: Path, ca: Issuer, client: Security, server: Security) -> None:

@@ -261,13 +261,26 @@ def test_declared_attributes_are_checked(error: Exception, why: str) -> None:
         CODEC.decode(pickle.dumps(error, 5))
 
 
-def test_it_is_not_run_when_it_could_not_make_the_same() -> None:
+def test_it_is_not_run_when_it_could_not_make_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = Codec(Allowlist(Numbered, Kept))
     notes = {adapter.cls: list(adapter.notes()) for adapter in codec.allowlist.adapters}
     assert notes == {
         Numbered: ["puts any accepted values into its arguments; its __init__ does not run"],
         Kept: ["runs __init__ on values that a peer chose"],
     }
+    ran: list[type] = []
+    for cls in (Numbered, Kept):
+
+        def count(self: Exception, *parts: Any, _original: Any = cls.__init__, **named: Any) -> None:
+            ran.append(type(self))
+            _original(self, *parts, **named)
+
+        monkeypatch.setattr(cls, "__init__", count)
+    for error in (Numbered(5), Kept("x")):
+        data = pickle.dumps(error, 5)
+        ran.clear()
+        assert type(codec.decode(data)) is type(error)
+        assert set(ran) == (set() if type(error) is Numbered else {Kept})
 
 
 class Undeclared(Exception):
