@@ -55,7 +55,7 @@ help:
 	@echo "make fuzz-nightly   the same for HOURS=8 altogether, and the corpora made small"
 	@echo "make attack  an attacker behind TLS takes STEPS=1000000 steps, and finds the flaw when a field is left out"
 	@echo "make model   the handshake in the model checker Spin, and the attacks that it finds when a field is left out"
-	@echo "make audit   other people's tools judge running services and the source: docs/reference/audit.md; FAST=1 writes nothing"
+	@echo "make audit   other people's tools judge running services and the source: docs/reference/audit.md; FAST=1: only services, and no page"
 	@echo "make soak-rotation   everything rotates under full load, ROTATIONS=20 times, over REQUESTS=100000"
 	@echo "make check   formatting, lint, types, layers"
 	@echo "make check-types   a user's program in pyright's strict mode"
@@ -132,7 +132,8 @@ test-sanitized: $(VENV)/.development
 	@rm -rf .sanitized && mkdir .sanitized && cp -r src/sealwire .sanitized && rm -f .sanitized/sealwire/native/*.so
 	@CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" $(BIN)/python hatch_build.py .sanitized
 	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-		PYTHONPATH=.sanitized SEALWIRE_NATIVE=require $(BIN)/python -m pytest -q $(BESIDE) $(SANITIZED_TESTS)
+		PYTHONPATH=.sanitized SEALWIRE_NATIVE=require $(BIN)/python -m pytest -q $(BESIDE) $(SANITIZED_TESTS) \
+		| tee .sanitized/log; exit $${PIPESTATUS[0]}
 
 # With the oldest allowed version of everything that the package uses, the tests of what uses it.
 test-oldest: $(VENV)/.development
@@ -159,7 +160,7 @@ model: $(VENV)/.development
 	@PYTHONPATH=tests $(BIN)/python -m model
 
 # Some minutes, since the sanitizers' tests are among them. What is missing of Debian's packages is said on the page.
-audit: $(VENV)/.development .venv-audit/.installed
+audit: $(VENV)/.development .venv-audit/.audit$(if $(FAST),-services)
 	@PYTHONPATH=tests $(BIN)/python -m audit $(if $(FAST),--fast,--write docs/reference/audit.md)
 
 # The whole proof takes some six minutes, and must fail without reloading.
@@ -221,10 +222,10 @@ $(VENV)/.bench: $(VENV)/.development
 	@$(PIP) install --group bench
 	@touch $@
 
-.venv-audit/.installed: pyproject.toml
+.venv-audit/.audit .venv-audit/.audit-services: pyproject.toml
 	@test -x .venv-audit/bin/python || $(PYTHON) -m venv .venv-audit
 	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check --group audit
+	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check --group $(subst .,,$(@F))
 	@touch $@
 
 $(VENV)/.types: $(VENV)/.development
