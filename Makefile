@@ -131,8 +131,9 @@ test-sdist: $(VENV)/.dist
 test-sanitized: $(VENV)/.development
 	@rm -rf .sanitized && mkdir .sanitized && cp -r src/sealwire .sanitized && rm -f .sanitized/sealwire/native/*.so
 	@CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined" $(BIN)/python hatch_build.py .sanitized
-	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-		PYTHONPATH=.sanitized SEALWIRE_NATIVE=require $(BIN)/python -m pytest -q $(BESIDE) $(SANITIZED_TESTS) \
+	@LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0:log_path=$(CURDIR)/.sanitized/report UBSAN_OPTIONS=log_path=$(CURDIR)/.sanitized/report \
+		PYTHONPATH=.sanitized SEALWIRE_NATIVE=require $(BIN)/python -m pytest -q --timeout 600 $(BESIDE) $(SANITIZED_TESTS) \
 		| tee .sanitized/log; exit $${PIPESTATUS[0]}
 
 # With the oldest allowed version of everything that the package uses, the tests of what uses it.
