@@ -74,6 +74,11 @@ class TestWhichOneIsTaken:
             taken = run("required", "--context", "mine", HOME=str(place), XDG_CONFIG_HOME=base).stdout
             assert taken == f"{home}/mine.toml\n"
 
+    def test_a_user_without_a_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)  # whom no file knows
+        assert "set XDG_CONFIG_HOME" in run("required", "--context", "mine", XDG_CONFIG_HOME="", status=1).stderr
+
     def test_two_of_one_kind_are_refused(self) -> None:
         assert "leave one out" in run("required", "-c", "a", "--context", "test", status=64).stderr
         variables = {"SEALWIRE_CONFIG": "a", "SEALWIRE_CONTEXT": "test"}

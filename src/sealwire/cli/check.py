@@ -37,7 +37,7 @@ class _Plugin(click.Command):
             return super().make_context(*args, **kwargs)
         except click.UsageError as error:
             _end_unknown(error.format_message())
-        except SealwireError as error:
+        except (SealwireError, OSError) as error:
             _end_unknown(error_line(error))
         raise AssertionError
 

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,12 @@ _CONTEXT: Final = "sealwire.context"
 def contexts_directory() -> Path:
     """Return the directory of the contexts (XDG Base Directory Specification; a relative path there is ignored)."""
     base = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".config") / "sealwire"
+    if not base.is_absolute():
+        try:
+            base = Path.home() / ".config"
+        except RuntimeError:
+            raise ConfigurationError("this user has no home directory; set XDG_CONFIG_HOME, or use --config") from None
+    return base / "sealwire"
 
 
 def configuration(*names: str, found: bool = True, required: bool = True) -> Callable[[Any], Any]:
@@ -90,7 +96,9 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
-    return [CompletionItem(name) for name in context_names() if name.startswith(incomplete)]
+    with suppress(ConfigurationError):
+        return [CompletionItem(name) for name in context_names() if name.startswith(incomplete)]
+    return []
 
 
 def context_names() -> list[str]:
