@@ -73,7 +73,7 @@ class CompileHook(BuildHookInterface[Any]):
         source, script = Path(self.root, "src"), Path(self.root, "docs", "man.py")
         command = [sys.executable, "-B", "-c", _RUN, source, script, pages, self.metadata.version]
         try:
-            subprocess.run(command, check=True, capture_output=True)
+            subprocess.run(command, env=os.environ | {"SEALWIRE_NATIVE": "off"}, check=True, capture_output=True)
         except subprocess.CalledProcessError as error:
             reason = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             self.app.display_warning(f"sealwire: without its manual pages, which need {', '.join(MANUAL)} ({reason})")
