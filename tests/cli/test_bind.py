@@ -150,6 +150,16 @@ def test_both_kinds_of_peers_are_needed_for_both_kinds_of_sockets(directory: Pat
     assert "server.toml: a Unix socket has no host name: give the service a name" in done.stderr
 
 
+def test_a_reload_must_suit_all_addresses(directory: Path, deployment: Deployment) -> None:
+    with Served(directory, "--bind", "127.0.0.1:0", "--bind", "unix:one", script=SCRIPT) as served:
+        cert, key = deployment.files["server"]
+        write_config(directory / "server.toml", deployment, cert=str(cert), key=str(key), peers=["dns:client.example"])
+        served.signal(signal.SIGHUP)
+        assert "a Unix socket has no host name" in served.logged("reload")
+        assert "rejected" in served.logged("SIGHUP")
+        assert ask_unix(directory, "one") == {"got": 1}
+
+
 # --check-config and --app-dir
 
 
