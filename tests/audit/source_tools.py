@@ -150,15 +150,16 @@ def licence(metadata: dict[str, object]) -> str:
 
 
 def needed_by(name: str, installed: list[dict[str, dict[str, object]]]) -> str:
-    """Return the packages that require one."""
+    """Return the packages that require one, of extras only Sealwire's."""
     wanted = re.sub(r"[-_.]+", "-", name).lower()
     found = []
     for each in installed:
         requires = each["metadata"].get("requires_dist") or []
         assert isinstance(requires, list)
-        names = {re.sub(r"[-_.]+", "-", re.split(r"[\s;<>=!~(\[]", line)[0]).lower() for line in requires}
-        if wanted in names:
-            found.append(str(each["metadata"]["name"]))
+        own = str(each["metadata"]["name"])
+        needed = (line for line in requires if own == "sealwire" or not re.search(r"\bextra *==", line))
+        if wanted in {re.sub(r"[-_.]+", "-", re.split(r"[\s;<>=!~(\[]", line)[0]).lower() for line in needed}:
+            found.append(own)
     return ", ".join(sorted(found, key=str.lower))
 
 
