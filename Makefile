@@ -27,6 +27,8 @@ SECONDS ?= 60
 TARGET ?=
 HOURS ?= 8
 STEPS ?= 1000000
+PROCESSES ?= $(shell nproc)
+MODULES ?=
 ROTATIONS ?= 20
 REQUESTS ?= 100000
 SHELL := /bin/bash
@@ -35,7 +37,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Tests start some hundred interpreters, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help audit demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz fuzz-nightly attack model soak-rotation native check check-types format bench docs dist test-sdist changelog clean
+.PHONY: help audit demo test test-pure test-wheel test-sanitized test-oldest coverage fuzz fuzz-nightly attack model mutants soak-rotation native check check-types format bench docs dist test-sdist changelog clean
 
 help:
 	@echo "make demo    a throwaway CA, a server, clients, and the attacks that fail (needs the network only to install)"
@@ -56,6 +58,7 @@ help:
 	@echo "make attack  an attacker behind TLS takes STEPS=1000000 steps, and finds the flaw when a field is left out"
 	@echo "make model   the handshake in the model checker Spin, and the attacks that it finds when a field is left out"
 	@echo "make audit   other people's tools judge running services and the source: docs/reference/audit.md; FAST=1: only services, and no page"
+	@echo "make mutants   the tests notice each small change of the code that security depends on; hours, MODULES=wire for a part"
 	@echo "make soak-rotation   everything rotates under full load, ROTATIONS=20 times, over REQUESTS=100000"
 	@echo "make check   formatting, lint, types, layers"
 	@echo "make check-types   a user's program in pyright's strict mode"
@@ -164,6 +167,10 @@ model: $(VENV)/.development
 audit: $(VENV)/.development .venv-audit/.audit$(if $(FAST),-services)
 	@PYTHONPATH=tests $(BIN)/python -m audit $(if $(FAST),--fast,--write docs/reference/audit.md)
 
+# Some hours. Their own tests must notice each mutant of these packages, AGAIN=1 for those alone that survived the last time, or were not reached.
+mutants: $(VENV)/.mutants
+	@PYTHONPATH=tests $(BIN)/python -m mutation --processes $(PROCESSES) $(if $(AGAIN),--again) $(MODULES)
+
 # The whole proof takes some six minutes, and must fail without reloading.
 soak-rotation: $(VENV)/.development
 	@$(BIN)/python tests/soak/rotation.py --rotations $(ROTATIONS) --requests $(REQUESTS)
@@ -197,7 +204,7 @@ docs: $(VENV)/.docs
 	@$(BIN)/python docs/check_site.py site
 
 clean:
-	rm -rf $(VENV) .venv-audit site .doctrees .venv-wheel-* $(DIST) dist .sdist .sdist.log .sanitized src/sealwire/native/*.so $(NATIVE) $(OLDEST) $(CORPUS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
+	rm -rf $(VENV) .venv-audit site .doctrees .venv-wheel-* $(DIST) dist .sdist .sdist.log .sanitized src/sealwire/native/*.so $(NATIVE) $(OLDEST) $(CORPUS) .mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache .coverage .coverage.*
 
 # The demo has what users have, and no more, so that it starts quickly and proves what they get.
 $(VENV)/.runtime: pyproject.toml

@@ -1,0 +1,105 @@
+"""The directories in which mutmut runs, one for each package, and what it found there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+_COPIED = ("src", "tests", "docs")
+_KILLED = ("killed", "timeout", "segfault")
+
+
+class Mutant(NamedTuple):
+    """A mutant: its function, the lines that it lacks, the lines that it has instead, and what became of it."""
+
+    function: str
+    old: str
+    new: str
+    status: str
+
+    @property
+    def change(self) -> tuple[str, str, str]:
+        return self[:3]
+
+    @property
+    def is_killed(self) -> bool:
+        return self.status in _KILLED
+
+
+class Workplace:
+    """The directory of one package; ``fresh`` removes what is there from an earlier run."""
+
+    def __init__(self, name: str, options: dict[str, list[str]], *, fresh: bool) -> None:
+        self._directory = ROOT / ".mutants" / name
+        if fresh:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for part in _COPIED:
+            shutil.rmtree(self._directory / part, ignore_errors=True)
+            # Without the native core: what is mutated is what runs.
+            shutil.copytree(ROOT / part, self._directory / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+        settings = (ROOT / "pyproject.toml").read_text()
+        assert settings.count("[tool.mutmut]\n") == 1
+        tests = [*options["tests"], *(f"--deselect={test}" for test in options.get("slow", ()))]
+        own = f"[tool.mutmut]\nonly_mutate = {json.dumps(options['mutate'])}\npytest_add_cli_args_test_selection = "
+        own += json.dumps(tests) + "\n"
+        (self._directory / "pyproject.toml").write_text(settings.replace("[tool.mutmut]\n", own))
+
+    def run(self, processes: int) -> None:
+        """Run the tests on all mutants that no test has killed yet."""
+        for meta in self._metas():
+            found = json.loads(meta.read_text())
+            codes = found["exit_code_by_key"]
+            found["exit_code_by_key"] = {name: code if _status(code) in _KILLED else None for name, code in codes.items()}
+            meta.write_text(json.dumps(found))
+        command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(processes)]
+        environment = os.environ | {"SEALWIRE_NATIVE": "off", "PYTHONPATH": str(ROOT / "tests")}
+        subprocess.run(command, cwd=self._directory, env=environment, check=True)
+
+    def mutants(self) -> Iterator[Mutant]:
+        """All mutants. The lines are known only of those that survived."""
+        from mutmut.mutation.diff_apply import get_diff_for_mutant
+
+        for name, path, status in self._results():
+            module, _, rest = name.removeprefix("sealwire.").rpartition(".")
+            function = rest.rpartition("__mutmut_")[0].removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
+            old = new = ""
+            if status not in _KILLED:
+                with chdir(self._directory):
+                    lines = get_diff_for_mutant(name, path=path).splitlines()[2:]
+                old, new = (_changed(lines, sign) for sign in "-+")
+            yield Mutant(f"{module}.{function}", old, new, status)
+
+    def _results(self) -> Iterator[tuple[str, Path, str]]:
+        for meta in self._metas():
+            path = meta.relative_to(self._directory / "mutants").with_suffix("")
+            for name, code in json.loads(meta.read_text())["exit_code_by_key"].items():
+                yield name, path, _status(code)
+
+    def _metas(self) -> list[Path]:
+        return sorted(self._directory.glob("mutants/src/**/*.meta"))
+
+
+def _status(code: int | None) -> str:
+    from mutmut.stats import status_by_exit_code
+
+    # What mutmut calls a time limit is also the end of a run of pytest that failed before any test.
+    return "error" if code == 255 else status_by_exit_code[code]
+
+
+def _changed(lines: list[str], sign: str) -> str:
+    return " ".join(line[1:].strip() for line in lines if line.startswith(sign))
+
+
+def packages() -> dict[str, dict[str, list[str]]]:
+    """What is mutated, by the name of the package."""
+    return tomllib.loads(Path(__file__).with_name("packages.toml").read_text())
