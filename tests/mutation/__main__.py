@@ -2,8 +2,8 @@
 
     python -m mutation [--processes 1] [--again] [PACKAGE ...]
 
-The results go into docs/explanation/proofs.md. It ends with an error if a mutant survives that tests/mutation/survivors does not
-explain, or if what is explained there does not survive any more.
+The results go into docs/explanation/proofs.md. It ends with an error if a mutant survives that
+tests/mutation/survivors does not explain, or if what is explained there does not survive any more.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _HEAD = """\
 def _tested(name: str, arguments: argparse.Namespace) -> tuple[str, int]:
     """Return the row of the table for a package, and the number of its problems."""
     place = Workplace(name, packages()[name], fresh=not arguments.again)
-    place.run(arguments.processes)
+    reasons = explained(name)
+    place.run(arguments.processes, reasons)
     mutants = list(place.mutants())
     counts = Counter(mutant.status for mutant in mutants)
     left = [mutant for mutant in mutants if not mutant.is_killed]
-    reasons = explained(name)
     open_ = [mutant for mutant in left if mutant.change not in reasons]
     stale = reasons.keys() - {mutant.change for mutant in left}
     for mutant in open_:
-        print(f"{mutant.status}: {list(mutant.change)}")
+        print(f"{mutant.status}: {mutant.name} {list(mutant.change or ())}")
     for change in sorted(stale):
         print(f"explained, and yet killed or gone: {list(change)}")
     total, killed = len(mutants), len(mutants) - len(left)
@@ -62,7 +62,7 @@ def _write(rows: dict[str, str]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m mutation", description=__doc__)
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="mutants at the same time")
-    parser.add_argument("--again", action="store_true", help="go on with those that were not killed the last time")
+    parser.add_argument("--again", action="store_true", help="go on with those that are neither killed nor explained")
     parser.add_argument("packages", nargs="*", help=f"of {', '.join(packages())}; all by default")
     arguments = parser.parse_args()
     problems = 0

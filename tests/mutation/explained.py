@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 Change = tuple[str, str, str]
+"""A function, the lines that a mutant of it lacks, and those that it has instead."""
 
 
 def explained(package: str) -> dict[Change, str]:

@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import NamedTuple
+
+from mutation.explained import Change
 
 ROOT = Path(__file__).parents[2]
 _COPIED = ("src", "tests", "docs")
@@ -19,16 +21,11 @@ _KILLED = ("killed", "timeout", "segfault")
 
 
 class Mutant(NamedTuple):
-    """A mutant: its function, the lines that it lacks, the lines that it has instead, and what became of it."""
+    """A mutant: its name for mutmut, what became of it, and if it survived, what is changed."""
 
-    function: str
-    old: str
-    new: str
+    name: str
     status: str
-
-    @property
-    def change(self) -> tuple[str, str, str]:
-        return self[:3]
+    change: Change | None
 
     @property
     def is_killed(self) -> bool:
@@ -54,30 +51,32 @@ class Workplace:
         own += json.dumps(tests) + "\n"
         (self._directory / "pyproject.toml").write_text(settings.replace("[tool.mutmut]\n", own))
 
-    def run(self, processes: int) -> None:
-        """Run the tests on all mutants that no test has killed yet."""
+    def run(self, processes: int, explained: Container[Change]) -> None:
+        """Run the tests on all mutants that are neither killed nor explained."""
+        settled = {mutant.name for mutant in self.mutants() if mutant.is_killed or mutant.change in explained}
         for meta in self._metas():
             found = json.loads(meta.read_text())
             codes = found["exit_code_by_key"]
-            found["exit_code_by_key"] = {name: code if _status(code) in _KILLED else None for name, code in codes.items()}
+            found["exit_code_by_key"] = {name: code if name in settled else None for name, code in codes.items()}
             meta.write_text(json.dumps(found))
         command = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(processes)]
         environment = os.environ | {"SEALWIRE_NATIVE": "off", "PYTHONPATH": str(ROOT / "tests")}
         subprocess.run(command, cwd=self._directory, env=environment, check=True)
 
     def mutants(self) -> Iterator[Mutant]:
-        """All mutants. The lines are known only of those that survived."""
+        """All mutants. What is changed is known only of those that survived."""
+        for name, path, status in self._results():
+            yield Mutant(name, status, None if status in (*_KILLED, "not checked") else self._change(name, path))
+
+    def _change(self, name: str, path: Path) -> Change:
         from mutmut.mutation.diff_apply import get_diff_for_mutant
 
-        for name, path, status in self._results():
-            module, _, rest = name.removeprefix("sealwire.").rpartition(".")
-            function = rest.rpartition("__mutmut_")[0].removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
-            old = new = ""
-            if status not in _KILLED:
-                with chdir(self._directory):
-                    lines = get_diff_for_mutant(name, path=path).splitlines()[2:]
-                old, new = (_changed(lines, sign) for sign in "-+")
-            yield Mutant(f"{module}.{function}", old, new, status)
+        module, _, rest = name.removeprefix("sealwire.").rpartition(".")
+        function = rest.rpartition("__mutmut_")[0].removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
+        with chdir(self._directory):
+            lines = get_diff_for_mutant(name, path=path).splitlines()[2:]
+        old, new = (" ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
+        return f"{module}.{function}", old, new
 
     def _results(self) -> Iterator[tuple[str, Path, str]]:
         for meta in self._metas():
@@ -94,10 +93,6 @@ def _status(code: int | None) -> str:
 
     # What mutmut calls a time limit is also the end of a run of pytest that failed before any test.
     return "error" if code == 255 else status_by_exit_code[code]
-
-
-def _changed(lines: list[str], sign: str) -> str:
-    return " ".join(line[1:].strip() for line in lines if line.startswith(sign))
 
 
 def packages() -> dict[str, dict[str, list[str]]]:

@@ -9,6 +9,7 @@ from sealwire.errors import (
     PayloadTooLarge,
     RemoteProtocolError,
 )
+from sealwire.metrics import CLIENT, CLIENT_RECEIVED, CLIENT_SENT
 from sealwire.wire.events import (
     Cancelled,
     Closed,
@@ -41,6 +42,13 @@ def test_wait_is_in_hundredths_rounded_up(seconds, hundredths):
     c, _ = established()
     c.send_request(b"", wait=seconds)
     assert wait_of(sent(c)) == hundredths
+
+
+def test_a_ping_has_no_bytes_by_default():
+    c, s = established()
+    c.send_ping()
+    feed(s, sent(c))
+    assert feed(c, sent(s)) == [Ponged(1, b"")]
 
 
 def test_replies_in_any_order_go_to_their_requests():
@@ -552,3 +560,41 @@ def test_whether_only_cancelled_requests_are_unanswered():
         assert not c.has_only_cancelled
         c.cancel(other)
         assert c.has_only_cancelled is expected
+
+
+def test_the_bytes_of_messages_and_parts_are_counted_in_both_directions():
+    before = CLIENT[CLIENT_SENT], CLIENT[CLIENT_RECEIVED]
+    c, s = featured()
+    request = c.send_request(b"", flags=Flag.PARTS | Flag.UPLOAD)
+    c.send_part(request, [b"ab", b"cd"])
+    c.end_parts(request)
+    c.send_request(b"efghi")
+    c.send_request([b"jk", b"l"])
+    feed(s, sent(c))
+    s.send_part(request, b"123")
+    s.send_reply(request, b"4567")
+    s.send_reply(request + 3, b"8")
+    assert len(feed(c, sent(s))) == 3
+    assert (CLIENT[CLIENT_SENT] - before[0], CLIENT[CLIENT_RECEIVED] - before[1]) == (4 + 5 + 3, 3 + 4 + 1)
+
+
+def test_a_part_needs_credit_above_0():
+    c, s = featured()
+    request = c.send_request(b"", flags=Flag.UPLOAD)
+    c.send_part(request, b"x" * (WINDOW - 52))
+    assert not c.may_send_part(request), "nothing is left"
+    assert len(feed(s, sent(c))) == 2
+
+
+def test_the_id_of_a_request_is_forgotten_with_its_answer():
+    c, s = featured()
+    for answered in (1, 2):
+        c.send_request(b"", metadata={"request-id": "mine"})
+        assert c.request_id(answered) == "mine"
+        if answered == 2:
+            c.give_up(2)
+        feed(s, sent(c))
+        assert s.request_id(answered) == "mine"
+        s.send_reply(answered, b"")
+        feed(c, sent(s))
+        assert c.request_id(answered) == s.request_id(answered) == f"{c.connection_id}-{answered}"

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealwire.errors import BadTag, PayloadTooLarge, RemoteProtocolError
+from sealwire.errors import BadTag, PayloadTooLarge, RemoteProtocolError, UnknownKey
 from sealwire.limits import FRAME_OVERHEAD
 from sealwire.wire.datagram import MAX_FRAME as MAX_DATAGRAM_FRAME
 from sealwire.wire.datagram import ClientDatagrams, DatagramProtocol, ServerDatagrams
-from sealwire.wire.events import Cancelled, Closed, Established, Event, Pinged, Rejected, Reply, Request
+from sealwire.wire.events import Cancelled, Closed, Doubted, Established, Event, Pinged, Rejected, Reply, Request
 from sealwire.wire.features import Features
 from sealwire.wire.keys import Key
 from sealwire.wire.length_prefix import BYTE_COUNT
@@ -261,3 +261,60 @@ def test_metadata_and_cancellation_in_any_order(order: list[int]) -> None:
         assert [event for event in came if request.sequence in event[:1]] == expected
         s.send_reply(request.sequence, b"late", {"a": "b"})
     assert [c.datagram_received(frame) for frame in sent(s)] == [None, None]
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_an_answer_that_was_put_off_comes_again_like_any_other(found: bool) -> None:
+    keys: dict[str, Key] = {}
+    c, s = client(), server(find_key=keys.get, doubt=lambda: True)
+    hello = one(c)
+    assert s.datagram_received(hello) == Doubted()
+    assert sent(s) == []
+    if found:
+        keys["k1"] = KEY
+        s.answer_hello()
+    else:
+        with pytest.raises(UnknownKey):
+            s.answer_hello()
+    answer = one(s)
+    assert s.datagram_received(hello) is None
+    assert one(s) == answer
+
+
+class Padded(Features):
+    """No features, in extensions of so many bytes that mean nothing to a server."""
+
+    padding = 0
+
+    def pack(self) -> bytes:
+        return b"\xff\xff" + (self.padding - 4).to_bytes(2, "big") + bytes(self.padding - 4)
+
+
+def test_a_hello_has_at_most_1024_bytes_after_its_length() -> None:
+    class OfTheLargest(Padded):
+        padding = 1024 + BYTE_COUNT - len(one(client()))
+
+    class OneTooLong(Padded):
+        padding = OfTheLargest.padding + 1
+
+    s = server()
+    assert s.datagram_received(one(client(features=OneTooLong()))) is None
+    assert sent(s) == []
+    assert isinstance(s.datagram_received(one(client(features=OfTheLargest()))), Established)
+
+
+def test_before_hello_anything_else_is_dropped_and_a_hello_with_a_late_number() -> None:
+    c, s = client(), server()
+    hello = one(c)
+    for place, byte in ((4, 3), (4, 5), (4, 2), (15, 1), (8, 1)):  # of the kind, and in the sequence
+        other = bytearray(hello)
+        other[place] = byte
+        assert s.datagram_received(bytes(other)) is None
+        assert sent(s) == []
+    assert isinstance(s.datagram_received(hello), Established)
+
+
+def test_both_sides_announce_what_a_datagram_holds() -> None:
+    c, s = client(max_frame=MAX_FRAME), server(max_frame=MAX_FRAME)
+    assert s.datagram_received(one(c)) == Established("k1", MAX_DATAGRAM_FRAME)
+    assert c.datagram_received(one(s)) == Established("k1", MAX_DATAGRAM_FRAME)

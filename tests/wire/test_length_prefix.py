@@ -42,5 +42,10 @@ def test_a_message_over_four_gib_is_refused():
         def __len__(self):
             return 1 << 32
 
+    class Largest(bytes):
+        def __len__(self):
+            return (1 << 32) - 1
+
+    assert len_inbytes(Largest()) == b"\xff\xff\xff\xff"
     with pytest.raises(PayloadTooLarge, match="4294967296"):
         len_inbytes(Huge())

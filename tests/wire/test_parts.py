@@ -29,6 +29,13 @@ def test_the_most_credit() -> None:
     assert parts.credit == MAX_CREDIT == 2**32 - 1
 
 
+def test_credit_is_granted_for_exactly_half_a_window() -> None:
+    parts = IncomingParts(208)
+    assert parts.note_processed(51) == 0
+    assert parts.note_processed(0) == 155  # 104 and more
+    assert parts.note_processed(52) == 104, "exactly a half"
+
+
 def test_a_part_needs_credit_above_0() -> None:
     parts = IncomingParts(104)
     parts.note_received(0)

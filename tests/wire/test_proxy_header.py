@@ -285,3 +285,16 @@ def test_any_bytes(data: bytes, start: bytes) -> None:
         return
     assert 0 < taken <= len(start + data)
     assert header.complete or taken == len(start + data) <= MAX_HEADER
+
+
+def test_a_line_ends_at_its_first_newline_whatever_follows():
+    line = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n"
+    assert read(line + b"\r\n\r\n") == (("203.0.113.7", 4711), len(line))
+
+
+def test_a_line_without_an_end_is_refused_at_its_107th_byte():
+    line = b"PROXY UNKNOWN " + b"x" * 93
+    header = ProxyHeader()
+    assert header.take(line[:106]) == 106
+    with pytest.raises(RemoteProtocolError, match="without an end within 107 bytes"):
+        header.take(line[106:])

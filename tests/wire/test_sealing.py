@@ -61,3 +61,8 @@ class TestSealer:
         whole = b"".join(sealer().seal(Kind.MESSAGE, b"".join(parts)))
         assert b"".join(sealer().seal(Kind.MESSAGE, parts)) == whole
         verify(whole, MAC)
+
+    def test_no_piece_is_much_larger_than_those_that_are_sealed_at_once(self) -> None:
+        pieces = list(sealer().seal(Kind.MESSAGE, [bytes(10 * PIECE), bytes(10), bytes(3 * PIECE)]))
+        assert len(pieces) >= 13
+        assert max(map(len, pieces)) <= PIECE + 4096 + TAG

@@ -274,11 +274,33 @@ def test_a_ping_before_the_last_pong_was_sent_ends_the_connection(step):
         feed(s, first + second, step=step)
 
 
+def test_a_ping_that_was_read_with_the_last_one_ends_the_connection_even_if_that_ones_pong_was_sent():
+    c, s = established()
+    c.send_ping(b"1")
+    c._ping = None  # no client of ours breaks the rule
+    c.send_ping(b"2")
+    both = sent(c)
+    s.get_buffer()[: len(both)] = both
+    s.buffer_updated(len(both))
+    assert isinstance(s.next_event(), Pinged)
+    assert sent(s)
+    with pytest.raises(RemoteProtocolError, match="a PING, but"):
+        s.next_event()
+
+
+def test_a_client_that_only_ends_the_connection_has_authenticated_too():
+    c, s = established()
+    assert s.authenticated is False
+    c.close()
+    feed(s, sent(c))
+    assert s.authenticated is True
+
+
 def test_a_ping_after_the_last_pong_was_sent_is_answered():
     c, s = established()
     for payload in (b"1", b"2"):
-        c.send_ping(payload)
-        assert [type(event) for event in feed(s, sent(c))] == [Pinged]
+        sequence = c.send_ping(payload)
+        assert feed(s, sent(c)) == [Pinged(sequence)]
         feed(c, sent(s))
 
 
