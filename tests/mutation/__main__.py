@@ -16,7 +16,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from mutation.explained import explained
+from mutation.explained import Explained
 from mutation.workplace import ROOT, Workplace, packages
 
 _PAGE = ROOT / "docs" / "explanation" / "proofs.md"
@@ -30,13 +30,13 @@ _HEAD = """\
 def _tested(name: str, arguments: argparse.Namespace) -> tuple[str, int]:
     """Return the row of the table for a package, and the number of its problems."""
     place = Workplace(name, packages()[name], fresh=not arguments.again)
-    reasons = explained(name)
-    place.run(arguments.processes, reasons)
+    explained = Explained(name)
+    place.run(arguments.processes, explained)
     mutants = list(place.mutants())
     counts = Counter(mutant.status for mutant in mutants)
     left = [mutant for mutant in mutants if not mutant.is_killed]
-    open_ = [mutant for mutant in left if mutant.change not in reasons]
-    stale = reasons.keys() - {mutant.change for mutant in left}
+    open_ = [mutant for mutant in left if mutant.change not in explained]
+    stale = explained.reasons.keys() - {explained.entry(mutant.change) for mutant in left if mutant.change}
     for mutant in open_:
         print(f"{mutant.status}: {mutant.name} {list(mutant.change or ())}")
     for change in sorted(stale):

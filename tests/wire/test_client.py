@@ -598,3 +598,16 @@ def test_the_id_of_a_request_is_forgotten_with_its_answer():
         s.send_reply(answered, b"")
         feed(c, sent(s))
         assert c.request_id(answered) == s.request_id(answered) == f"{c.connection_id}-{answered}"
+
+
+def test_an_answer_to_a_request_without_an_id_leaves_the_ids_of_others():
+    c, s = featured()
+    c.send_request(b"", metadata={"request-id": "mine"})
+    c.send_request(b"")
+    c.send_request(b"")
+    c.give_up(3)
+    feed(s, sent(c))
+    s.send_reply(2, b"")
+    s.send_reply(3, b"")
+    assert feed(c, sent(s)) == [Reply(2, b"")]
+    assert c.request_id(1) == s.request_id(1) == "mine"

@@ -511,3 +511,9 @@ def test_a_request_is_unanswered_until_its_answer_is_queued():
     assert s.is_unanswered(request)
     s.send_reply(request, b"")
     assert not s.is_unanswered(request)
+
+
+def test_a_large_request_has_its_wait():
+    c, s = established()
+    c.send_request(bytes(100_000), wait=1.5)
+    assert feed(s, sent(c)) == [Request(1, bytes(100_000), 1.5)]
