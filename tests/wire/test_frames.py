@@ -16,6 +16,11 @@ def test_comes_back(frame):
     assert type(frame).unpack(frame.pack()) == frame
 
 
+@pytest.mark.parametrize("frame", [HELLO, WELCOME])
+def test_the_version_is_read(frame):
+    assert type(frame).unpack(frame._replace(version=2).pack()).version == 2
+
+
 @pytest.mark.parametrize("frame", [HELLO, WELCOME, Close(2, 7)])
 def test_every_truncation_and_any_byte_more_is_refused(frame):
     payload = frame.pack()

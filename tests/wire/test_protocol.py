@@ -526,3 +526,10 @@ def test_both_sides_tell_the_same_id_of_a_request():
     feed(c, sent(s))
     assert c.take_request_id(named) == "a\\n" + "b" * 62
     assert c.take_request_id(named) == s.request_id(named) == f"{c.connection_id}-{named}"
+
+
+def test_before_the_handshake_nothing_is_agreed_on():
+    for side in (client(features=Features(metadata=True)), server(features=Features(metadata=True))):
+        assert side.features == Features()
+        assert side.connection_id == ""
+    assert server().rejected is None

@@ -78,9 +78,10 @@ def test_another_name():
 
 
 def test_an_identity_that_may_not_connect():
-    error, answer = refusal(HELLO, peer_problem="not on the list")
-    assert str(error) == "not on the list"
-    assert answer == reject(3)
+    for reason in ("peer_not_listed", "certificate"):
+        error, answer = refusal(HELLO, peer_problem="not on the list", peer_reason=reason)
+        assert (str(error), error.reason) == ("not on the list", reason)
+        assert answer == reject(3)
 
 
 def test_the_work_is_the_same_whatever_fails(monkeypatch):
@@ -106,8 +107,9 @@ def test_the_work_is_the_same_whatever_fails(monkeypatch):
 
 
 def test_codec_comes_after_authorisation():
-    _, answer = refusal(sent(client(codec="pickle-5")))
+    error, answer = refusal(sent(client(codec="pickle-5")))
     assert answer == reject(2)
+    assert error.reason == "codec"
     _, answer = refusal(sent(client(codec="pickle-5", key=Key("k1", b"wrong" * 8))))
     assert answer == reject(3)
 
@@ -517,3 +519,12 @@ def test_a_large_request_has_its_wait():
     c, s = established()
     c.send_request(bytes(100_000), wait=1.5)
     assert feed(s, sent(c)) == [Request(1, bytes(100_000), 1.5)]
+
+
+@pytest.mark.parametrize("kind", [2, 3, 7, 9, 10, 11, 12, 13, 255])
+def test_before_hello_no_other_kind_is_accepted(kind):
+    s = server()
+    with pytest.raises(RemoteProtocolError):
+        feed(s, HEAD.pack(52, kind, 0, 0, 0, 0) + bytes(32))
+    assert s.state is State.ENDED
+    assert sent(s) == b""

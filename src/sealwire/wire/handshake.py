@@ -61,7 +61,6 @@ class ClientHandshake:
     ) -> None:
         self._key = key
         self._binding = binding
-        self._features = features
         self._offer = Hello(nonce or secrets.token_bytes(NONCE), max_frame, key.id, codec, server_name, features.pack())
         unsigned = _unsigned(Kind.HELLO, self._offer.pack())
         self.hello = unsigned + hello_mac(key.secret, binding).tag(unsigned)
