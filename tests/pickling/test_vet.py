@@ -339,6 +339,78 @@ def test_a_limit_that_is_met_exactly_is_the_least_that_accepts():
             Decoder(Allowlist(), replace(Limits(), **{field: value - 1})).decode(data)
 
 
+def far(index):
+    return bytes([op.LONG_BINGET]) + index.to_bytes(4, "little")
+
+
+def batch(*pairs):
+    return bytes([op.MARK]) + b"".join(key + value for key, value in pairs) + bytes([op.SETITEMS])
+
+
+def long_bytearray(size):
+    return bytes([op.BYTEARRAY8]) + size.to_bytes(8, "little") + b"x" * size
+
+
+ONE, TWO, THREE = ((integer(n), NONE) for n in (1, 2, 3))
+TWO_BATCHES = message(op.EMPTY_DICT, batch(ONE, TWO), batch(THREE))
+SHARED = list_(NONE, NONE, NONE) + PUT
+
+LEAST = {
+    # Four bytes for each byte of the message, 88 for each opcode before STOP, and the charges in nodes.py.
+    "memory of a leaf": (message(NONE), "max_memory", 4 * 4 + 88),
+    "memory of a list": (message(list_(NONE)), "max_memory", 4 * 7 + 88 * 4 + 160),
+    "memory of an empty dict": (message(op.EMPTY_DICT), "max_memory", 4 * 4 + 88 + 320),
+    "memory of a dict in two batches": (TWO_BATCHES, "max_memory", 4 * 17 + 88 * 11 + 320 + 56 * 6),
+    "memory of two dicts": (message(tuple_(dict_(ONE), dict_(TWO))), "max_memory", 2160),
+    "memory of a set": (message(op.EMPTY_SET, op.MARK, integer(1), integer(2), op.ADDITEMS), "max_memory", 1236),
+    "memory of a frozenset": (message(op.MARK, integer(1), integer(2), op.FROZENSET), "max_memory", 1144),
+    "memory of short texts": (message(tuple_(text("x" * 50), text("y" * 90))), "max_memory", 1120),
+    "memory of long texts": (message(tuple_(text("x" * 300), text("y" * 500), text("z" * 400))), "max_memory", 6508),
+    "memory of short bytes": (message(bytes([op.SHORT_BINBYTES, 200]) + b"x" * 200), "max_memory", 4 * 205 + 88),
+    "memory of bytes": (message(tuple_(blob(b"x" * 300), blob(b"y" * 500))), "max_memory", 1384),
+    "memory of a bytearray": (message(long_bytearray(300)), "max_memory", 576),
+    "memory of an integer": (message(integer(2**900)), "max_memory", 4 * 118 + 88),
+    "nodes of a list in two batches": (message(list_(NONE, NONE), op.MARK, NONE, op.APPENDS), "max_expanded_nodes", 4),
+    "nodes of a dict in two batches": (TWO_BATCHES, "max_expanded_nodes", 7),
+    "nodes of a dict in a dict": (message(dict_((integer(1), dict_(ONE)))), "max_expanded_nodes", 5),
+    "nodes of what comes again": (message(tuple_(SHARED, tuple_(get(0), get(0)))), "max_expanded_nodes", 14),
+    "nodes of what comes again from afar": (message(tuple_(SHARED, tuple_(far(0), far(0)))), "max_expanded_nodes", 14),
+    "nodes of one that is new and one that comes again": (
+        message(tuple_(SHARED, tuple_(list_(NONE), get(0)))),
+        "max_expanded_nodes",
+        12,
+    ),
+    "nodes of one that is new and one that comes again from afar": (
+        message(tuple_(SHARED, tuple_(list_(NONE), far(0)))),
+        "max_expanded_nodes",
+        12,
+    ),
+    "depth of a bytearray in lists": (message(list_(list_(long_bytearray(1)))), "max_depth", 2),
+    "bits of a long integer": (message(integer(2**103)), "max_integer_bits", 104),
+    "length of short bytes": (message(bytes([op.SHORT_BINBYTES, 6]) + b"x" * 6), "max_string", 6),
+    "length of bytes": (message(blob(b"x" * 301)), "max_string", 301),
+}
+
+
+@pytest.mark.parametrize(("data", "field", "least"), LEAST.values(), ids=LEAST)
+def test_the_least_limit_that_accepts(data, field, least):
+    Decoder(Allowlist(), replace(Limits(), **{field: least})).check(data)
+    with pytest.raises(LimitExceeded):
+        Decoder(Allowlist(), replace(Limits(), **{field: least - 1})).check(data)
+
+
+def deque(room, *batches):
+    made = call("collections", "deque", bytes([op.EMPTY_TUPLE]), integer(room))
+    return message(made, *(bytes([op.MARK]) + integer(1) * count + bytes([op.APPENDS]) for count in batches))
+
+
+def test_the_batches_of_a_deque_have_room_together():
+    DECODER.check(deque(4, 2, 2))
+    for batches in ((5,), (2, 3), (3, 1, 1)):
+        with pytest.raises(MalformedPickle, match="more items than its maxlen"):
+            DECODER.check(deque(4, *batches))
+
+
 @pytest.mark.parametrize("where", range(0, 9000, 450))
 def test_surrogates_are_found_wherever_they_are(where):
     strings = [f"{n:09}" for n in range(1000)]
