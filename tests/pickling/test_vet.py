@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
@@ -13,6 +14,8 @@ from sealwire.errors import DecodeError, LimitExceeded, MalformedPickle, TypeNot
 from sealwire.limits import Limits
 from sealwire.pickling import Allowlist, Decoder
 from sealwire.pickling import opcodes as op
+from sealwire.pickling.message_file import PIECE
+from sealwire.pickling.vet import Vetting
 
 DECODER = Decoder(Allowlist(), Limits())
 NONE = bytes([op.NONE])
@@ -48,6 +51,11 @@ MALFORMED = {
     "a mark is no value": message(op.MARK),
     "mark taken from below": message(op.EMPTY_LIST, op.MARK, op.TUPLE1, op.APPENDS),
     "append below a mark": message(op.EMPTY_LIST, op.MARK, NONE, op.APPEND),
+    "append below a mark that is taken": message(op.EMPTY_LIST, op.MARK, NONE, op.APPEND, op.TUPLE, op.TUPLE2),
+    "setitem below a mark that is taken": message(op.EMPTY_DICT, op.MARK, NONE, NONE, op.SETITEM, op.TUPLE, op.TUPLE2),
+    "change of what came again from afar": message(
+        op.EMPTY_LIST, PUT, bytes([op.LONG_BINGET]) + bytes(4), NONE, op.APPEND, op.TUPLE2
+    ),
     "batch without a mark": message(op.EMPTY_LIST, NONE, op.APPENDS),
     "batch without a target": message(op.MARK, NONE, op.APPENDS),
     "pairs without a target": message(op.MARK, NONE, NONE, op.SETITEMS),
@@ -361,7 +369,7 @@ LEAST = {
     "memory of a list": (message(list_(NONE)), "max_memory", 4 * 7 + 88 * 4 + 160),
     "memory of an empty dict": (message(op.EMPTY_DICT), "max_memory", 4 * 4 + 88 + 320),
     "memory of a dict in two batches": (TWO_BATCHES, "max_memory", 4 * 17 + 88 * 11 + 320 + 56 * 6),
-    "memory of two dicts": (message(tuple_(dict_(ONE), dict_(TWO))), "max_memory", 2160),
+    "memory of two dicts": (message(tuple_(dict_(ONE), dict_(ONE))), "max_memory", 2160),
     "memory of a set": (message(op.EMPTY_SET, op.MARK, integer(1), integer(2), op.ADDITEMS), "max_memory", 1236),
     "memory of a frozenset": (message(op.MARK, integer(1), integer(2), op.FROZENSET), "max_memory", 1144),
     "memory of short texts": (message(tuple_(text("x" * 50), text("y" * 90))), "max_memory", 1120),
@@ -386,7 +394,18 @@ LEAST = {
         12,
     ),
     "depth of a bytearray in lists": (message(list_(list_(long_bytearray(1)))), "max_depth", 2),
+    "nodes of what comes again from afar in each of two": (
+        message(tuple_(SHARED, tuple_(far(0)), tuple_(far(0)))),
+        "max_expanded_nodes",
+        15,
+    ),
+    "nodes of a frozenset beside a list": (
+        message(tuple_(list_(NONE, NONE), bytes([op.MARK]) + integer(1) + integer(2) + bytes([op.FROZENSET]))),
+        "max_expanded_nodes",
+        7,
+    ),
     "bits of a long integer": (message(integer(2**103)), "max_integer_bits", 104),
+    "bits of one longer still": (message(integer(2**2103)), "max_integer_bits", 2104),
     "length of short bytes": (message(bytes([op.SHORT_BINBYTES, 6]) + b"x" * 6), "max_string", 6),
     "length of bytes": (message(blob(b"x" * 301)), "max_string", 301),
 }
@@ -397,6 +416,43 @@ def test_the_least_limit_that_accepts(data, field, least):
     Decoder(Allowlist(), replace(Limits(), **{field: least})).check(data)
     with pytest.raises(LimitExceeded):
         Decoder(Allowlist(), replace(Limits(), **{field: least - 1})).check(data)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_what_picklers_write_is_accepted(protocol):
+    shared = [1, 2]
+    value = [
+        10,
+        Decimal("1"),
+        shared,
+        [shared, (shared, {1: shared})],
+        [],
+        {},
+        [[]],
+        {"a": [{}]},
+        {1, 2},
+        frozenset({3}),
+    ]
+    assert DECODER.decode(pickle.dumps(value, protocol)) == value
+    assert DECODER.decode(message(tuple_(integer(10), b"cdecimal\nDecimal\n" + tuple_(text("1")) + bytes([op.REDUCE]))))
+    many = [[str(number), number] for number in range(30_000)]  # in several frames
+    assert DECODER.decode(pickle.dumps(many, protocol)) == many
+
+
+@pytest.mark.parametrize(("start", "end"), [([op.MARK], op.FROZENSET), ([op.EMPTY_SET, op.MARK], op.ADDITEMS)])
+def test_a_class_is_no_element_of_a_set(start, end):
+    body = bytes(start) + name("decimal", "Decimal") + bytes([end])
+    with pytest.raises(TypeNotAllowed, match="a class is not a value"):
+        DECODER.check(message(body))
+
+
+@pytest.mark.parametrize(("size", "frames"), [(PIECE, []), (PIECE + 1, [2])])
+def test_frames_longer_than_a_piece_are_noted(size, frames):
+    body = blob(bytes(size - 9 - 5 - 1)) + bytes([op.STOP])
+    found = []
+    data = bytes([op.PROTO, 4, op.FRAME]) + len(body).to_bytes(8, "little") + body
+    Vetting(data, DECODER._rules).run(found)
+    assert found == frames
 
 
 def deque(room, *batches):
