@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from pickling import shop
 from pickling.assembler import blob, call, dict_, instance, integer, list_, message, name, text, tuple_
 from sealwire.errors import DecodeError, LimitExceeded, MalformedPickle, TypeNotAllowed
 from sealwire.limits import Limits
@@ -399,6 +400,11 @@ LEAST = {
         "max_expanded_nodes",
         15,
     ),
+    "nodes of what comes again in each of two": (
+        message(tuple_(SHARED, tuple_(get(0)), tuple_(get(0)))),
+        "max_expanded_nodes",
+        15,
+    ),
     "nodes of a frozenset beside a list": (
         message(tuple_(list_(NONE, NONE), bytes([op.MARK]) + integer(1) + integer(2) + bytes([op.FROZENSET]))),
         "max_expanded_nodes",
@@ -435,6 +441,9 @@ def test_what_picklers_write_is_accepted(protocol):
     ]
     assert DECODER.decode(pickle.dumps(value, protocol)) == value
     assert DECODER.decode(message(tuple_(integer(10), b"cdecimal\nDecimal\n" + tuple_(text("1")) + bytes([op.REDUCE]))))
+    decoder = Decoder(Allowlist(*shop.TYPES), Limits())
+    money = [shop.Money(Decimal(1)), shop.Money(Decimal(2))]
+    assert decoder.decode(pickle.dumps(money, protocol)) == money
     many = [[str(number), number] for number in range(30_000)]  # in several frames
     assert DECODER.decode(pickle.dumps(many, protocol)) == many
 
@@ -444,6 +453,13 @@ def test_a_class_is_no_element_of_a_set(start, end):
     body = bytes(start) + name("decimal", "Decimal") + bytes([end])
     with pytest.raises(TypeNotAllowed, match="a class is not a value"):
         DECODER.check(message(body))
+
+
+@pytest.mark.parametrize("again", [get(0), far(0)])
+def test_a_class_that_comes_again_is_no_value_either(again):
+    called = name("decimal", "Decimal") + PUT + tuple_(text("1")) + bytes([op.REDUCE])
+    with pytest.raises(TypeNotAllowed, match="a class is not a value"):
+        DECODER.check(message(tuple_(called, again)))
 
 
 @pytest.mark.parametrize(("size", "frames"), [(PIECE, []), (PIECE + 1, [2])])
