@@ -378,6 +378,11 @@ LEAST = {
     "memory of short bytes": (message(bytes([op.SHORT_BINBYTES, 200]) + b"x" * 200), "max_memory", 4 * 205 + 88),
     "memory of bytes": (message(tuple_(blob(b"x" * 300), blob(b"y" * 500))), "max_memory", 1384),
     "memory of a bytearray": (message(long_bytearray(300)), "max_memory", 576),
+    "memory of a bytearray that a call gets": (
+        message(call("decimal", "Decimal", long_bytearray(40))),
+        "max_memory",
+        3976,
+    ),
     "memory of an integer": (message(integer(2**900)), "max_memory", 4 * 118 + 88),
     "nodes of a list in two batches": (message(list_(NONE, NONE), op.MARK, NONE, op.APPENDS), "max_expanded_nodes", 4),
     "nodes of a dict in two batches": (TWO_BATCHES, "max_expanded_nodes", 7),
