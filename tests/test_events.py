@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,12 @@ def test_a_handler_that_raises(caplog: pytest.LogCaptureFixture, name: str) -> N
         logging.getLogger(name).removeHandler(raising)
     other = {"sealwire.server": "sealwire.audit", "sealwire.audit": "sealwire.server"}[name]
     assert len(logged(caplog, other)) == 1
+
+
+def test_a_program_without_handlers_prints_a_line_once() -> None:
+    code = "from sealwire.events import emit; emit('message.refused', 'refused')"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr == "refused\n"
 
 
 @pytest.mark.parametrize("name", ["evil\nmodule\r\x1b[31m\u202e" * 1000, "\n", "a:b", "é" * 9000], ids=range(4))

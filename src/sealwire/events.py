@@ -82,7 +82,8 @@ def emit(name: str, text: str, *, level: int | None = None, error: BaseException
     fields = {"event": name} | fields
     if event.logger:
         _log(event.logger, level, text, fields, error)
-    if event.audit:
+    if event.audit and (not event.logger or logging.getLogger(AUDIT).hasHandlers()):
+        # Without any handler, logging's last resort would print the line a second time.
         _log(AUDIT, max(level, logging.INFO), text, fields, None)
 
 

@@ -211,6 +211,22 @@ def test_a_message_is_json(place: Path, text: str, says: str) -> None:
     assert says in failing(place, "call", "localhost:1", "-", status=64, stdin=text.encode())
 
 
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("--confg", "No such option '--confg'."), ("-x", "No such option '-x'")],
+)
+def test_an_option_that_does_not_exist(place: Path, option: str, says: str) -> None:
+    result = CliRunner().invoke(app, ["call", "localhost:1", "1", option, str(place / "client.toml")])
+    assert result.exit_code == 64
+    assert says in result.stderr
+
+
+def test_a_value_that_does_not_fit_is_no_question_of_syntax(place: Path) -> None:
+    forms = "; expected a value like"
+    assert forms in failing(place, "call", "localhost:1", "tea", status=64)
+    assert forms not in failing(place, "call", "localhost:1", '{"a": 1, "a": 2}', status=64)
+
+
 def test_standard_input_is_text(place: Path) -> None:
     assert "not UTF-8 text" in failing(place, "call", "localhost:1", "-", status=64, stdin=b'"\xff"')
 

@@ -24,6 +24,12 @@ class TestStatus:
         digest = Security.from_toml(place.config("server")).status().credentials.digest
         assert found["credentials"]["digest"] == digest
 
+    def test_types_of_modules_in_this_directory(self, place: Configured) -> None:
+        Path("types_of_mine.py").write_text("class Order(Exception): pass\n")
+        config = Path(place.config("server"))
+        config.write_text(config.read_text() + '[allowlist]\ntypes = ["types_of_mine:Order"]\n')
+        place.run("status", "--config", str(config))
+
     def test_which_key_is_next(self, place: Configured) -> None:
         place.run("keys", "rotate", "--file", "server/keyring.toml", "--id", "k2", "--identity", "dns:client.example")
         output = place.run("status", "--config", place.config("server"), "--warn", "0").stdout

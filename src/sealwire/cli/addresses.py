@@ -121,7 +121,7 @@ def host_and_port(text: str, *, lowest: int = 1) -> tuple[str, int]:
     """Return host and port of an address, with or without the brackets of IPv6. Raises ValueError."""
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
-        raise ValueError("it has no port")
+        raise ValueError("it has no host" if text.isdigit() else "it has no port")
     if any(character in host for character in "@/ "):
         raise ValueError("its host has a character that no host has")
     if host[:1] == "[" and host[-1:] == "]":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import click
 
@@ -20,8 +21,18 @@ from sealwire.cli.progress import progress
 from sealwire.cli.replies import any_integer, as_json
 from sealwire.errors import DecodeError, EncodeError, PayloadTooLarge, RemoteError, SealwireError
 
+_NEGATIVE: Final = re.compile(r"-[\dI]")  # I: of -Infinity, which JSON lacks, and the error says so
 
-@click.command(context_settings={"ignore_unknown_options": True})  # -5 is a message
+
+class _Call(click.Command):
+    """A command with an argument that may be a negative number."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.ignore_unknown_options = any(_NEGATIVE.match(each) for each in args)  # -5 is a message, -x a mistake
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Call)
 @server_argument
 @click.argument("message", metavar="[JSON]", required=False)
 @config_option

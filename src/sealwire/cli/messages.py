@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -18,6 +18,7 @@ from sealwire.errors import ConfigurationError, InvalidValue
 from sealwire.security import Security
 
 Read = Callable[[str | bytes], Any]
+_FORMS: Final = "; expected a value like '{\"count\": 2}' or '\"text\"', @FILE with one, or - for standard input"
 
 
 def load_security(config: Path) -> Security:
@@ -47,10 +48,11 @@ def message_reader(config: Path, security: Security, type_name: str | None = Non
         raise click.BadParameter(str(error), param_hint="--type") from None
 
     def read(text: str | bytes) -> Any:
+        cause: Exception | None = None
         try:
             return builder.build(_parse(text), hint)
         except json.JSONDecodeError as error:
-            reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
+            reason, cause = f"line {error.lineno}, column {error.colno}: {error.msg}", error
         except RecursionError:
             reason = "nested too deeply"
         except UnicodeDecodeError:
@@ -61,7 +63,7 @@ def message_reader(config: Path, security: Security, type_name: str | None = Non
             reason = str(error)
             if "int_max_str_digits" in reason:
                 reason = "an integer of more than 4,300 digits"
-        raise ValueError(reason)
+        raise ValueError(reason) from cause
 
     return read
 
@@ -81,7 +83,7 @@ def parse_message(config: Path, security: Security, text: str, type_name: str | 
         return read(content)
     except ValueError as error:
         where = f"{text[1:]}: " if text.startswith("@") else ""
-        forms = "; expected a value like '{\"count\": 2}' or '\"text\"', @FILE with one, or - for standard input"
+        forms = _FORMS if isinstance(error.__cause__, json.JSONDecodeError) else ""
         raise click.BadParameter(f"{where}{error}{forms}", param_hint="JSON") from None
 
 

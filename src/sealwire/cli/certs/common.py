@@ -119,14 +119,14 @@ def check_stem(stem: str, name: str = "--as") -> str:
 
 def print_certificate(certificate: x509.Certificate) -> None:
     """Print the fields of a certificate that was just made."""
-    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    days = round((certificate.not_valid_after_utc - certificate.not_valid_before_utc).total_seconds() / 86400)
     names = names_of(certificate)
     print_fields(
         [
             ("subject", certificate.subject.rfc4514_string()),
             *([("names", ", ".join(names))] if names else []),
             ("serial", f"{certificate.serial_number:x}"),
-            ("expires", f"{moment_text(certificate.not_valid_after_utc)}, {round(life.total_seconds() / 86400)} days"),
+            ("expires", f"{moment_text(certificate.not_valid_after_utc)}, {days} day{'s' * (days != 1)}"),
             ("fingerprint", f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}"),
         ]
     )
