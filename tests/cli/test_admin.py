@@ -310,7 +310,9 @@ def test_status_and_top_ask_it(directory: Path, deployment: Deployment) -> None:
         shown = run("status", "--admin", address)
         assert f"process {served.process.pid} is serving" in shown
         assert shown.count("worker") == 2
-        assert "serving   1 connections" in run("top", address, "--times", "2", "--every", "0.1")
+        looks = run("top", address, "--times", "2", "--every", "0.1")
+        assert "serving   1 connections" in looks
+        assert looks.endswith("\n")
         configure(directory, deployment, CLIENT, more="[[[")
         served.signal(signal.SIGHUP)
         served.logged("SIGHUP: rejected")

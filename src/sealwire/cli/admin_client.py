@@ -55,19 +55,17 @@ def print_report(report: dict[str, Any]) -> None:
     """Print the report of a running server."""
     connections = report["connections"]
     print_line(f"process {report['pid']} is {report['state']}")
-    print_fields(
-        [
-            ("connections", f"{connections['established']}, and {connections['handshaking']} in the handshake"),
-            ("requests", report["requests"]),
-        ]
-    )
-    for peer, count in connections["by_peer"].items():
-        print_fields([("peer", f"{count} of {peer}")])
+    fields = [
+        ("connections", f"{connections['established']}, and {connections['handshaking']} in the handshake"),
+        ("requests", report["requests"]),
+    ]
+    fields += [("peer", f"{count} of {peer}") for peer, count in connections["by_peer"].items()]
     for name, files in report["files"].items():
-        print_fields([(name, f"generation {files['generation']}, digest {files['digest'][:12]}")])
+        fields.append((name, f"generation {files['generation']}, digest {files['digest'][:12]}"))
     for worker in report.get("workers", ()):
         files = ", ".join(f"{name} {each['generation']}" for name, each in worker["files"].items())
-        print_fields([("worker", f"{worker['pid']}, {worker['state']}, {worker['requests']} requests; {files}")])
+        fields.append(("worker", f"{worker['pid']}, {worker['state']}, {worker['requests']} requests; {files}"))
+    print_fields(fields)
 
 
 def report_findings(address: str, report: dict[str, Any]) -> list[Finding]:

@@ -71,7 +71,7 @@ class _Result:
 
     def line(self) -> str:
         bad = [each for each in worst_first(self.findings) if each.severity]
-        parts = [f"{each.location}: {each.problem}" for each in bad[:_SHOWN]] or self.good
+        parts = [_located(each) for each in bad[:_SHOWN]] or self.good
         more = [f"and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
         figures = " ".join(
             f"{name}={value:g}{unit};{warning};{critical};{least}".rstrip(";")
@@ -83,6 +83,11 @@ class _Result:
     def as_json(self) -> dict[str, Any]:
         figures = {name: value for name, value, *_ in self.figures}
         return {"status": _STATES[self.status], "figures": figures, "findings": findings_json(self.findings)}
+
+
+def _located(finding: Finding) -> str:
+    """Return the problem with its place, unless the text has that already."""
+    return finding.problem if finding.location in finding.problem else f"{finding.location}: {finding.problem}"
 
 
 def _safe(text: str) -> str:
@@ -138,7 +143,7 @@ def check(
         print_line(result.line())
         if options["verbose"]:
             for each in worst_first(result.findings):
-                print_line(_safe(f"{each.severity}: {each.location}: {each.problem}; {each.remedy}"))
+                print_line(_safe(f"{each.severity}: {_located(each)}; {each.remedy}"))
     if result.status:
         raise click.exceptions.Exit(result.status)
 

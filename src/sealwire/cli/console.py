@@ -18,7 +18,7 @@ from sealwire.errors import SealwireError
 from sealwire.pickling import NATIVE
 from sealwire.wire.frames import escaped
 
-_INDENT: Final = 15
+_NAME: Final = 12
 """Of the values of fields."""
 _NOT_PLAIN: Final = re.compile(r"[^\n -~]")
 _IN_ASCII: Final = {"…": "..."}
@@ -97,11 +97,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
     """Print names and values, a line for each; on a terminal a long value goes on below its beginning."""
     width = terminal_width()
+    fields = list(fields)
+    column = max([_NAME, *(len(name) for name, _ in fields)])
     for name, value in fields:
-        first, *more = [escaped(value)] if width is None else wrap(escaped(value), width - _INDENT)
-        print_line(f"  {name:<12} {first}")
+        first, *more = [escaped(value)] if width is None else wrap(escaped(value), width - column - 3)
+        print_line(f"  {name:<{column}} {first}")
         for line in more:
-            print_line(" " * _INDENT + line)
+            print_line(" " * (column + 3) + line)
 
 
 def terminal_width() -> int | None:

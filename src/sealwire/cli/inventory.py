@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -68,12 +68,13 @@ def inventory(directory: Path) -> list[Row]:
     paths = [path for path in paths if path not in keys]
     named = directory / "ca.pem"
     anchors = [each for path in ([named] if named in paths else paths) for each in _authorities(path)]
-    return [row for path in paths for row in _rows(path, path.name, anchors, keys)]
+    lists = [crl for path in paths for crl in _revocation_lists(path)]
+    return [row for path in paths for row in _rows(path, path.name, anchors, keys, lists)]
 
 
 def rows_of(path: Path) -> list[Row]:
     """Read one file; the issuers are not verified."""
-    return _rows(path, str(path), [], [])
+    return _rows(path, str(path), [], [], [])
 
 
 def names_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> tuple[str, ...]:
@@ -113,13 +114,30 @@ def _authorities(path: Path) -> list[x509.Certificate]:
     return found if path.name == "ca.pem" else [each for each in found if kind_of(each) == "CA"]
 
 
-def _rows(path: Path, file: str, anchors: list[x509.Certificate], keys: list[Path]) -> list[Row]:
+def _revocation_lists(path: Path) -> list[x509.CertificateRevocationList]:
+    try:
+        return read_crls(path) if CRL in read_pem(path) else []
+    except ConfigurationError:
+        return []
+
+
+def _rows(
+    path: Path,
+    file: str,
+    anchors: list[x509.Certificate],
+    keys: list[Path],
+    lists: list[x509.CertificateRevocationList],
+) -> list[Row]:
     try:
         if CRL in read_pem(path):
             return [_crl_row(file, crl, anchors) for crl in read_crls(path)]
         leaf, *above = read_certificates(path)
         first = _row(file, leaf, anchors, _key_state(path, leaf, keys))
-        return [first, *(_row(file, certificate, anchors, "") for certificate in above)]
+        rows = [first, *(_row(file, certificate, anchors, "") for certificate in above)]
+        return [
+            replace(row, state="revoked") if row.state == "ok" and _is_listed(each, lists) else row
+            for row, each in zip(rows, [leaf, *above], strict=True)
+        ]
     except ConfigurationError as error:
         return [Row(file=file, state=problem_of(error, path))]
     except UNREADABLE:
@@ -139,6 +157,14 @@ def _row(file: str, certificate: x509.Certificate, anchors: list[x509.Certificat
         days_left=days_left(certificate.not_valid_after_utc),
         key=key,
         state=_state(certificate.not_valid_before_utc, certificate.not_valid_after_utc, trusted=trusted),
+    )
+
+
+def _is_listed(certificate: x509.Certificate, lists: list[x509.CertificateRevocationList]) -> bool:
+    issuer, serial = canonical_name(certificate.issuer), certificate.serial_number
+    return any(
+        canonical_name(crl.issuer) == issuer and crl.get_revoked_certificate_by_serial_number(serial) is not None
+        for crl in lists
     )
 
 

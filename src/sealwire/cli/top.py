@@ -47,6 +47,8 @@ def top(*, address: str, every: float, times: int | None, as_json: bool) -> None
         for following in reports:
             before, report = report, following
             live.update(_shown(report, before, every, console.width), refresh=True)
+    if not console.is_terminal:
+        console.print()  # Live ends the last line on a terminal only
 
 
 def _reports(address: str, every: float, times: int | None) -> Iterator[dict[str, Any]]:

@@ -45,6 +45,13 @@ class TestList:
         }
         assert len(rows[1]["sha256"]) == 64
 
+    def test_what_the_revocation_list_has(self, ca: Run) -> None:
+        ca("certs", "issue", "server", "localhost")
+        ca("certs", "issue", "client", "client.example")
+        ca("certs", "revoke", "client")
+        states = {row["file"]: row["state"] for row in json.loads(ca("certs", "list", "--json").stdout)}
+        assert states == {"ca.pem": "ok", "client.pem": "revoked", "crl.pem": "ok", "server.pem": "ok"}
+
     def test_nothing_to_list(self, run: Run) -> None:
         assert "sealwire certs init" in run("certs", "list", status=1).stderr
         Path("certs").mkdir()

@@ -112,7 +112,13 @@ class TestPrune:
         run("keys", "revoke", "d")
         assert "taken out: a, c, d" in run("keys", "prune").stdout
         assert ids() == ["b"]
-        assert "nothing to take out" in run("keys", "prune").stdout
+        assert run("keys", "prune").stdout.endswith("nothing to take out of certs/keyring.toml\n")
+
+    def test_one_that_expired_just_now_stays(self, run: Run) -> None:
+        run("keys", "new", "--id", "a", "--not-before", "2024-01-01", "--days", "9")
+        run("keys", "new", "--id", "b")
+        assert "what expired more recently stays" in run("keys", "prune", "--older-than", "36500d").stdout
+        assert ids() == ["a", "b"]
 
 
 class TestWhatStays:

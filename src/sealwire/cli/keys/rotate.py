@@ -164,4 +164,6 @@ def prune(*, age: timedelta, path: Path) -> None:
         report_written(path, f"taken out: {', '.join(gone)}")
     copies = remove_old_copies(path.parent, age, name=path.name)
     if not gone and not copies:
-        print_line(f"nothing to take out of {path}")
+        recent = any(key.not_after is not None and key.not_after < limit + age for key in file.keys)
+        more = "; what expired more recently stays, unless --older-than says less" if recent else ""
+        print_line(f"nothing to take out of {path}{more}")
