@@ -242,9 +242,6 @@ def test_the_codec_is_for_objects(place: Path, deployment: Deployment) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["call", "localhost:1", "1", "--wait", "0"], "wait must be a number of seconds above 0"),
-        (["call", "localhost:1", "1", "--timeout", "nan"], "timeout must be a number of seconds above 0"),
-        (["ping", "localhost:1", "--timeout", "1e9"], "timeout must be a number of seconds above 0"),
         (["call", "a..b:1", "1"], "'a..b' is neither a DNS name nor an IP address"),
         (["call", "localhost:1", '"\\ud800"'], "surrogate"),
     ],
@@ -254,6 +251,18 @@ def test_what_cannot_work_is_one_line(place: Path, arguments: list[str], says: s
     assert line.startswith("Error: ")
     assert line.count("\n") == 1
     assert says in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["call", "localhost:1", "1", "--wait", "0"], "wait must be a number of seconds above 0"),
+        (["call", "localhost:1", "1", "--timeout", "nan"], "timeout must be a number of seconds above 0"),
+        (["ping", "localhost:1", "--timeout", "1e9"], "timeout must be a number of seconds above 0"),
+    ],
+)
+def test_a_time_that_is_none(place: Path, arguments: list[str], says: str) -> None:
+    assert says in failing(place, *arguments, status=64)
 
 
 def test_no_server_there(place: Path) -> None:

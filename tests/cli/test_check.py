@@ -62,6 +62,11 @@ def test_a_server_that_does_not_answer(place: Configured) -> None:
     assert "Connection refused" in line(place, address, "-C", place.config("client"), status=2)[0]
 
 
+def test_an_address_is_named_once(place: Configured) -> None:
+    line = place.run("check", "localhost:1", "-C", place.config("client"), status=2).stdout
+    assert "- cannot connect to localhost:1: Connection refused" in line
+
+
 def test_a_running_server(directory: Path, run: Run) -> None:
     with Served(directory, "--admin", "unix:admin") as served:
         output = run("check", "--admin", f"unix:{directory}/admin").stdout

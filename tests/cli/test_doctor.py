@@ -112,6 +112,10 @@ class TestDoctor:
             "cannot be connected to" in each for each in place.findings("client", f"localhost:{number}", status=2)
         )
 
+    def test_a_name_that_does_not_exist(self, place: Configured) -> None:
+        found = place.findings("client", "nowhere.invalid:7443", status=2)
+        assert any("the host's address cannot be found" in each for each in found)
+
     def test_something_else_there(self, place: Configured) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=5) as other:
             number = other.getsockname()[1]

@@ -51,6 +51,10 @@ def check_connectivity(security: Security, address: Address) -> Iterator[Finding
         fix = "check that the machine is on, and that no firewall drops packets on the way"
         yield Finding(Severity.CRITICAL, server, "does not answer", fix)
         return
+    except socket.gaierror as error:
+        fix = "check the name's spelling and this machine's DNS"
+        yield Finding(Severity.CRITICAL, server, f"the host's address cannot be found ({error.strerror})", fix)
+        return
     except OSError as error:
         fix = "check that the server runs, and that it listens on an address that this machine reaches (--host)"
         yield Finding(Severity.CRITICAL, server, f"cannot be connected to ({error.strerror or error})", fix)

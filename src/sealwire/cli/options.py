@@ -12,6 +12,8 @@ import click
 
 from sealwire.cli.addresses import FORMS, Address, AddressType
 from sealwire.cli.discovery import QUIET, configuration
+from sealwire.client_base import check_seconds
+from sealwire.errors import ConfigurationError
 
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 FILE_OR_DASH: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
@@ -60,8 +62,17 @@ quiet_option = click.option(
 )  # fmt: skip
 
 
+def _check_seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    try:
+        return check_seconds(param.name or "", value)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error), ctx) from None
+
+
 def _seconds(*names: str, text: str) -> Callable[[Any], Any]:
-    return click.option(*names, type=float, default=10.0, show_default=True, metavar="SECONDS", help=text)
+    return click.option(
+        *names, type=float, default=10.0, show_default=True, metavar="SECONDS", callback=_check_seconds, help=text
+    )
 
 
 timeout_option = _seconds("-t", "--timeout", text="For connecting.")
