@@ -66,6 +66,7 @@ def test_it_is_served_and_called_as_its_readme_says(project: Path) -> None:
 def test_it_installs_sealwire_from_where_this_one_came(project: Path) -> None:
     text = (project / "README.md").read_text()
     command = extras.installing("cli").split("`")[1]
+    assert "\npython -m pip install pytest\n" in text
     assert f"\n{command}" in text
     settings = tomllib.loads((project / "pyproject.toml").read_text())
     assert settings["project"]["dependencies"] == [], "an index may have the name for another project"
