@@ -97,11 +97,22 @@ class GlobalRule:
 
 _MAX_SHOWN: Final = 100
 _IDENTIFIERS: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+_NUMPY_MODULES: Final = ("numpy._core.multiarray", "numpy.core.multiarray", "numpy._core.numeric", "numpy.core.numeric")
 
 
 def how_to_allow(name: str) -> str:
     """Return what to write so that a type is accepted, given its name as ``module:name``."""
     return f'types = ["{name}"] under [allowlist] in the configuration, or Allowlist({name.partition(":")[2]})'
+
+
+_ARRAY: Final = f"if peers may send arrays: {how_to_allow('numpy:ndarray')}"
+_NUMPY_FUNCTIONS: Final = {
+    "scalar": f"if peers may send NumPy's scalars, allow their types, such as {how_to_allow('numpy:float64')}; "
+    "or let them send .item(), which is a value of Python's own",
+    "_reconstruct": _ARRAY,
+    "_frombuffer": _ARRAY,
+}
+"""The advice for functions that no allowlist can have, and that make values of types which it can."""
 
 
 def shown(text: str) -> str:
@@ -117,7 +128,12 @@ def not_listed(module: str, name: str, place: str, *, protocol: int = 5) -> Type
     # No advice to allow what an attack names: os.system, builtins.eval.
     own = module.partition(".")[0] not in sys.stdlib_module_names or _is_exception(module, name)
     today = shown(f"{module}:{name}")
-    remedy = f"; if peers may send it: {how_to_allow(today)}" if own and _IDENTIFIERS.fullmatch(today) else ""
+    if module in _NUMPY_MODULES and name in _NUMPY_FUNCTIONS:
+        remedy = f"; {_NUMPY_FUNCTIONS[name]}"
+    elif own and _IDENTIFIERS.fullmatch(today):
+        remedy = f"; if peers may send it: {how_to_allow(today)}"
+    else:
+        remedy = ""
     return TypeNotAllowed(f"the message names a type that is not on the allowlist{place}: {full}{remedy}", full)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -592,3 +593,14 @@ def test_subarrays_of_subarrays_are_checked() -> None:
         value = np.frombuffer(bytearray(bytes(2 * dtype.itemsize - len(bad)) + bad), dtype)
         with pytest.raises(InvalidValue, match=r"numpy\.ndarray: a "):
             codec.decode(pickle.dumps(value))
+
+
+@pytest.mark.parametrize("value", [np.float64(1.5), np.arange(3)], ids=["scalar", "array"])
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_the_advice_of_a_message_can_be_followed(value: Any, protocol: int) -> None:
+    """The message names a function of NumPy's, which no allowlist can have."""
+    data = pickle.dumps(value, protocol)
+    with pytest.raises(TypeNotAllowed) as caught:
+        Codec(Allowlist()).decode(data)
+    advised = re.findall(r'types = \["numpy:(\w+)"\]', str(caught.value))
+    assert np.array_equal(Codec(Allowlist(*(getattr(np, each) for each in advised))).decode(data), value)
