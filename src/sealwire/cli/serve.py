@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import re
-import signal
 import sys
-import threading
 from collections.abc import Collection
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, Literal
 
 import click
@@ -30,6 +26,7 @@ from sealwire.cli.console import print_line
 from sealwire.cli.logs import log_options, set_up_logging
 from sealwire.cli.options import config_option
 from sealwire.cli.reloader import inherited, run
+from sealwire.cli.signals import Server, reload_on_signal, stop_on_signals
 from sealwire.contract import contract_of
 from sealwire.errors import ConfigurationError
 from sealwire.handler import handler_class
@@ -51,8 +48,6 @@ _SERVERS: Final[dict[str, tuple[type[TCPServer], type[UnixStreamServer]]]] = {
 _MIB: Final = 1024 * 1024
 
 logger = logging.getLogger("sealwire.server")
-
-Server = TCPServer | PreforkTCPServer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,8 +290,8 @@ def _listen(options: _Options, handler: type, security: Security, listener: Any)
 
 def _run(server: Server, name: str) -> None:
     """Serve until a signal, and tell the user and systemd when it is ready."""
-    _stop_on_signals(server)
-    _reload_on_signal(server)
+    stop_on_signals(server)
+    reload_on_signal(server)
     group = getattr(server, "socket", None)
     address = str(group) if isinstance(group, ListenerGroup) else listening_address(server.server_address)
 
@@ -324,63 +319,3 @@ def _load_handler(name: str, *, coroutines: bool) -> type:
         return handler_class(handler, coroutines=coroutines)
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from None
-
-
-def _reload_on_signal(server: Server) -> None:
-    """Load configuration, certificates and keys again at SIGHUP."""
-
-    def report(good: bool) -> None:
-        logger.info("SIGHUP: %s", "the content of the files is in service" if good else "rejected, see above")
-        systemd.notify("READY=1")
-
-    def reload(_: int, __: FrameType | None) -> None:
-        systemd.notify("RELOADING=1")
-        if isinstance(server, PreforkTCPServer):
-            server.on_reload = report
-            server.reload()
-        else:
-            # In a thread of its own: this one may be in the middle of a check, and holds the lock.
-            threading.Thread(target=lambda: report(server.reload()), daemon=True).start()
-
-    signal.signal(signal.SIGHUP, reload)
-
-
-def _stop_on_signals(server: Server) -> None:
-    """Drain at the first SIGINT or SIGTERM, and end at once at the second."""
-    stopping = False
-
-    def announce(name: str) -> None:
-        logger.info("%s: finishing the requests in progress; a second signal ends it at once", name)
-        systemd.notify("STOPPING=1", "STATUS=finishing the requests in progress")
-
-    def shut_down(name: str) -> None:
-        announce(name)
-        server.shutdown()
-
-    def stop(number: int, _: FrameType | None) -> None:
-        nonlocal stopping
-        if stopping:
-            for pid in tuple(getattr(server, "active_children", None) or ()):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stopping = True
-        if not hasattr(server, "active_children"):
-            # Python would run this function only when a handler that keeps this thread returns, if the second signal
-            # comes just before the handler waits in a system call. Here the kernel can end the process itself.
-            for each in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(each, signal.SIG_DFL)
-        # A stopping service loads nothing, and systemd would take it for ready again.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        name = signal.Signals(number).name
-        if isinstance(server, PreforkTCPServer):
-            # Without a thread, for it may be about to fork.
-            server.on_leave = lambda: announce(name)
-            server.leave()
-        else:
-            # In a thread of its own: shutdown waits for the loop, which this thread runs.
-            threading.Thread(target=shut_down, args=(name,), daemon=True).start()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
