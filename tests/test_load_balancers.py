@@ -52,7 +52,7 @@ def process(port: int, *command: str, directory: Path) -> Iterator[None]:
         pytest.skip(f"{command[0]} is not installed")
     with open(directory / "log", "wb") as log, subprocess.Popen(command, cwd=directory, stderr=log) as proxy:
         try:
-            wait_for(port, proxy)
+            wait_for(str(port), proxy)
             yield
         finally:
             proxy.terminate()

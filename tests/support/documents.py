@@ -68,15 +68,19 @@ def free_port() -> int:
             return port
 
 
-def wait_for(listens: str, server: subprocess.Popen[bytes], directory: Path) -> None:
-    """Until it listens on a port, by the kernel's list in its own network, or its Unix socket is there."""
+def wait_for(listens: str, server: subprocess.Popen[bytes], directory: Path = Path(), *, apart: bool = False) -> None:
+    """Until it listens on a port, by the kernel's list in its own network, or its Unix socket is there.
+
+    ``apart``: its network will be another one than that of this process, where others may listen on that port.
+    """
+    ours = os.readlink("/proc/self/ns/net")
     pause = threading.Event()
     for _ in range(DEADLINE * 20):
         assert server.poll() is None, "the server ended"
         if not listens.isdigit():
             if (directory / listens).is_socket():
                 return
-        else:
+        elif not apart or os.readlink(f"/proc/{server.pid}/ns/net") != ours:
             tables = [Path(f"/proc/{server.pid}/net/{name}").read_text() for name in ("tcp", "tcp6", "udp", "udp6")]
             # TCP's LISTEN, or what a socket of UDP is in until it is connected.
             if any(re.search(rf":{int(listens):04X} [0-9A-F:]+ 0[7A] ", table) for table in tables):
@@ -146,7 +150,12 @@ class Shell:
         )
         self.servers[terminal] = server
         port = re.search(r"--port (\d+)", command)
-        wait_for(port[1] if port else self.adapted(listens or "7443"), server, self.directory / host)
+        wait_for(
+            port[1] if port else self.adapted(listens or "7443"),
+            server,
+            self.directory / host,
+            apart=host in self.namespaces,
+        )
 
     def stop(self, terminal: str) -> None:
         server = self.servers.pop(terminal, None)
