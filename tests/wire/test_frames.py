@@ -101,3 +101,7 @@ def test_names_of_kinds():
     assert kind_name(3) == "MESSAGE"
     assert kind_name(99) == "kind 99"
     assert escaped("plain ä") == "plain ä"
+
+
+def test_beside_what_must_be_escaped_the_rest_stays():
+    assert escaped("ä\\ \n\x1b") == "ä\\ \\n\\x1b"
