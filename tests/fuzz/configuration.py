@@ -93,6 +93,8 @@ def one(data: bytes) -> None:
 _FILES = b'ca = "ca.pem"\nkeyring = "keyring.toml"\n'
 SEEDS = [
     b"\0" + _FILES,
+    b"\0[[limits",
+    b'\1[[key]]\nid = "k1"\nsecret = "' + b"c2VjcmV0" * 4 + b'!"\n',
     b"\0" + _FILES + b'cert = "server.pem"\nkey = "server.key"\npeers = ["dns:client.example", "spiffe://prod/*"]\n',
     b"\0" + _FILES + b'peers = "any-signed-by-ca"\nservice = "orders"\nnames = ["orders.example"]\ncodec = "raw"\n',
     b"\0"

@@ -135,5 +135,10 @@ def SEEDS() -> list[bytes]:  # noqa: N802 - as in the other targets
         for step in steps
         for body in (frame * 3, long + frame)
     ]
-    length = (70).to_bytes(4)
-    return [*made, b"\1\1\0\1\0" + steps[1] + length + bytes(70), b"\0\1\0\0\0" + steps[0] + b"\0\0\0\x35" + bytes(100)]
+    whole = (70).to_bytes(4) + bytes(70)
+    return [
+        *made,
+        b"\1\1\0\1\0" + steps[1] + whole,
+        b"\0\1\0\1\0" + steps[1] + whole,
+        b"\0\1\0\0\0" + steps[0] + b"\0\0\0\x35" + bytes(100),
+    ]

@@ -101,6 +101,15 @@ def extensions(source: Source) -> bytes:
     return found
 
 
+def kinds_of(found: bytes) -> list[int]:
+    """Return the types of extensions, as they come."""
+    kinds = []
+    while found:
+        kinds.append(int.from_bytes(found[:2]))
+        found = found[4 + int.from_bytes(found[2:4]) :]
+    return kinds
+
+
 def hello_of(source: Source) -> bytes:
     """The content of a HELLO: bytes as they are, or fields of any content."""
     if source.number(1):
@@ -133,6 +142,8 @@ def a_hello(source: Source) -> None:
     assert hello.pack() == payload
     assert (hello.version, hello.key_id, hello.codec) == (1, KEY_ID, "raw")
     assert hello.server_name in ("localhost", "127.0.0.1", "")  # docs/protocol.md, section 3
+    kinds = kinds_of(hello.extensions)
+    assert kinds == sorted(set(kinds)), "extensions out of order, or one twice"
     (answer,) = frames_of(sent(made.server))
     welcome = Welcome.unpack(answer[HEAD.size : -TAG])
     assert welcome.pack() == answer[HEAD.size : -TAG]
@@ -281,6 +292,7 @@ SEEDS = [
     b"\0\1\xff" + frame(8, b"\0\3") + bytes(32),
     b"\0\1\0" + frame(2, _FIELDS + b"\3raw") + bytes(32),
     b"\1\0\0\1" + _FIELDS + b"\2k1\3raw\x09localhost" + _EXTENSIONS,
+    b"\1\0\0\1" + _FIELDS + b"\2k1\3raw\x09localhost" + bytes.fromhex("0010 0000 0010 0000"),
     b"\1\1\2\1" + _FIELDS + b"\2k1\3raw\x09localhost",
     b"\1\0\1\0\0\0\0\0\0\3\0\0\1\0\2\6\0\0\3\xe8\0\0",
     b"\1\2\0\0\0\0\1\3raw\0\0\1\3\xff\xff\1x",

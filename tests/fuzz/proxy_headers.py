@@ -64,6 +64,8 @@ SEEDS = [
     bytes(4) + b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n\x16\3\1",
     bytes(4) + b"PROXY TCP6 2001:db8::7 ::ffff:192.0.2.1 4711 443\r\n",
     bytes(4) + b"PROXY UNKNOWN what ever\r\n",
+    bytes(4) + b"PROXY TCP4 203.0.113.7 192.0.2.1 65536 443\r\n",
+    bytes(4) + SIGNATURE + b"\x21\x11\2\x10" + bytes(528),
     b"\1\1\1\1203.0.113.7 192.0.2.1 4711 443\r\n",
     b"\7\7\7\2\x0c" + bytes(12),
     *(
