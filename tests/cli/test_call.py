@@ -50,6 +50,10 @@ def respond(message):
     if message == "fail":
         raise ValueError
     return message
+
+
+def typed(message: decimal.Decimal) -> str:
+    return str(message * 2)
 """
 
 
@@ -112,6 +116,16 @@ def _digits(number: int) -> str:
     """More than the 4,300 that str() makes."""
     high, low = divmod(number, 10**4000)
     return f"{high}{low:04000d}"
+
+
+def test_plain_data_for_a_service_with_a_declared_type(place: Path) -> None:
+    with Served(place, handler="values:typed") as served:
+        for form in ("call", '"12.50"'), ("call", '"12.50"', "--stream"):
+            assert "written with --type MODULE:CLASS" in call(served, *form, status=77)
+        value = '{"$type": "decimal:Decimal", "$value": "12.50"}'
+        assert (
+            call(served, "call", value) == call(served, "call", '"12.50"', "--type", "decimal:Decimal") == '"25.00"\n'
+        )
 
 
 def test_the_servers_fault(served: Served) -> None:

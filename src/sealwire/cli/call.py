@@ -20,8 +20,11 @@ from sealwire.cli.options import config_option, server_argument, timeout_option,
 from sealwire.cli.progress import progress
 from sealwire.cli.replies import any_integer, as_json
 from sealwire.errors import DecodeError, EncodeError, PayloadTooLarge, RemoteError, SealwireError
+from sealwire.wire.frames import FaultCode
 
 _NEGATIVE: Final = re.compile(r"-[\dI]")  # I: of -Infinity, which JSON lacks, and the error says so
+_PLAIN: Final = (dict, list, str, int, float, bool, type(None))
+_TYPED: Final = 'a value of a type on the allowlist is written with --type MODULE:CLASS, or with "$type" in the JSON'
 
 
 class _Call(click.Command):
@@ -82,10 +85,15 @@ def call(
         return
     value = parse_message(config, security, message or "", options["type_name"])
     with open_client(address, timeout, wait, security) as client:
-        if stream:
-            _print_parts(client, value, idempotent=idempotent)
-            return
-        reply = client.send_request(value, idempotent=idempotent)
+        try:
+            if stream:
+                _print_parts(client, value, idempotent=idempotent)
+                return
+            reply = client.send_request(value, idempotent=idempotent)
+        except RemoteError as error:
+            if error.code == FaultCode.TYPE_NOT_ALLOWED and type(value) in _PLAIN:
+                raise RemoteError(error.code, f"{error.text}; {_TYPED}") from None
+            raise
     with any_integer():
         print_json(as_json(reply))
 

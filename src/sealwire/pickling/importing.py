@@ -37,7 +37,11 @@ def _import(module: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise ConfigurationError(f"{name}: {module} cannot be imported: {_explain(error)}") from error
-        remedy = "leave out .py" if module.endswith(".py") else "install it, or start in the directory that it is in"
+        remedy = (
+            "leave out .py"
+            if module.endswith(".py")
+            else "install it, start in the directory that it is in, or name that in PYTHONPATH"
+        )
         raise ConfigurationError(f"{name}: there is no module {error.name!r}; {remedy}") from None
     except SystemExit:
         raise ConfigurationError(
