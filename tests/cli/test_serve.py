@@ -163,7 +163,8 @@ def test_verbose_logs_tracebacks(directory: Path) -> None:
     [
         (
             "absent:respond",
-            "absent:respond: there is no module 'absent'; install it, start in the directory that it is in, or name that in PYTHONPATH",
+            "absent:respond: there is no module 'absent'; install it, start in the directory that it is in, "
+            "or name that in PYTHONPATH",
         ),
         ("orders.absent:respond", "there is no module 'orders.absent'; install"),
         ("orders.py:respond", "leave out .py"),
