@@ -168,7 +168,7 @@ class TestConfiguration:
             ("[[authorise]]", "authorise, table 1: types is empty|authorise, table 1: the list of peers is empty"),
             ('[[authorise]]\ntypes = ["builtins:dict"]', "authorise, table 1: the list of peers is empty"),
             ('[[authorise]]\ntypes = "builtins:dict"', "authorise, table 1: types: expected a list of strings"),
-            ("[[authorise]]\npeer = []", "authorise, table 1: unknown key 'peer'; expected types, peers"),
+            ("[[authorise]]\npeer = []", "authorise, table 1: unknown key 'peer'; did you mean peers?"),
             (
                 '[[authorise]]\ntypes = ["builtins:dict"]\npeers = ["dns:a.example"]\n'
                 '[[authorise]]\ntypes = ["builtins:dct"]\npeers = ["dns:a.example"]',

@@ -299,11 +299,11 @@ class TestBadToml:
         ("text", "shown"),
         [
             ('host = "x"', "unknown key 'host'; expected cert, key, ca, crl, keyring, peers, service, names, codec, "),
-            ('CA = "x"', "unknown key 'CA'"),
+            ('CA = "x"', "unknown key 'CA'; did you mean ca?"),
             ('"" = 1', "unknown key ''"),
             ("[tls]", "unknown key 'tls'"),
             ("[[key]]", "key: expected a path as a string, not an array"),
-            ("limits.max_frames = 1", "unknown key 'limits.max_frames'; expected max_frame, "),
+            ("limits.max_frames = 1", "unknown key 'limits.max_frames'; did you mean max_frame?"),
             ("limits.max_threads = 1", "unknown key 'limits.max_threads'"),
             ("[limits.max_frame]", "limits.max_frame: expected a number, not a table"),
             ("[allowlist.x]", "unknown key 'allowlist.x'"),

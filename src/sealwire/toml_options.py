@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, time
+from difflib import get_close_matches
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError
@@ -67,11 +68,13 @@ def encoding_problem(content: bytes) -> str | None:
     return None
 
 
-def reject_unknown(table: Mapping[str, Any], known: Iterable[str], prefix: str) -> None:
+def reject_unknown(table: Mapping[str, Any], known: Collection[str], prefix: str) -> None:
     """Refuse options other than ``known``; ``prefix`` stands before their names in the message."""
     for option in table:
         if option not in known:
-            raise ConfigurationError(f"unknown key {prefix + option!r}; expected {', '.join(known)}")
+            near = get_close_matches(option.lower(), known, n=1, cutoff=0.75)
+            expected = f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
+            raise ConfigurationError(f"unknown key {prefix + option!r}; {expected}")
 
 
 def type_name(value: object) -> str:

@@ -224,6 +224,7 @@ def test_a_mistake_in_the_source_is_shown_and_waited_out(directory: Path) -> Non
         assert process.stderr is not None
         try:
             assert "SyntaxError at " in process.stderr.readline()
+            assert process.stderr.readline() == "waiting for a change of the source\n"
             (directory / "orders.py").write_text(ORDERS)
             assert process.stdout.readline() == "serving orders:respond on one\n"
             assert ask_unix(directory, "one") == {"got": 1}

@@ -23,6 +23,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     for name in ("production", "test"):
         (contexts / f"{name}.toml").write_text("")
+    (tmp_path / "b.toml").write_text("")
     return tmp_path
 
 
@@ -100,6 +101,10 @@ class TestWhichOneIsTaken:
         Path("sealwire.toml").write_text("")
         result = run("required")
         assert (result.stdout, result.stderr) == ("sealwire.toml\n", "configuration: sealwire.toml, found here\n")
+
+    def test_a_variable_that_names_no_file(self) -> None:
+        told = run("required", SEALWIRE_CONFIG="c.toml", status=1).stderr
+        assert "c.toml: there is no such file; the variable SEALWIRE_CONFIG names it" in told
 
     def test_it_is_not_looked_for_unless_the_command_needs_one(self) -> None:
         Path("sealwire.toml").write_text("")

@@ -318,7 +318,7 @@ load = "pickling.shop:Temperature"
 """
 
 BAD = {
-    "unknown key": ('tpes = ["a:B"]', r"unknown key 'allowlist\.tpes'; expected types, shallow, without, adapters"),
+    "unknown key": ('tpes = ["a:B"]', r"unknown key 'allowlist\.tpes'; did you mean types\?"),
     "no list": ('types = "a:B"', r"allowlist\.types: expected a list of strings"),
     "no strings": ("types = [1]", r"allowlist\.types: expected a list of strings"),
     "no colon": ('types = ["shop.Order"]', r'allowlist\.types: .*expected "module:Class"'),

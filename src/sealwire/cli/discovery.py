@@ -60,6 +60,8 @@ def configuration(*names: str, found: bool = True, required: bool = True) -> Cal
             if sources[0] is ParameterSource.ENVIRONMENT:
                 value = None
         if value is not None:
+            if ctx.get_parameter_source("config") is ParameterSource.ENVIRONMENT and not value.exists():
+                raise ConfigurationError(f"{value}: there is no such file; the variable SEALWIRE_CONFIG names it")
             return value
         if name is not None:
             return _context_file(name)

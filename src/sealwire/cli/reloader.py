@@ -83,6 +83,9 @@ class _Reloader:
         while not self._stopping.wait(_PERIOD):
             found = snapshot(self._watched)
             if found == seen:
+                if self._child is not None and self._child.poll() is not None:
+                    print_line("waiting for a change of the source", err=True)
+                    self._child = None
                 continue
             changed = sorted(path for path in found.keys() | seen.keys() if found.get(path) != seen.get(path))
             print_line(f"{os.path.relpath(changed[0])} has changed: serving again", err=True)
