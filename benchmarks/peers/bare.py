@@ -1,6 +1,6 @@
 """Blocking sockets and threads: bare TLS, the same with msgpack and an HMAC, and what has no TLS.
 
-``bare-tls`` is the yardstick: the article's four-byte length and raw pickle with TLS 1.3 and certificates on both
+``bare-tls`` is the yardstick: a four-byte length and raw pickle with TLS 1.3 and certificates on both
 sides, TCP_NODELAY, header and body in one write, ``recv_into`` a buffer of the right size.
 """
 

@@ -1,6 +1,6 @@
 """The wire protocol without any I/O: bytes go in, events and bytes come out (docs/protocol.md).
 
-length_prefix  the article's four bytes of length, and its functions for them
+length_prefix  four bytes of length, and the functions for them
 frames         header and payload of each kind of frame
 keys           pre-shared keys, and the MAC keys derived from them
 frame_reader   cuts a stream of bytes into frames, at bounded cost: checks lengths and tags
