@@ -137,8 +137,134 @@ def server() -> Drawing:
     return drawing
 
 
+def leaked_key() -> Drawing:
+    drawing = Drawing("Each of two secrets that leak opens nothing without the other", 190)
+    drawing.box(20, 20, 190, "attacker with a copy", "of the pre-shared key", foe=True)
+    drawing.box(20, 100, 190, "attacker with a copy", "of a leaf's private key", foe=True)
+    drawing.box(590, 55, 150, "server", "list of peers", "the key")
+    drawing.arrow(215, 42, 586, 75)
+    drawing.arrow(215, 122, 586, 95)
+    drawing.stop(330, 38, 68, "no certificate", "on the list")
+    drawing.stop(470, 88, 118, "no tag under the key")
+    drawing.text(380, 172, "both, of one client: the attacker is that client, until one of them is revoked")
+    return drawing
+
+
+def author() -> Drawing:
+    drawing = Drawing("The author of a message chooses values of allowed types, and nothing else", 190)
+    drawing.box(
+        20,
+        25,
+        170,
+        "attacker",
+        "each byte of a payload:",
+        "os.system, 10 GB of lists,",
+        "a million equal hashes",
+        foe=True,
+    )
+    drawing.box(590, 25, 150, "the program", "values of types", "on the list")
+    drawing.arrow(195, 65, 586, 65, "opcodes, followed one by one before anything is built")
+    drawing.stop(265, 82, 112, "a name that is not", "on the list: no import")
+    drawing.stop(405, 82, 112, "size, depth, memory,", "cost of keys: bounded")
+    drawing.stop(540, 82, 112, "fields of the", "declared types")
+    return drawing
+
+
+def flood() -> Drawing:
+    drawing = Drawing("A flood gets its share of the service", 215)
+    drawing.box(20, 20, 170, "strangers", "connections without end", foe=True)
+    drawing.box(20, 130, 170, "a client in a flood", "requests without end", foe=True)
+    drawing.box(590, 20, 150, "server", "everybody else's", "requests go on")
+    drawing.arrow(195, 42, 586, 42)
+    drawing.arrow(195, 152, 586, 78)
+    drawing.stop(390, 26, 58, "max_handshakes, shared among addresses;", "the oldest gives way")
+    drawing.stop(420, 98, 130, "max_in_flight, max_buffered, turns between peers;", "max_requests_per_second: FAULT 21")
+    return drawing
+
+
+def machine() -> Drawing:
+    drawing = Drawing("Another user of the machine finds closed doors", 200)
+    drawing.box(20, 25, 170, "another user", "reads, connects,", "lays traps in /tmp", foe=True)
+    drawing.box(560, 15, 180, "private keys, keyring", "0600, or not loaded")
+    drawing.box(560, 80, 180, "Unix socket", "uid of the peer, a list")
+    drawing.box(560, 145, 180, "directories, links", "owned, not replaceable")
+    for y, end in ((45, 38), (65, 103), (75, 168)):
+        drawing.arrow(195, y, 556, end)
+    drawing.stop(300, 22, 122, "modes and owners are checked,", "also of each directory above")
+    return drawing
+
+
+def files() -> Drawing:
+    drawing = Drawing("What is written into the files is proved before it is in service", 170)
+    drawing.box(20, 25, 170, "a writer of files", "by mistake, or half", foe=True)
+    drawing.box(300, 25, 170, "proof", "parsed, verified, fits", "as one snapshot")
+    drawing.box(570, 25, 170, "in service", "the last good one")
+    drawing.arrow(195, 55, 296, 55)
+    drawing.arrow(475, 55, 566, 55)
+    drawing.stop(520, 40, 95, "a file that would refuse everybody,", "is cut, or is another's: kept out, and logged")
+    drawing.text(110, 115, "with ill will, a writer of", color="#c81e1e")
+    drawing.text(110, 132, "these files has everything", color="#c81e1e")
+    return drawing
+
+
+def broker() -> Drawing:
+    drawing = Drawing("A NATS server or a broker carries what it can neither read nor make", 180)
+    drawing.box(20, 25, 140, "client", "its certificate", "the key")
+    drawing.box(290, 25, 180, "NATS, Redis, RabbitMQ", "delays, drops, repeats", foe=True)
+    drawing.box(600, 25, 140, "worker", "its certificate", "the key")
+    drawing.arrow(165, 55, 286, 55, "TLS and frames")
+    drawing.arrow(475, 55, 596, 55, "from end to end")
+    drawing.stop(
+        380,
+        96,
+        118,
+        "sessions: no message is read, made, changed or delivered twice;",
+        "envelopes: none is read, made, changed or moved to another place",
+    )
+    return drawing
+
+
+def envelope() -> Drawing:
+    drawing = Drawing("An envelope opens at its place, under its key, until its end", 180)
+    drawing.box(20, 25, 140, "sealer", "value, purpose,", "context, lifetime")
+    drawing.box(290, 25, 180, "file, cache, queue", "copies, moves, keeps", foe=True)
+    drawing.box(600, 25, 140, "opener", "purpose, context", "types on the list")
+    drawing.arrow(165, 55, 286, 55)
+    drawing.arrow(475, 55, 596, 55)
+    drawing.stop(535, 75, 112, "another place, key, byte or time: InvalidEnvelope")
+    drawing.text(
+        380, 160, "within its lifetime it can be delivered again, or an older one in its place", color="#c81e1e"
+    )
+    return drawing
+
+
+def proxy_header() -> Drawing:
+    drawing = Drawing("Only a listed proxy says where a client is, and nobody is let in for it", 170)
+    drawing.box(20, 20, 170, "listed proxy", "PROXY 192.0.2.7")
+    drawing.box(20, 95, 170, "anybody else", "PROXY 10.0.0.1", foe=True)
+    drawing.box(590, 45, 150, "server", "address for logs", "and for shares")
+    drawing.arrow(195, 42, 586, 70)
+    drawing.arrow(195, 117, 586, 90)
+    drawing.stop(390, 92, 122, "not in proxy_protocol: a header ends the connection")
+    return drawing
+
+
+def outside() -> Drawing:
+    drawing = Drawing("Probes and logs show names and counts, and take no orders", 190)
+    drawing.box(20, 25, 170, "caller of the admin", "endpoint", foe=True)
+    drawing.box(20, 105, 170, "peer with a name like", "ESC [2J or a line break", foe=True)
+    drawing.box(570, 25, 170, "server", "answers four GETs")
+    drawing.box(570, 105, 170, "log, terminal", "one line, escaped")
+    drawing.arrow(195, 48, 566, 48)
+    drawing.arrow(195, 128, 566, 128)
+    drawing.stop(380, 34, 62, "loopback or a Unix socket; no secrets, no commands")
+    drawing.stop(380, 114, 142, "control characters escaped, lengths and rates bounded")
+    return drawing
+
+
 def main() -> None:
-    for draw in (on_the_network, by_mistake, proxy, client, server):
+    attackers = (on_the_network, by_mistake, proxy, leaked_key, client, server, author, flood, machine, files)
+    for draw in (*attackers, broker, envelope, proxy_header, outside):
         draw().write(draw.__name__.replace("_", "-"))
 
 
