@@ -231,7 +231,7 @@ def envelope() -> Drawing:
     drawing.box(600, 25, 140, "opener", "purpose, context", "types on the list")
     drawing.arrow(165, 55, 286, 55)
     drawing.arrow(475, 55, 596, 55)
-    drawing.stop(535, 75, 112, "another place, key, byte or time: InvalidEnvelope")
+    drawing.stop(535, 75, 112, "another place, key, byte or time: EnvelopeError")
     drawing.text(
         380, 160, "within its lifetime it can be delivered again, or an older one in its place", color="#c81e1e"
     )
