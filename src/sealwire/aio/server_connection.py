@@ -26,6 +26,7 @@ from sealwire.trust.known_peers import known_peers
 from sealwire.wire.events import Doubted, Event, Request
 from sealwire.wire.frames import CloseCode, Payload
 from sealwire.wire.metadata import Metadata
+from sealwire.wire.protocol import State
 from sealwire.wire.server import ServerProtocol
 
 
@@ -219,6 +220,8 @@ class AsyncServerChannel(PartsChannel):
                 if now < session.input_deadline(now):
                     continue
             elif self.ended:
+                if self.failure is not None and self._protocol.state is not State.ENDED:
+                    raise self._end_reason()  # what came before is more than one turn takes
                 return None
             elif self._protocol.inside_frame:
                 session.begin_frame(now)
