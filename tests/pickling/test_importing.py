@@ -50,7 +50,7 @@ def test_errors_of_the_module(module: Path, source: str, reason: str) -> None:
 
 
 def test_no_module() -> None:
-    with pytest.raises(ConfigurationError, match=r"^nowhere\.a:B: there is no module 'nowhere'; install it, or start"):
+    with pytest.raises(ConfigurationError, match=r"^nowhere\.a:B: there is no module 'nowhere'; install it, start"):
         import_object("nowhere.a:B")
     with pytest.raises(ConfigurationError, match=r"there is no module 'nowhere'; leave out \.py"):
         import_object("nowhere.py:B")

@@ -156,5 +156,5 @@ def test_a_million_ints_by_default() -> None:
 
 
 def test_the_error_names_the_option() -> None:
-    with pytest.raises(EncodeError, match=r"max_nodes: .*; set Limits\.max_nodes higher"):
+    with pytest.raises(EncodeError, match=r"max_nodes: .*; set the limit max_nodes higher"):
         Codec(limits=Limits(max_nodes=1000)).encode([0] * 2000)

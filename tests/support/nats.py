@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -28,8 +29,9 @@ class NATS:
             pytest.skip("there is no nats-server here: apt-get install nats-server")
         self.directory = Path(tempfile.mkdtemp(prefix="sealwire-nats-"))
         self.log = self.directory / "log"
-        # It ends with this process, in whatever way that ends.
-        tie = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        # It ends with this process, in whatever way that ends; and so with the thread that starts it.
+        lasts = threading.current_thread() is threading.main_thread()
+        tie = ["setpriv", "--pdeathsig", "KILL"] if lasts and shutil.which("setpriv") else []
         self.process = subprocess.Popen(
             [
                 *tie, program, "-a", "127.0.0.1", "-p", str(port), "-l", str(self.log),
