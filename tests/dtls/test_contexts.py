@@ -231,9 +231,13 @@ def test_no_renegotiation(client: Security, server: Security) -> None:
             for datagram in outgoing(ours):
                 theirs.datagram_received(datagram)
             incoming(ours, theirs.datagrams_to_send())
-            ours.do_handshake()
+            with suppress(SSL.WantReadError):
+                ours.do_handshake()
 
-    with pytest.raises(SSL.Error, match="no renegotiation"):
+    if SSL.OPENSSL_VERSION_NUMBER >= 0x4000_0000:
+        with pytest.raises(SSL.Error, match="no renegotiation"):
+            ask_again()
+    else:  # it waits, without a word
         ask_again()
     assert ours.get_finished() == before
 
