@@ -237,8 +237,9 @@ def test_no_renegotiation(client: Security, server: Security) -> None:
     if SSL.OPENSSL_VERSION_NUMBER >= 0x4000_0000:
         with pytest.raises(SSL.Error, match="no renegotiation"):
             ask_again()
-    else:  # it waits, without a word
-        ask_again()
+    else:
+        with suppress(SSL.Error):  # 3.3 waits, without a word
+            ask_again()
     assert ours.get_finished() == before
 
 
