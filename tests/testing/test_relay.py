@@ -66,7 +66,11 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
 def connected(relay: Relay) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX if isinstance(relay.address, str) else socket.AF_INET)
     sock.settimeout(20)
-    sock.connect(relay.address)
+    try:
+        sock.connect(relay.address)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
