@@ -6,8 +6,10 @@ import re
 import shutil
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -360,3 +362,24 @@ class TestBadToml:
         shutil.copy(place.keyring, copied)
         copied.chmod(0o644)
         assert "open.toml: mode 0644" in refusal(place, MINIMAL.replace("keyring.toml", "open.toml"))
+
+
+@pytest.mark.parametrize("announced", ["changed", "told"])
+def test_forked_processes_take_a_configuration_together(place: Throwaway, announced: str) -> None:
+    """When one of them has it, none waits for its own look, nor for a file at rest: a client may come to any of them."""
+    text = MINIMAL + "service = {}\n" + ("reload_config = true\n" if announced == "changed" else "")
+    made = load(place, text.format('"orders"'))
+    made.refresh()  # the next look of its own is long after this test
+    path = place.directory / "sealwire.toml"
+    path.write_text(text.format('"bills"'), encoding="utf-8")
+    if (pid := os.fork()) == 0:
+        with suppress(BaseException):
+            made.look(monotonic() + 30) if announced == "changed" else made.reload()
+        os._exit(made.pinned().service != "bills")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert made.pinned().service == "orders"
+    path.touch()  # as if somebody were writing still
+    assert made.refresh_due()
+    made.refresh()
+    assert made.pinned().service == "bills"
+    assert not made.refresh_due()

@@ -4,8 +4,8 @@ The configured value is made again, with all that it names, and shown to every s
 comes into service. So a connection sees one configuration or another and never parts of two, and a file that cannot be
 used changes nothing.
 
-Forked children inherit the file and what was in service at the fork. A process that takes a configuration raises a
-number that it shares with them; the others read the file when they find it raised.
+Forked children inherit the file and what was in service at the fork. A process that takes a configuration writes a part
+of its digest to memory that it shares with them; the others read the file as soon as they find another one there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sealwire import toml_options
 from sealwire.errors import ConfigurationError
 from sealwire.events import emit
 from sealwire.trust.reading import FileContent, StrPath, read_file
-from sealwire.trust.reloading import FileContents, Reloadable, Status
+from sealwire.trust.reloading import LOOK_PATIENCE, FileContents, Reloadable, Status, digest_of
 
 _PART: Final = "configuration"
 _MAX_FILE: Final = 16 << 20
@@ -85,19 +85,15 @@ class ConfigurationFile(Reloadable[T]):
         """True if another process has taken a configuration, and this one has not looked since."""
         return self._announced[0] != self._seen
 
-    def reload(self) -> bool:
-        """Read the file now. Return True if its content is in service; the log and the status say why not."""
-        before = self._loaded[0]
-        good = super().reload()
-        if self._loaded[0] is not before:
-            self._announced[0] += 1
-        self._seen = self._announced[0]
-        return good
-
     def follow(self) -> None:
-        """Read the file because another process has taken a configuration."""
-        self._seen = self._announced[0]
-        super().reload()
+        """Read the file because another process has taken a configuration.
+
+        Processes that share a listening socket must change together: a client that one of them has sent away for a new
+        configuration would otherwise be sent away by the next one, too, and may send its request again only once.
+        """
+        announced = self._announced[0]
+        self._check_files(0.0, forced=False, patience=LOOK_PATIENCE)
+        self._seen = announced
 
     def status(self) -> ConfigurationStatus:
         """Return what is in service, and any problem with the present content of the file."""
@@ -118,8 +114,13 @@ class ConfigurationFile(Reloadable[T]):
             raise ConfigurationError(f"{self._paths[_PART]}: {error}") from None
         return value
 
+    def _is_complete(self, contents: Mapping[str, FileContent]) -> bool:
+        # What another process has in service was complete when that process took it.
+        return _number(digest_of(contents)) == self._announced[0] or super()._is_complete(contents)
+
     def _put_in_service(self, value: T, status: Status, digest: str) -> None:
         super()._put_in_service(value, status, digest)
+        self._announced[0] = self._seen = _number(digest)
         for name, (wanted, present) in value.waiting.items():
             emit(
                 "reload.waits",
@@ -127,3 +128,8 @@ class ConfigurationFile(Reloadable[T]):
                 "change it; restart it",
                 files="configuration", setting=name,
             )  # fmt: skip
+
+
+def _number(digest: str) -> int:
+    """Return the first eight bytes of a digest in hexadecimal, as a number."""
+    return int(digest[:16], 16)

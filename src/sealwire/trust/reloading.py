@@ -129,7 +129,7 @@ class Reloadable(ABC, Generic[T]):
         value = self._validate(_data(contents), None)
         # A service may change its directory.
         absolute = {part: os.path.abspath(path) for part, path in files.items()}
-        self._loaded = value, Status(files=absolute, digest=_digest(contents), loaded_at=datetime.now(UTC))
+        self._loaded = value, Status(files=absolute, digest=digest_of(contents), loaded_at=datetime.now(UTC))
 
     def _set_fixed(self, value: T) -> None:
         """Set a value that has no files; called instead of the constructor."""
@@ -164,6 +164,10 @@ class Reloadable(ABC, Generic[T]):
     def _let_go(self, value: T) -> T:
         """Return a value without what was kept."""
         return value
+
+    def _is_complete(self, contents: Mapping[str, FileContent]) -> bool:
+        """Return True if nobody is writing new content."""
+        return _settled(contents)
 
     @property
     def current(self) -> T:
@@ -294,7 +298,7 @@ class Reloadable(ABC, Generic[T]):
             self._looks = 0
             self._reject(str(error), "")
             return True
-        if not forced and _digest(contents) != status.digest and not _settled(contents):
+        if not forced and digest_of(contents) != status.digest and not self._is_complete(contents):
             self._looks = 0
             return False
         self._load(contents, final=forced)
@@ -303,7 +307,7 @@ class Reloadable(ABC, Generic[T]):
     def _load(self, contents: Mapping[str, FileContent], *, final: bool) -> None:
         """Put content in service; ``final`` if nothing is to be kept of what it lacks."""
         previous, status = self._loaded
-        digest = _digest(contents)
+        digest = digest_of(contents)
         if digest == status.digest:
             self._looks += 1
             if status.refusal is not None:
@@ -370,7 +374,8 @@ def _settled(contents: Mapping[str, FileContent]) -> bool:
     return not any(0 <= now - content.modified < SETTLE_SECONDS for content in contents.values())
 
 
-def _digest(contents: Mapping[str, FileContent]) -> str:
+def digest_of(contents: Mapping[str, FileContent]) -> str:
+    """Return the SHA-256 of all files in hexadecimal."""
     whole = sha256()
     for part, content in sorted(contents.items()):
         whole.update(f"{part} {len(content.data)}\n".encode())
