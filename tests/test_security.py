@@ -366,7 +366,7 @@ class TestBadToml:
 
 @pytest.mark.parametrize("announced", ["changed", "told"])
 def test_forked_processes_take_a_configuration_together(place: Throwaway, announced: str) -> None:
-    """When one of them has it, none waits for its own look, nor for a file at rest: a client may come to any of them."""
+    """As soon as one of them has it, none waits for its own look or a file at rest: a client may come to any."""
     text = MINIMAL + "service = {}\n" + ("reload_config = true\n" if announced == "changed" else "")
     made = load(place, text.format('"orders"'))
     made.refresh()  # the next look of its own is long after this test
