@@ -31,7 +31,7 @@ from sealwire.pickling import NATIVE
 try:
     import numpy
 except ImportError:
-    numpy = None  # type: ignore[assignment]  # its row is left out
+    numpy = None  # its row is left out
 
 ROUNDS = 7
 SECONDS = 0.05

@@ -142,7 +142,7 @@ def key_updates(directory: Path, address: Any) -> None:
                 except ssl.SSLWantReadError:
                     raw.sendall(outgoing.read())
                     incoming.write(raw.recv(1 << 16))
-            handle = ctypes.c_void_p.from_address(id(tls._sslobj) + 24).value  # type: ignore[attr-defined]  # private to CPython
+            handle = ctypes.c_void_p.from_address(id(tls._sslobj) + 24).value  # private to CPython
             while True:
                 for _ in range(1000):
                     library.SSL_key_update(handle, 0)

@@ -74,11 +74,11 @@ def test_one_that_was_welcomed_has_more_time(pairs: Pairs) -> None:
     """It may have sent a request, whose fate it could not know. Strangers are evicted before it."""
     limits = Limits(max_handshakes=2, max_handshakes_per_source=2, handshake_timeout=10)
     admission = Admission(limits)
-    welcomed, stranger = (admission.acquire(From("192.0.2.1")) for _ in range(2))  # type: ignore[arg-type]  # enough
+    welcomed, stranger = (admission.acquire(From("192.0.2.1")) for _ in range(2))
     welcomed.mark_welcomed()
     pairs.now += GRACE
     assert admission.until_late() == 0
-    assert not admission.acquire(From("192.0.2.1")).evicted  # type: ignore[arg-type]  # enough
+    assert not admission.acquire(From("192.0.2.1")).evicted
     assert (welcomed.evicted, stranger.evicted) == (False, True)
     pairs.now += GRACE
     assert not admission.wait_for_room(0)
@@ -253,11 +253,11 @@ class TestSources:
 
     def test_no_more_than_its_bound(self, pairs: Pairs) -> None:
         admission = Admission(Limits(max_handshakes_per_source=2))
-        first, second = (admission.acquire(From("192.0.2.1")) for _ in range(2))  # type: ignore[arg-type]  # enough
-        assert admission.acquire(From("192.0.2.1")).evicted  # type: ignore[arg-type]  # enough
-        assert not admission.acquire(From("192.0.2.2")).evicted  # type: ignore[arg-type]  # enough
+        first, second = (admission.acquire(From("192.0.2.1")) for _ in range(2))
+        assert admission.acquire(From("192.0.2.1")).evicted
+        assert not admission.acquire(From("192.0.2.2")).evicted
         pairs.now += GRACE
-        assert not admission.acquire(From("192.0.2.1")).evicted  # type: ignore[arg-type]  # enough
+        assert not admission.acquire(From("192.0.2.1")).evicted
         assert first.evicted
         assert not second.evicted
 
@@ -266,19 +266,19 @@ class TestSources:
         flood = []
         for _ in range(4):
             assert admission.wait_for_room(0)
-            flood.append(admission.acquire(From("192.0.2.1")))  # type: ignore[arg-type]  # enough
+            flood.append(admission.acquire(From("192.0.2.1")))
         assert not admission.wait_for_room(0)  # all of one address: no other could be preferred
         flood[0].release()
-        good = admission.acquire(From("192.0.2.2"))  # type: ignore[arg-type]  # enough
+        good = admission.acquire(From("192.0.2.2"))
         assert admission.wait_for_room(0)
-        assert admission.acquire(From("192.0.2.1")).evicted  # type: ignore[arg-type]  # enough
-        other = admission.acquire(From("192.0.2.3"))  # type: ignore[arg-type]  # enough
+        assert admission.acquire(From("192.0.2.1")).evicted
+        other = admission.acquire(From("192.0.2.3"))
         assert [slot.evicted for slot in (*flood, good, other)] == [False, False, False, True, False, False]
         assert pairs.now
 
     def test_all_that_are_late_are_evicted(self, pairs: Pairs) -> None:
         admission = Admission(Limits(max_handshakes=3))
-        slots = [admission.acquire(From("192.0.2.1")) for _ in range(3)]  # type: ignore[arg-type]  # enough
+        slots = [admission.acquire(From("192.0.2.1")) for _ in range(3)]
         assert admission.until_late() == GRACE
         pairs.now += GRACE
         assert not admission.wait_for_room(0)
@@ -296,8 +296,8 @@ class TestSources:
     )
     def test_addresses(self, one: str, other: str, same: bool) -> None:
         admission = Admission(Limits(max_handshakes_per_source=1))
-        admission.acquire(From(one))  # type: ignore[arg-type]  # enough
-        assert admission.acquire(From(other)).evicted is same  # type: ignore[arg-type]  # enough
+        admission.acquire(From(one))
+        assert admission.acquire(From(other)).evicted is same
 
     def test_a_loop_is_told(self, pairs: Pairs) -> None:
         admission = Admission(Limits(max_handshakes=1))

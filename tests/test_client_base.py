@@ -23,13 +23,13 @@ class Unconnected(BaseClient):
 class Host(Unconnected, HostClient):
     """One on TCP."""
 
-    _is_open = False  # type: ignore[assignment]  # a property in the base class
+    _is_open = False
 
 
 class AtPath(Unconnected, PathClient):
     """The same at a Unix socket."""
 
-    _is_open = True  # type: ignore[assignment]  # as above
+    _is_open = True
 
 
 class TestSeconds:
@@ -81,7 +81,7 @@ class TestHost:
 
     def test_no_security(self) -> None:
         with pytest.raises(ConfigurationError, match="a client needs a Security"):
-            Host("localhost", 4711, security=None)  # type: ignore[arg-type]  # what the test is about
+            Host("localhost", 4711, security=None)
 
 
 class TestPath:

@@ -70,7 +70,7 @@ def bare(tmp_path: Path) -> dict[str, str]:
     place.mkdir()
     for name in ("sealwire", "cryptography", "cffi", "pycparser"):
         for file in {str(file).partition("/")[0] for file in distribution(name).files or ()} - {"..", "__pycache__"}:
-            (place / file).symlink_to(distribution(name).locate_file(file))  # type: ignore[arg-type]  # a path
+            (place / file).symlink_to(distribution(name).locate_file(file))
     for file in ("sealwire", "sealwire_command.py"):
         if not (place / file).exists():  # of a checkout
             (place / file).symlink_to(Path(extras.__file__).parent.parent / file)

@@ -78,11 +78,11 @@ def test_code_and_text(refusal: Refuse, code: int, text: str) -> None:
         (lambda: Refuse(19, "x"), "not 19"),
         (lambda: Refuse(-1, "x"), "not -1"),
         (lambda: Refuse(True, "x"), "not True"),
-        (lambda: Refuse(64.0, "x"), "not a value of type float"),  # type: ignore[call-overload]  # the slip
+        (lambda: Refuse(64.0, "x"), "not a value of type float"),
         (lambda: Refuse("x"), r"Refuse needs a code and a text: Refuse\(64, 'why'\), or a class with a code"),
         (lambda: OutOfStock(65, "x"), "OutOfStock has the code 64; raise it with a text alone"),
-        (lambda: Refuse(64, b"x"), "the text of Refuse must be a str, not a value of type bytes"),  # type: ignore[call-overload]  # the slip
-        (lambda: OutOfStock(5), "the text of OutOfStock must be a str"),  # type: ignore[call-overload]  # the slip
+        (lambda: Refuse(64, b"x"), "the text of Refuse must be a str, not a value of type bytes"),
+        (lambda: OutOfStock(5), "the text of OutOfStock must be a str"),
         (lambda: Refuse(64, "x" * 1025), "has 1025 bytes of UTF-8, and at most 1024 can be sent; shorten it"),
         (lambda: Refuse(64, "ü" * 513), "has 1026 bytes"),
         (lambda: Refuse(64, "\ud800"), "half of a surrogate pair"),

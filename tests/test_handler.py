@@ -348,9 +348,9 @@ def test_send_msg_without_encode(deployment: Deployment, caplog: pytest.LogCaptu
             while (message := recv_msg(self.request)) is not None:
                 for wrong in ({"msg": "x"}, "x", [1], 5, None):
                     with pytest.raises(EncodeError, match=r"takes bytes, not \w+; use send_msg\(sock, encode"):
-                        send_msg(self.request, wrong)  # type: ignore[arg-type]  # the slip
+                        send_msg(self.request, wrong)
                 if decode(message) == "slip":
-                    send_msg(self.request, {"msg": "x"})  # type: ignore[arg-type]  # the slip
+                    send_msg(self.request, {"msg": "x"})
                 send_msg(self.request, message)
 
     with serving(deployment, Handler) as port, deployment.client(port) as client:
@@ -470,7 +470,7 @@ class TestLocation:
         try:
             installed["respond"]()
         except ValueError as error:
-            inner = error.with_traceback(error.__traceback__.tb_next)  # type: ignore[union-attr]  # this test's frame
+            inner = error.with_traceback(error.__traceback__.tb_next)  # this test's frame
             assert error_location(inner) == "JSONDecodeError at api.py:2 in respond"
         assert error_location(ValueError()) == "ValueError"
 

@@ -79,10 +79,10 @@ def test_keyrings(text: str) -> None:
         lambda: Limits(idle_timeout=float("inf")),
         lambda: PeerPolicy([]),
         lambda: PeerPolicy("dns:a.example"),
-        lambda: PeerPolicy([5]),  # type: ignore[list-item]
+        lambda: PeerPolicy([5]),
         lambda: Keyring([]),
         lambda: Key("a", b"short"),
-        lambda: Key("a", bytes(32), not_before=1),  # type: ignore[arg-type]
+        lambda: Key("a", bytes(32), not_before=1),
         lambda: Rule([], []),
     ],
 )

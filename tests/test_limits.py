@@ -31,9 +31,9 @@ def limits(name: str, value: Any) -> Limits:
 
 def test_is_frozen_and_by_keyword() -> None:
     with pytest.raises(FrozenInstanceError):
-        Limits().max_frame = 1  # type: ignore[misc]  # what the test is about
+        Limits().max_frame = 1
     with pytest.raises(TypeError):
-        Limits(2048)  # type: ignore[call-arg]  # what the test is about
+        Limits(2048)
     assert Limits() == Limits()
     assert replace(Limits(), max_frame=2048) == Limits(max_frame=2048)
 
@@ -102,7 +102,7 @@ def test_huge_numbers_are_not_written_out(spec: Any, digits: int) -> None:
 
 def test_a_value_of_another_type_is_not_shown() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        Limits(max_frame="secret")  # type: ignore[arg-type]  # what the test is about
+        Limits(max_frame="secret")
     assert str(caught.value).endswith("not a str")
 
 

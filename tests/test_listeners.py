@@ -77,7 +77,7 @@ class TestSocketFile:
     @pytest.mark.parametrize("mode", [-1, 0o1000, "660", True, None])
     def test_modes_that_are_none(self, path: str, mode: object) -> None:
         with pytest.raises(ConfigurationError, match="like 0o660"):
-            SocketFile(path, mode)  # type: ignore[arg-type]  # what the test is about
+            SocketFile(path, mode)
 
     def test_mode_and_removal(self, path: str) -> None:
         file = SocketFile(path, 0o660)

@@ -180,18 +180,18 @@ def test_what_only_a_method_makes() -> None:
             sealwire.Credentials(*arguments)
     for text in (Path("keyring.toml"), b"", None, 5):
         with pytest.raises(ConfigurationError, match=r"Keyring\.from_file takes a path"):
-            sealwire.Keyring.from_toml(text)  # type: ignore[arg-type]  # the mistake
+            sealwire.Keyring.from_toml(text)
     with pytest.raises(ConfigurationError, match="not UTF-8"):
         sealwire.Keyring.from_toml("\ud800")
 
 
 class Asks(sealwire.RequestHandler):
-    def handle(self, message: Any) -> Any:  # type: ignore[override]  # the mistake
+    def handle(self, message: Any) -> Any:
         return message
 
 
 class Answers(sealwire.RequestHandler):
-    def respond(self) -> Any:  # type: ignore[override]  # the mistake
+    def respond(self) -> Any:
         return 1
 
 

@@ -169,7 +169,7 @@ class TestFromFiles:
         assert isinstance(made.codec, Codec)
         assert made.codec.allowlist is allowlist
         with pytest.raises(ConfigurationError, match="an allowlist takes types"):
-            Security.from_files(**paths, allow=[os.system])  # type: ignore[list-item]  # what the test is about
+            Security.from_files(**paths, allow=[os.system])
         for codec in (made.codec, Security.from_files(**paths).codec):
             with pytest.raises(TypeNotAllowed):
                 codec.decode(pickle.dumps(os.system))
@@ -228,7 +228,7 @@ class TestFromToml:
 
     def test_crl(self, place: Throwaway) -> None:
         authority = place.authority
-        crl = make_crl(Made(authority.certificate, authority.private_key))  # type: ignore[arg-type]  # it is a P-256 key
+        crl = make_crl(Made(authority.certificate, authority.private_key))
         (place.directory / "crl.pem").write_bytes(crl)
         assert load(place, MINIMAL + 'crl = "crl.pem"').credentials.current.crl == crl
         assert "no revocation list" in refusal(place, MINIMAL + 'crl = "ca.pem"')

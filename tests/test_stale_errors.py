@@ -24,7 +24,7 @@ ADDRESS = ("127.0.0.1", 0)
 def leave_errors() -> None:
     """One in the queue of Python's ssl, one in that of pyOpenSSL's library."""
     with suppress(ValueError):
-        ssl._ASN1Object("nonsense")  # type: ignore[attr-defined]  # not in typeshed
+        ssl._ASN1Object("nonsense")
     bio = lib.BIO_new(lib.BIO_s_mem())
     lib.PEM_read_bio_X509(bio, ffi.NULL, ffi.NULL, ffi.NULL)
     lib.BIO_free(bio)
@@ -110,7 +110,7 @@ class TestRepeat:
 
     def test_other_errors_are_not_repeated(self) -> None:
         with pytest.raises(ssl.SSLWantReadError):
-            repeat(ssl.SSLWantReadError(), self.fails_with(AssertionError()))  # type: ignore[arg-type]  # never called
+            repeat(ssl.SSLWantReadError(), self.fails_with(AssertionError()))  # never called
 
 
 @pytest.mark.parametrize("protocols", [[], ["http/1.1"]])

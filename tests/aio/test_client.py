@@ -289,9 +289,9 @@ def test_arguments(deployment: Deployment) -> None:
     security = deployment.security("client")
     for arguments in (("localhost", 0), ("a b", 1), ("localhost", 1, 0), ("localhost", 1, 1, -1)):
         with pytest.raises(ConfigurationError):
-            AsyncTCPClient(*arguments, security=security)  # type: ignore[arg-type]  # wrong, as the test wants it
+            AsyncTCPClient(*arguments, security=security)
     with pytest.raises(ConfigurationError):
-        AsyncTCPClient("localhost", 1, security=None)  # type: ignore[arg-type]  # wrong, as the test wants it
+        AsyncTCPClient("localhost", 1, security=None)
 
 
 def test_a_tampered_reply_ends_the_connection(deployment: Deployment) -> None:

@@ -279,7 +279,7 @@ def test_ways_to_leave_a_stream(deployment: Deployment, ended: str) -> None:
         if ended == "cancelled":
             stream = client.stream("pauses")
             assert [await anext(stream), await anext(stream)] == [1, 2]
-            waiting = asyncio.create_task(anext(stream))  # type: ignore[arg-type]  # a coroutine
+            waiting = asyncio.create_task(anext(stream))
             await asyncio.sleep(0)  # so that it waits
             with pytest.raises(InvalidState, match="another task"):
                 await anext(stream)
@@ -439,7 +439,7 @@ def test_a_server_without_the_features(deployment: Deployment) -> None:
         with pytest.raises(FeatureNotSupported, match="no metadata"):
             await client.send_request(1, metadata={"a": "b"})
         with pytest.raises(ConfigurationError, match="mapping"):
-            client.stream(1, metadata={"a": 1})  # type: ignore[dict-item]  # wrong, as the test wants it
+            client.stream(1, metadata={"a": 1})
         assert await client.send_request(1) == 1
 
     with deployment.ref_server() as server:
@@ -447,7 +447,7 @@ def test_a_server_without_the_features(deployment: Deployment) -> None:
 
 
 class Own(RequestHandler):
-    async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
+    async def handle(self) -> None:
         await asyncio.sleep(0)
 
 
@@ -535,7 +535,7 @@ def test_a_client_that_is_closed_in_a_stream(deployment: Deployment) -> None:
     async def test(client: AsyncTCPClient) -> None:
         stream = client.stream("x")
         await anext(stream)
-        waiting = asyncio.create_task(anext(stream))  # type: ignore[arg-type]  # a coroutine
+        waiting = asyncio.create_task(anext(stream))
         await asyncio.sleep(0)  # so that it waits
         await client.close()
         with pytest.raises(ConnectionClosed):

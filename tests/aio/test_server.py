@@ -87,7 +87,7 @@ class Handle(RequestHandler):
 
 
 class AsyncHandle(RequestHandler):
-    async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
+    async def handle(self) -> None:
         while (message := await recv_async(self.request)) is not None:
             send_msg(self.request, message)
 
@@ -147,7 +147,7 @@ def test_the_client_is_identified(deployment: Deployment) -> None:
 
 def test_the_article_by_hand(deployment: Deployment) -> None:
     class Goods(RequestHandler):
-        async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
+        async def handle(self) -> None:
             while (message := await recv_async(self.request)) is not None:
                 send_msg(self.request, encode({"got": decode(message)}))
 
@@ -286,7 +286,7 @@ def test_a_client_that_takes_nothing_from_a_handler_of_its_connection(deployment
     asked = []
 
     class Large(RequestHandler):
-        async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
+        async def handle(self) -> None:
             while (message := await recv_async(self.request)) is not None:
                 asked.append(message)
                 send_msg(self.request, bytes(1_000_000))
@@ -420,7 +420,7 @@ class Article(RequestHandler):
 
 
 class AsyncArticle(RequestHandler):
-    async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
+    async def handle(self) -> None:
         while (message := await recv_async(self.request)) is not None:
             send_msg(self.request, encode(fail(decode(message))))
 
@@ -574,7 +574,7 @@ def test_files_that_cannot_be_looked_at(deployment: Deployment, trouble: str, mo
 
 def test_a_connection_is_not_idle_while_its_handlers_tasks_are_at_work(deployment: Deployment) -> None:
     class InTasks(RequestHandler):
-        async def handle(self) -> None:  # type: ignore[override]  # a coroutine function
+        async def handle(self) -> None:
             tasks = []
             while (message := await recv_async(self.request)) is not None:
                 tasks.append(asyncio.create_task(self.answer(message)))
@@ -695,7 +695,7 @@ def test_no_descriptors(deployment: Deployment, caplog: pytest.LogCaptureFixture
 def test_wrong_arguments(deployment: Deployment) -> None:
     security = deployment.server_security()
     with pytest.raises(ConfigurationError, match="needs a Security"):
-        AsyncTCPServer(ADDRESS, echo, None)  # type: ignore[arg-type]  # wrong, as the test wants it
+        AsyncTCPServer(ADDRESS, echo, None)
     with pytest.raises(ConfigurationError, match="workers"):
         AsyncTCPServer(ADDRESS, echo, security, workers=0)
     with socket.create_server(ADDRESS) as taken, pytest.raises(TransportError, match="cannot listen on 127"):

@@ -26,8 +26,8 @@ sys.modules["sealwire"] = package
 from sealwire.codec import Allowlist, Codec  # noqa: E402 - the path is set above
 from sealwire.errors import DecodeError  # noqa: E402 - as above
 
-Many = enum.Flag("Many", {f"F{n}": 1 << n for n in range(30)}, module=__name__)  # type: ignore[misc]  # made at run time
-One = enum.Enum("One", {"ONE": 1}, module=__name__)  # type: ignore[misc]  # made at run time
+Many = enum.Flag("Many", {f"F{n}": 1 << n for n in range(30)}, module=__name__)
+One = enum.Enum("One", {"ONE": 1}, module=__name__)
 CODEC = Codec(Allowlist(Many, One))
 MARK = "a_mark_of_many_letters"
 """Stands in a sample for a name that the process has never had."""

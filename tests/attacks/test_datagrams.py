@@ -94,7 +94,7 @@ def test_all_that_a_client_said_again(deployment: Deployment, network: Network) 
     client = network.client(deployment.security("client", raw=True), established=False)
     said: list[bytes] = []
     deliver = network.server.datagram_received
-    network.server.datagram_received = lambda data, *rest: (said.append(data), deliver(data, *rest))  # type: ignore[method-assign]  # to record them
+    network.server.datagram_received = lambda data, *rest: (said.append(data), deliver(data, *rest))  # to record them
     network.carry()
     client.ask(b"once")
     network.answer()

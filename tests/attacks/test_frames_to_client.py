@@ -94,9 +94,9 @@ def flip(bit: int) -> Callable[[bytes], bytes]:
 def altered_welcome(change: Callable[[bytes], bytes]) -> Callable[[Connection, Frame], None]:
     def act(connection: Connection, frame: Frame) -> None:
         sent: list[bytes] = []
-        connection.send_raw = sent.append  # type: ignore[method-assign]  # to have the true frame in hand
+        connection.send_raw = sent.append  # to have the true frame in hand
         connection.welcome(frame)
-        del connection.send_raw  # type: ignore[method-assign]  # the method is there again
+        del connection.send_raw  # the method is there again
         connection.send_raw(change(sent[0]))
         connection.link.close_notify()
         connection.discard = connection.ended = True
@@ -134,7 +134,7 @@ def test_bits_of_welcome(deployment: Deployment) -> None:
 def test_reply_cut_after_every_byte(deployment: Deployment) -> None:
     size = 56 + len(REPLY)
     with (
-        deployment.ref_server(*({1: altered(size, lambda data, n=n: data[:n])} for n in range(size))) as server,  # type: ignore[misc]  # mypy takes n for another argument
+        deployment.ref_server(*({1: altered(size, lambda data, n=n: data[:n])} for n in range(size))) as server,
         deployment.client(server.port, raw=True) as client,
     ):
         for _ in range(size):

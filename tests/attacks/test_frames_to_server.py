@@ -174,8 +174,8 @@ def test_replayed(target: Target) -> None:
     with target.connect() as client:
         frame = message(client)
         client.send_raw(frame + frame)
-        client.incoming.unanswered[1] = (p.MESSAGE, PAYLOAD)  # type: ignore[union-attr]  # it is established
-        client.incoming.requests.add(1)  # type: ignore[union-attr]  # it is established
+        client.incoming.unanswered[1] = (p.MESSAGE, PAYLOAD)
+        client.incoming.requests.add(1)
         client.next_sequence = 3
         end = finish(client)
     assert (end.code, end.last) == (4, 1)

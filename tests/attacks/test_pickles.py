@@ -300,7 +300,7 @@ def costly() -> dict[str, bytes]:
 
 def protocols(value: Any) -> list[bytes]:
     # Our `attacks.victims` is `victims` where the pickles are read.
-    picklers: list[Callable[..., bytes]] = [pickle.dumps, pickle._dumps]  # type: ignore[attr-defined]  # the Python one
+    picklers: list[Callable[..., bytes]] = [pickle.dumps, pickle._dumps]  # the Python one
     return [dumps(value, protocol) for dumps in picklers for protocol in range(2, 6)]
 
 

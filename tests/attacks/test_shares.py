@@ -194,4 +194,4 @@ def test_an_identity_does_not_have_all_places_for_requests(deployment: Deploymen
 
 
 def flood_account(deployment: Deployment) -> Any:
-    return deployment.security("client").credentials.identity.account  # type: ignore[union-attr]  # it has one
+    return deployment.security("client").credentials.identity.account

@@ -254,7 +254,7 @@ PLAIN: list[tuple[str, str, Callable[[], bytes]]] = [
 """Name, the answers that RFC 8446 allows, and what is sent."""
 
 
-class Altered(TLSConnection):  # type: ignore[misc]  # it has no types
+class Altered(TLSConnection):
     """A client that alters one kind of message that it sends."""
 
     kind: type = type(None)
@@ -311,7 +311,7 @@ def encrypted(port: int, good: tuple[str, str], other: tuple[str, str]) -> Itera
 
     def altered(kind: type, alter: Callable[[bytearray], bytearray]) -> Altered:
         tls = Altered(socket.create_connection(("127.0.0.1", port), 10))
-        tls.kind, tls.alter = kind, alter  # type: ignore[method-assign]
+        tls.kind, tls.alter = kind, alter
         return tls
 
     def case(files: tuple[str, str] | None, *sent: Any, raw: bytes = b"", alpn: bytes = PROTOCOL) -> Callable[[], str]:

@@ -65,7 +65,7 @@ class Place:
         local = Security.from_toml(directory / "server unix.toml")
         serve: Callable[[Any], int] = lambda server: stack.enter_context(running(server))  # noqa: E731 - one of several
         tcp = [serve(ThreadingTCPServer(("127.0.0.1", 0), respond, security)) for _ in range(2)]
-        udp = serve(ThreadingUDPServer(("127.0.0.1", 0), respond, security))  # type: ignore[arg-type]
+        udp = serve(ThreadingUDPServer(("127.0.0.1", 0), respond, security))
         subject = f"t{secrets.token_hex(6)}"
         stack.enter_context(serving(lambda: NATSServer(shared_nats().url, respond, security, subject=subject)))
         for name in ("one", "two"):

@@ -144,10 +144,10 @@ def test_requests_of_workers_that_have_ended_count(directory: Path) -> None:
         for number, how in ((signal.SIGTERM, "replaced"), (signal.SIGKILL, "failed")):
             worker = children(served.process.pid)[0]
             os.kill(worker, number)
-            eventually(lambda worker=worker: worker not in [0, *children(served.process.pid)])  # type: ignore[misc]  # bound in this turn
+            eventually(lambda worker=worker: worker not in [0, *children(served.process.pid)])
             eventually(lambda: children(served.process.pid))
             assert admin.status()["requests"] == 3
-            eventually(lambda how=how: admin.status()["counters"]["worker_restarts"][how] == 1)  # type: ignore[misc]  # bound in this turn
+            eventually(lambda how=how: admin.status()["counters"]["worker_restarts"][how] == 1)
 
 
 @pytest.mark.parametrize("kind", ["--workers 1", "--server forking"])

@@ -67,7 +67,7 @@ def test_types_between_processes(directory: Path, sealwire: list[str], monkeypat
         assert '"nails"' in done.stdout
 
         monkeypatch.syspath_prepend(directory)
-        import shop  # type: ignore[import-not-found]  # written above
+        import shop
 
         security = Security.from_toml(directory / "client.toml")
         with SynchronousTCPClient("127.0.0.1", served.port, security=security) as client:

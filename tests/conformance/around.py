@@ -43,7 +43,7 @@ def _changed(message: Any) -> Any:
         case Order(item="number"):
             return 5
         case Order(item="field"):
-            return [Order("a", "seven")]  # type: ignore[arg-type]  # on purpose
+            return [Order("a", "seven")]
     return message
 
 

@@ -68,7 +68,7 @@ def between(case: Case, **given: Any) -> Iterator[tuple[Relay, Any]]:
             address = "127.0.0.1", int(url.rpartition(":")[2])
         with Relay(address) as relay:
             where = relay.address if subject is None else f"nats://127.0.0.1:{relay.address[1]}/{subject}"
-            there: Running = SimpleNamespace(address=where)  # type: ignore[assignment]  # as far as clients look
+            there: Running = SimpleNamespace(address=where)  # as far as clients look
             yield relay, lambda **options: case.client(there, **options)
             case.close()
 

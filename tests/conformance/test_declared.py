@@ -34,7 +34,7 @@ def is_held_to_its_word(case: Case, handler: str, caplog: pytest.LogCaptureFixtu
             assert refused.value.code == code, message
             assert "conformance.handlers.Order" not in refused.value.text
             if case.server.in_this_process:
-                eventually(lambda why=why: why in caplog.text)  # type: ignore[misc]  # mypy takes it for an argument
+                eventually(lambda why=why: why in caplog.text)
         for wrong in (Order("wrong", 1), Cancel(0)):
             with pytest.raises(RemoteError, match="the handler failed") as failed:
                 client.request(wrong)

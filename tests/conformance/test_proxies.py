@@ -50,7 +50,7 @@ TOLD = {
 
 
 def host_of(case: Case, port: int) -> Any:
-    client = case.client(SimpleNamespace(address=("127.0.0.1", port)))  # type: ignore[arg-type]  # all that is used
+    client = case.client(SimpleNamespace(address=("127.0.0.1", port)))  # all that is used
     try:
         return client.request(["address"])
     finally:
@@ -162,7 +162,7 @@ def test_the_log(case: Case, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "sealwire.server")
     with case.start(proxies=HERE) as running:
         with proxy(running.address, line()) as front:
-            client = case.client(SimpleNamespace(address=("127.0.0.1", front.port)))  # type: ignore[arg-type]  # same
+            client = case.client(SimpleNamespace(address=("127.0.0.1", front.port)))
             with pytest.raises(SealwireError):
                 client.request(["refuse", "no more"])
             client.close()

@@ -306,7 +306,7 @@ def test_wrong_arguments(deployment: Deployment) -> None:
         with pytest.raises(ConfigurationError, match="a client needs"):
             client_class("localhost", 1, security=None)
     with pytest.raises(ConfigurationError, match="needs a Security"):
-        UDPServer(ADDRESS, echo, None)  # type: ignore[arg-type]  # wrong, as the test wants it
+        UDPServer(ADDRESS, echo, None)
     with pytest.raises(ConfigurationError, match="workers"):
         ThreadingUDPServer(ADDRESS, echo, security, workers=0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:

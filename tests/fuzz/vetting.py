@@ -35,7 +35,7 @@ def one(data: bytes) -> None:
     except DecodeError:
         return
     # Accepted, so that CPython's own may have it: their names are those of the table.
-    for load in (pickle.load, pickle._load):  # type: ignore[attr-defined]  # the one in Python
+    for load in (pickle.load, pickle._load):  # the one in Python
         expected = load(io.BytesIO(data))
         if not same(value, expected) and repr(value) != repr(expected):
             raise AssertionError("another value than CPython's")

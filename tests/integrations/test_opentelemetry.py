@@ -117,7 +117,7 @@ class Seen:
         for point in instrument.data.data_points:
             attributes = dict(point.attributes or {})
             key = attributes.get("rpc.response.status_code"), attributes.get("error.type")
-            found[key] = found.get(key, 0) + point.count  # type: ignore[union-attr]  # a histogram's
+            found[key] = found.get(key, 0) + point.count
         return found
 
 

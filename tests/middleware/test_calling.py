@@ -54,4 +54,4 @@ def test_mistakes() -> None:
     with pytest.raises(TypeError, match="call_next takes the context that the middleware was given"):
         context.send(sent, None, 5)
     with pytest.raises(ConfigurationError, match="metadata must be a mapping of str to str"):
-        CallContext("a.example:7443", 10, False, {"a": 5}, None)  # type: ignore[dict-item]  # on purpose
+        CallContext("a.example:7443", 10, False, {"a": 5}, None)

@@ -140,7 +140,7 @@ def test_the_audit_log_has_nothing_of_the_message(caplog: pytest.LogCaptureFixtu
         sequence = 7
         _session = Session()
 
-    assert audit(Context(), "words of the message", lambda _, message: message.upper()) == "WORDS OF THE MESSAGE"  # type: ignore[arg-type]  # what of it is used
+    assert audit(Context(), "words of the message", lambda _, message: message.upper()) == "WORDS OF THE MESSAGE"
     (record,) = caplog.records
     assert "anonymous from 192.0.2.7:5: builtins:str answered in 0.0" in record.getMessage()
     assert record.getMessage().endswith(" s, request 1f-7")

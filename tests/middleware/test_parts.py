@@ -30,7 +30,7 @@ def test_the_error_of_a_part_stays() -> None:
     for _ in range(3):
         with pytest.raises(LookupError):
             next(parts)
-    assert list(checked_parts([0, 1], check)) == [0, 1]  # type: ignore[call-overload]  # an iterator
+    assert list(checked_parts([0, 1], check)) == [0, 1]
 
 
 def test_the_error_of_a_part_stays_on_the_loop() -> None:

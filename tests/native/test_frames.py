@@ -93,7 +93,7 @@ def test_it_opens_messages(payload: bytes, number: int, sequence: int, from_clie
     assert opened == (Kind.MESSAGE, 0, wait, sequence, reply_to, payload, b"")
     reference = reference_open(data, sequence, from_client=from_client)
     assert reference is not None
-    assert reference[:-1] == opened[:-1]  # type: ignore[index]  # it is not None
+    assert reference[:-1] == opened[:-1]
     assert native_open(frame[:-1], sequence, from_client=from_client) is None
     assert native_open(data, sequence, from_client=from_client, cap=len(frame) - 5) is None
 

@@ -131,10 +131,10 @@ BAD = {
     "another field": (lambda tree: (delattr(tree, "any"), bad(tree, more=1))[1])(Tree("x")),
     "a value that is changed": (lambda each: bad(each, a=[1]))(Changing([])),
     "a constructor that fails": bad(Failing(0), a=1),
-    "an item of a struct": [shop.Struct("x")],  # type: ignore[arg-type]  # the mistake
-    "an item of a named tuple": {"a": shop.Point("x")},  # type: ignore[arg-type]  # the mistake
-    "a slot": [shop.Slotted("x")],  # type: ignore[arg-type]  # the mistake
-    "a frozen slot": [shop.FrozenSlotted("x")],  # type: ignore[arg-type]  # the mistake
+    "an item of a struct": [shop.Struct("x")],
+    "an item of a named tuple": {"a": shop.Point("x")},
+    "a slot": [shop.Slotted("x")],
+    "a frozen slot": [shop.FrozenSlotted("x")],
 }
 
 

@@ -32,7 +32,7 @@ def surely(value: object, codec: Codec = CODEC) -> Any:
 
 def checked(codec: Codec) -> Codec:
     """The codec without the survey."""
-    codec._encoder.encode_surely = lambda _: None  # type: ignore[method-assign, assignment]  # switched off
+    codec._encoder.encode_surely = lambda _: None  # switched off
     object.__setattr__(codec, "_encode_surely", codec._encoder.encode_surely)
     return codec
 
@@ -198,7 +198,7 @@ class Named(enum.Enum):
 def test_an_attrs_class_without_slots() -> None:
     codec = Codec(Allowlist(WithoutSlots))
     assert surely(WithoutSlots(1), codec) == pickle.dumps(WithoutSlots(1), 5)
-    assert surely(WithoutSlots("a"), codec) is None  # type: ignore[arg-type]  # the mistake
+    assert surely(WithoutSlots("a"), codec) is None
 
 
 OTHERS = [
@@ -230,11 +230,11 @@ def with_attributes(value: Any, attributes: dict[str, Any]) -> Any:
 
 
 DOUBT = {
-    "another type": shop.Frozen("a", "b"),  # type: ignore[arg-type]  # the mistake
-    "another type in a list": shop.Slotted(1, ["a", 2]),  # type: ignore[list-item]  # the mistake
-    "another type in a tuple": shop.FrozenSlotted(1, (1, "x")),  # type: ignore[arg-type]  # the mistake
-    "another literal": Plain(1, [], "z"),  # type: ignore[arg-type]  # the mistake
-    "a bool in another place": shop.Point(1, "x"),  # type: ignore[arg-type]  # the mistake
+    "another type": shop.Frozen("a", "b"),
+    "another type in a list": shop.Slotted(1, ["a", 2]),
+    "another type in a tuple": shop.FrozenSlotted(1, (1, "x")),
+    "another literal": Plain(1, [], "z"),
+    "a bool in another place": shop.Point(1, "x"),
     "an attribute more": with_state(shop.Box(1), other=2),
     "an attribute less": without_state(shop.Box(1), "more"),
     "another attribute": with_state(without_state(shop.Box(1), "more"), other=[]),

@@ -241,11 +241,11 @@ def test_a_window_of_single_bytes_takes_no_more_memory_than_one_of_a_message(url
         try:
             end, slow = session.Session(link, link.new_inbox(), "nobody", interval=60.0, is_client=False), Slow()
             await link.join(end)
-            end.begin(slow)  # type: ignore[arg-type]  # as much of a ByteStream as it needs
+            end.begin(slow)  # as much of a ByteStream as it needs
             tracemalloc.start()
             for position in range(len(sent)):
                 kind = DATA if position else OPEN
-                await end.receive(Msg(None, "", "", message(kind, position, 0, sent[position : position + 1])))  # type: ignore[arg-type]
+                await end.receive(Msg(None, "", "", message(kind, position, 0, sent[position : position + 1])))
             held = tracemalloc.get_traced_memory()[0]
             end.resume_reading()
             while slow.received != sent:

@@ -87,7 +87,7 @@ class Arrays(Generic[T]):
     floats: Floats | None = None
     doubles: np.ndarray[Any, np.dtypes.Float64DType] | None = None
     anything: np.ndarray[Any, Any] | None = None
-    some: np.ndarray[Any, np.dtype[T]] | None = None  # type: ignore[type-var]  # any scalar
+    some: np.ndarray[Any, np.dtype[T]] | None = None
 
 
 CODEC = Codec(Allowlist(Aliased, Arrays, np.ndarray, Held, Pictured, Lists, Ordered, shop.Frozen))
@@ -97,7 +97,7 @@ GOOD: list[Any] = [
     Pictured(shop.Frozen("a", 1)),
     Lists([1, "x", None]),
     Lists([], Held(3)),
-    Aliased([1, 2], [3], {"value": 1, "children": [{"value": 2}]}, (1, None), [1, ["a"], 2]),  # type: ignore[arg-type]  # wrong, as the test wants it
+    Aliased([1, 2], [3], {"value": 1, "children": [{"value": 2}]}, (1, None), [1, ["a"], 2]),
     Ordered(Lists([UserId(1)], None, {"a": [UserId(2)]}), (1, "x"), {1: [2]}),
 ]
 BAD: dict[str, tuple[Any, str]] = {
@@ -105,18 +105,18 @@ BAD: dict[str, tuple[Any, str]] = {
     "a bound": (Pictured(1), r"\$\.shape"),
     "what a variable stands for": (Ordered(Lists(["x"]), (1, "x"), {}), r"\$\.lists\.items"),
     "deeper": (Ordered(Lists([], None, {"a": ["x"]}), (1, "x"), {}), r"\$\.lists\.by_name"),
-    "a list for a mapping of lists": (Lists([], None, []), r"\$\.by_name"),  # type: ignore[arg-type]  # wrong, as the test wants it
+    "a list for a mapping of lists": (Lists([], None, []), r"\$\.by_name"),
     "a variable of a field's type": (Lists([], Held("x")), r"\$\.inner"),
-    "another length": (Ordered(Lists([]), (1, "x", 2), {}), r"\$\.pair"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "a list for a tuple": (Ordered(Lists([]), [1, "x"], {}), r"\$\.pair"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "a list for a mapping": (Ordered(Lists([]), (1, "x"), []), r"\$\.anything"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "an alias": (Aliased("x"), r"\$\.alias"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "an alias with an argument": (Aliased(1, ["x"]), r"\$\.listed\[0\]"),  # type: ignore[list-item]  # wrong, as the test wants it
-    "a tree": (Aliased(1, [], {"value": 1, "children": [{"value": "x"}]}), r"\$\.tree"),  # type: ignore[typeddict-item]  # wrong, as the test wants it
-    "after good ones": (Aliased(1, [], None, (1, None), [1, ["a"], [2]]), r"\$\.mixed"),  # type: ignore[list-item]  # wrong, as the test wants it
+    "another length": (Ordered(Lists([]), (1, "x", 2), {}), r"\$\.pair"),
+    "a list for a tuple": (Ordered(Lists([]), [1, "x"], {}), r"\$\.pair"),
+    "a list for a mapping": (Ordered(Lists([]), (1, "x"), []), r"\$\.anything"),
+    "an alias": (Aliased("x"), r"\$\.alias"),
+    "an alias with an argument": (Aliased(1, ["x"]), r"\$\.listed\[0\]"),
+    "a tree": (Aliased(1, [], {"value": 1, "children": [{"value": "x"}]}), r"\$\.tree"),
+    "after good ones": (Aliased(1, [], None, (1, None), [1, ["a"], [2]]), r"\$\.mixed"),
     "an array of another type": (Arrays(np.zeros(2, "i4")), r"\$\.floats"),
-    "an array of another dtype": (Arrays(None, np.zeros(2, "f4")), r"\$\.doubles"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "something for None": (Ordered(Lists([]), (1, "x"), {}, 0), r"\$\.nothing"),  # type: ignore[arg-type]  # wrong, as the test wants it
+    "an array of another dtype": (Arrays(None, np.zeros(2, "f4")), r"\$\.doubles"),
+    "something for None": (Ordered(Lists([]), (1, "x"), {}, 0), r"\$\.nothing"),
 }
 
 
@@ -142,7 +142,7 @@ UNCHECKABLE: dict[str, Any] = {
     "no value": typing.Never,
     "a literal of a type variable tuple": typing.Unpack[tuple[int, ...]],
     "a path": os.PathLike[str],
-    "an array of what is no dtype": np.ndarray[Any, int],  # type: ignore[type-var]  # what the test is about
+    "an array of what is no dtype": np.ndarray[Any, int],
     "a class that does not say what is of it": Closed,
     "an awaitable": collections.abc.Awaitable[int],
     "a text that is no annotation": "list[",
@@ -182,16 +182,16 @@ def test_factories_that_make_other_values_than_are_declared() -> None:
     for factory in (None, list):
         assert codec.decode(pickle.dumps(Grouped(collections.defaultdict(factory, x=[1])))).numbers["x"] == [1]
     for other in (int, dict, tuple, collections.deque):
-        made = Grouped(collections.defaultdict(other, x=[1]))  # type: ignore[arg-type]  # the mistake
+        made = Grouped(collections.defaultdict(other, x=[1]))
         with pytest.raises(InvalidValue, match=r"^\$\.numbers: .* with a factory of its values or None, got "):
             codec.decode(pickle.dumps(made))
         free = Grouped(collections.defaultdict(list), collections.defaultdict(other))
-        assert codec.decode(pickle.dumps(free)).anything.default_factory is other  # type: ignore[attr-defined]  # it has one
+        assert codec.decode(pickle.dumps(free)).anything.default_factory is other
 
 
 @dataclass
 class Bare:
-    of_any: typing.List | typing.Dict | typing.Tuple | typing.Mapping | typing.FrozenSet | None  # type: ignore[type-arg]  # noqa: UP006 - in its old form
+    of_any: typing.List | typing.Dict | typing.Tuple | typing.Mapping | typing.FrozenSet | None  # noqa: UP006 - in its old form
     empty: typing.Tuple[()] = ()  # noqa: UP006 - as above
 
 
@@ -199,7 +199,7 @@ def test_old_names_without_arguments() -> None:
     codec = Codec(Allowlist(Bare))
     for value in ([1, "x"], {"x": 1}, (1, "x"), frozenset([1]), None):
         assert codec.decode(pickle.dumps(Bare(value))) == Bare(value)
-    for other in (Bare({1}), Bare(None, (1,))):  # type: ignore[arg-type]  # the mistake
+    for other in (Bare({1}), Bare(None, (1,))):
         with pytest.raises(InvalidValue, match="expected "):
             codec.decode(pickle.dumps(other))
 
@@ -239,14 +239,14 @@ class Letter:
 def test_keys_more_or_less_are_named() -> None:
     codec = Codec(Allowlist(Letter))
     for value, why in (
-        (Letter({"note": "x", "town\n": 1}), r"Address, got dict, but it lacks street and it has town\\n as well"),  # type: ignore[typeddict-item,typeddict-unknown-key]  # the mistake
+        (Letter({"note": "x", "town\n": 1}), r"Address, got dict, but it lacks street and it has town\\n as well"),
         (
             Letter({"street": "x", **dict.fromkeys("abcdef", 1)}),
             "got dict, but it has a, b, c, d, e and others as well",
-        ),  # type: ignore[typeddict-item]  # as above
-        (Letter({"street": "x"}, (1, 2, 3)), r"expected tuple\[int, int\], got tuple of 3 items"),  # type: ignore[arg-type]  # as above
-        (Letter({"street": "x"}, [1, 2]), r"expected tuple\[int, int\], got list"),  # type: ignore[arg-type]  # as above
-        (Letter([]), "Address, got list"),  # type: ignore[arg-type]  # as above
+        ),
+        (Letter({"street": "x"}, (1, 2, 3)), r"expected tuple\[int, int\], got tuple of 3 items"),
+        (Letter({"street": "x"}, [1, 2]), r"expected tuple\[int, int\], got list"),
+        (Letter([]), "Address, got list"),
     ):
         with pytest.raises(InvalidValue, match=f"{why}$"):
             codec.decode(pickle.dumps(value))

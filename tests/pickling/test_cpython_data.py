@@ -28,7 +28,7 @@ def given_to_loads(case: type[Any]) -> set[bytes]:
     """Every pickle that the tests of a class of CPython's give to loads."""
     seen: set[bytes] = set()
 
-    class Recorded(case, unittest.TestCase):  # type: ignore[misc]  # a mix-in, as CPython uses it
+    class Recorded(case, unittest.TestCase):  # a mix-in, as CPython uses it
         truncated_errors = bad_stack_errors = (pickle.UnpicklingError, EOFError)
         bad_stack_errors = (pickle.UnpicklingError,)
         truncated_data_error = (EOFError, "")

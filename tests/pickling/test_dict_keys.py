@@ -106,7 +106,7 @@ class Counted(int):
 
     def __eq__(self, other: object) -> bool:
         Counted.compared += 1
-        return int(self) == int(other)  # type: ignore[call-overload]  # another Counted
+        return int(self) == int(other)
 
     __hash__ = int.__hash__
 

@@ -83,7 +83,7 @@ def described(found: Any) -> Any:
 
 def readings(data: bytes) -> list[Any]:
     """Return the values that CPython's unpicklers make of it."""
-    return [described(load(io.BytesIO(data))) for load in (pickle.load, pickle._load)]  # type: ignore[attr-defined]  # CPython's own in Python
+    return [described(load(io.BytesIO(data))) for load in (pickle.load, pickle._load)]  # CPython's own in Python
 
 
 @pytest.mark.parametrize("seed", range(120))
@@ -91,7 +91,7 @@ def test_what_is_decoded_is_what_cpython_makes(seed: int) -> None:
     made = value(random.Random(seed))
     own = CODEC.encode(made)
     expected = described(pickle.loads(own))
-    picklers = (pickle.dumps, pickle._dumps)  # type: ignore[attr-defined]  # CPython's own in Python
+    picklers = (pickle.dumps, pickle._dumps)  # CPython's own in Python
     for data in (own, *(dumps(made, protocol) for dumps in picklers for protocol in PROTOCOLS)):
         found = described(CODEC.decode(data))
         assert [found] * 2 == readings(data)

@@ -47,7 +47,7 @@ class IntLists(Lists[int]):
 
 @dataclass
 class Again(Box[int], Generic[T]):
-    content: T  # type: ignore[assignment]  # another variable of the same name, as people write it
+    content: T  # another variable of the same name, as people write it
 
 
 @dataclass
@@ -67,7 +67,7 @@ class TextFirst(Swapped[str, int]):
 
 
 @dataclass
-class Unbound(Box):  # type: ignore[type-arg]  # as people write it
+class Unbound(Box):  # as people write it
     pass
 
 
@@ -148,7 +148,7 @@ Deep = typing_extensions.TypeAliasType("Deep", "T | list[Deep[T]]", type_params=
 
 @dataclass
 class Recursive:
-    json: Json = None  # type: ignore[valid-type]  # mypy does not support it, and people write it
+    json: Json = None  # as people write it
     value: pydantic.JsonValue = None
     alias: Alias = 0
     deep: Deep[int] = 0
@@ -185,7 +185,7 @@ CODEC = Codec(Allowlist(*TYPES))
         TextFirst("x", 1), Unbound("x"), IntStruct(1), IntAttrs(1), IntTuple(1), IntModel(content=1), Nested(Box(1)),
         Nested(IntBox(1)), Dicts({"content": 1, "inner": {"content": 2}}, {"content": 1, "note": "x"}),
         Forest([Tree(1, [Tree(2)])], [Tree(3)]), Tree("x", [Tree(2)]),
-        Recursive([1, {"a": [None, 1.5]}], {"a": [1]}, [1, [2]], [1, [2, [3]]], Recursive(), Box(1)),  # type: ignore[arg-type]  # of aliases that mypy does not read
+        Recursive([1, {"a": [None, 1.5]}], {"a": [1]}, [1, [2]], [1, [2, [3]]], Recursive(), Box(1)),
     ],
     ids=repr,
 )  # fmt: skip
@@ -194,28 +194,28 @@ def test_accepted(value: Any) -> None:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "a dataclass": (IntBox("x"), r"\$\.content"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "a list of it": (IntBox(1, ["x"]), r"\$\.more\[0\]"),  # type: ignore[list-item]  # wrong, as the test wants it
-    "a class below": (Below(True, [1.5]), r"\$\.more\[0\]"),  # type: ignore[list-item]  # wrong, as the test wants it
-    "two levels": (IntLists([1], [["x"]]), r"\$\.more\[0\]"),  # type: ignore[list-item]  # wrong, as the test wants it
-    "two levels, its own": (IntLists([1], [], "x"), r"\$\.last"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "an inherited field beside one of its own": (Again("x", ["x"]), r"\$\.more\[0\]"),  # type: ignore[list-item]  # wrong, as the test wants it
-    "variables in another order": (TextFirst(1, "x"), r"\$\.first"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "msgspec": (IntStruct("x"), r"\$\.content"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "attrs": (IntAttrs("x"), r"\$\.content"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "a named tuple": (IntTuple("x"), r"\$\.content"),  # type: ignore[arg-type]  # wrong, as the test wants it
+    "a dataclass": (IntBox("x"), r"\$\.content"),
+    "a list of it": (IntBox(1, ["x"]), r"\$\.more\[0\]"),
+    "a class below": (Below(True, [1.5]), r"\$\.more\[0\]"),
+    "two levels": (IntLists([1], [["x"]]), r"\$\.more\[0\]"),
+    "two levels, its own": (IntLists([1], [], "x"), r"\$\.last"),
+    "an inherited field beside one of its own": (Again("x", ["x"]), r"\$\.more\[0\]"),
+    "variables in another order": (TextFirst(1, "x"), r"\$\.first"),
+    "msgspec": (IntStruct("x"), r"\$\.content"),
+    "attrs": (IntAttrs("x"), r"\$\.content"),
+    "a named tuple": (IntTuple("x"), r"\$\.content"),
     "pydantic": (IntModel.model_construct(content="x"), r"\$\.content"),
-    "a field": (Nested(Box("x")), r"\$\.box\.content"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "a TypedDict": (Dicts({"content": "x"}), r"\$\.box"),  # type: ignore[typeddict-item]  # wrong, as the test wants it
-    "a TypedDict in itself": (Dicts({"content": 1, "inner": {"content": "x"}}), r"\$\.box"),  # type: ignore[typeddict-item]  # wrong, as the test wants it
-    "a TypedDict of a base": (Dicts(None, {"content": "x", "note": "x"}), r"\$\.named"),  # type: ignore[typeddict-item]  # wrong, as the test wants it
-    "a tree": (Forest([Tree(1, [Tree("x")])]), r"\$\.trees\[0\]\.children\[0\]\.value"),  # type: ignore[list-item]  # wrong, as the test wants it
-    "JSON": (Recursive([{"a": {1}}]), r"\$\.json"),  # type: ignore[arg-type]  # of an alias that mypy does not read
-    "JSON of pydantic": (Recursive(None, [{"a": (1,)}]), r"\$\.value"),  # type: ignore[dict-item]  # wrong, as the test wants it
-    "an alias": (Recursive(alias=[1, ["x"]]), r"\$\.alias"),  # type: ignore[arg-type]  # of an alias that mypy does not read
+    "a field": (Nested(Box("x")), r"\$\.box\.content"),
+    "a TypedDict": (Dicts({"content": "x"}), r"\$\.box"),
+    "a TypedDict in itself": (Dicts({"content": 1, "inner": {"content": "x"}}), r"\$\.box"),
+    "a TypedDict of a base": (Dicts(None, {"content": "x", "note": "x"}), r"\$\.named"),
+    "a tree": (Forest([Tree(1, [Tree("x")])]), r"\$\.trees\[0\]\.children\[0\]\.value"),
+    "JSON": (Recursive([{"a": {1}}]), r"\$\.json"),
+    "JSON of pydantic": (Recursive(None, [{"a": (1,)}]), r"\$\.value"),
+    "an alias": (Recursive(alias=[1, ["x"]]), r"\$\.alias"),
     "an alias with an argument": (Recursive(deep=[1, ["x"]]), r"\$\.deep"),
-    "an argument that is not hashable": (Recursive(unhashable=Box("x")), r"\$\.unhashable\.content"),  # type: ignore[arg-type]  # wrong, as the test wants it
-    "Self": (Recursive(itself=IntBox(1)), r"\$\.itself"),  # type: ignore[arg-type]  # wrong, as the test wants it
+    "an argument that is not hashable": (Recursive(unhashable=Box("x")), r"\$\.unhashable\.content"),
+    "Self": (Recursive(itself=IntBox(1)), r"\$\.itself"),
 }
 
 

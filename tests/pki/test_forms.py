@@ -20,7 +20,7 @@ CA = make_ca()
 OWN = make("a.example", issuer=CA)
 CRL = x509.load_pem_x509_crl(make_crl(CA))
 KEY = OWN.key
-PKCS12 = pkcs12.serialize_key_and_certificates(b"a", KEY, OWN.certificate, [CA.certificate], NoEncryption())  # type: ignore[arg-type]  # a key of a kind that it takes
+PKCS12 = pkcs12.serialize_key_and_certificates(b"a", KEY, OWN.certificate, [CA.certificate], NoEncryption())
 OPENSSH = KEY.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
 SSH = KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
 PUBLIC = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -75,4 +75,4 @@ def pkcs7_of(encoding: Encoding) -> bytes:
 )
 def test_what_to_do(read: object, content: bytes, told: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^f: no .* in PEM form (?=could be read).*{told}"):
-        read(content, "f")  # type: ignore[operator]  # one of the readers
+        read(content, "f")

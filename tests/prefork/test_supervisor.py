@@ -322,11 +322,11 @@ def test_wrong_arguments(deployment: Deployment) -> None:
         ({"loop": "trio"}, "loop must be"),
     ):
         with pytest.raises(ConfigurationError, match=text):
-            PreforkTCPServer(("127.0.0.1", 0), coroutine, security, **({"loop": "asyncio"} | options))  # type: ignore[arg-type]  # wrong, as the test wants it
+            PreforkTCPServer(("127.0.0.1", 0), coroutine, security, **({"loop": "asyncio"} | options))
     with pytest.raises(ConfigurationError, match="runs no coroutines"):
         PreforkTCPServer(("127.0.0.1", 0), coroutine, security)
     with pytest.raises(ConfigurationError, match="needs a Security"):
-        PreforkTCPServer(("127.0.0.1", 0), coroutine, None)  # type: ignore[arg-type]  # wrong, as the test wants it
+        PreforkTCPServer(("127.0.0.1", 0), coroutine, None)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(TransportError, match="cannot listen"):
         PreforkTCPServer(taken.getsockname(), len, security)
     with PreforkTCPServer(("127.0.0.1", 0), coroutine, security, loop="asyncio") as unused:

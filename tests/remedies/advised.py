@@ -79,7 +79,7 @@ def texts() -> list[tuple[str, str]]:
 
 def _text(node: ast.AST) -> str | None:
     if isinstance(node, ast.JoinedStr):
-        return "".join(each.value if isinstance(each, ast.Constant) else "{}" for each in node.values)  # type: ignore[misc]
+        return "".join(each.value if isinstance(each, ast.Constant) else "{}" for each in node.values)
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 

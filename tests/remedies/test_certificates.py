@@ -19,7 +19,7 @@ OLD = {"start": -88 * DAY, "end": 2 * DAY}
 def authority(directory: str = "certs") -> Made:
     """The CA of a directory."""
     ca = Issuer.from_pem(Path(directory, "ca.pem").read_bytes(), Path(directory, "ca.key").read_bytes())
-    return Made(ca.certificate, ca.private_key)  # type: ignore[arg-type]  # of P-256
+    return Made(ca.certificate, ca.private_key)
 
 
 def put(path: str, content: bytes, mode: int = 0o600) -> None:

@@ -144,7 +144,7 @@ def test_a_server_that_reports_a_problem(place: Place) -> None:
 
 def told_of(read: object, path: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        read(Path(path).read_bytes(), path)  # type: ignore[operator]
+        read(Path(path).read_bytes(), path)
     return str(caught.value)
 
 
@@ -155,7 +155,7 @@ def test_der(place: Place) -> None:
     for read, content in ((read_certificates, OWN.der), (read_crls, crl), (read_private_key, key)):
         Path("my file").write_bytes(content)
         place.follow(told_of(read, "my file"), "openssl {} -inform der -in {} -out {}")
-        assert read(Path("my file.pem").read_bytes(), "f")  # type: ignore[operator]
+        assert read(Path("my file.pem").read_bytes(), "f")
         made = Path("my file.pem").rename("made")
     assert made.stat().st_mode & 0o077 == 0
 

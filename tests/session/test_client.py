@@ -291,7 +291,7 @@ class TestUsable:
             return None
 
         validity = connection.asking.validity
-        validity.check = check  # type: ignore[method-assign]  # what it finds is the business of test_validity
+        validity.check = check  # what it finds is the business of test_validity
         start = clock.now
         for _ in range(31):
             assert connection.asking.usable(clock.forward(0.1))
@@ -304,7 +304,7 @@ class TestUsable:
         caplog.set_level(logging.INFO, "sealwire.client")
         validity = connection.asking.validity
         found = Termination("the key was removed", immediate=immediate)
-        validity.check = lambda _: found  # type: ignore[method-assign]  # as above
+        validity.check = lambda _: found
         assert not connection.asking.usable(clock.forward(10))
         assert f"a connection to {connection.asking.peer} is not used any more: the key was removed" in caplog.text
 
@@ -319,12 +319,9 @@ class TestUsable:
         rotating.reload()
         assert rotating.securities["server"].reload()
         connection = rotating.connect()
-        ends = {
-            side: security.credentials.identity.not_after  # type: ignore[union-attr]  # each has one
-            for side, security in rotating.securities.items()
-        }
+        ends = {side: security.credentials.identity.not_after for side, security in rotating.securities.items()}
         ends |= {
-            "key": rotating.securities["client"].keys.current.get("k1").not_after,  # type: ignore[union-attr]  # it is there
+            "key": rotating.securities["client"].keys.current.get("k1").not_after,
         }
         clock.moment = ends[end] - EXPIRY_MARGIN - timedelta(seconds=1)
         assert connection.asking.usable(clock.forward(0.9))

@@ -36,7 +36,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 def tls_error(reason: str | None) -> ssl.SSLError:
     error = ssl.SSLError(1, "[SSL] an OpenSSL text (_ssl.c:1000)")
-    error.reason = reason  # type: ignore[assignment]  # OpenSSL has errors without one
+    error.reason = reason  # OpenSSL has errors without one
     return error
 
 

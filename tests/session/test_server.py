@@ -58,7 +58,7 @@ def will_be(connection: Connection, *terminations: Termination | None) -> list[f
         return next(results)
 
     validity = connection.session.validity
-    validity.check = check  # type: ignore[method-assign]  # what it finds is the business of test_validity
+    validity.check = check  # what it finds is the business of test_validity
     return checks
 
 
@@ -143,7 +143,7 @@ class TestRate:
     def test_requests_above_it_are_not_run(self, connect: Connect) -> None:
         slot = Slot()
         allowed = iter([True, False, True])
-        slot.allow_request = lambda now: next(allowed)  # type: ignore[attr-defined]  # as the slots of a server have
+        slot.allow_request = lambda now: next(allowed)  # as the slots of a server have
         connection = connect(slot=slot)
         requests = [connection.ask() for _ in range(3)]
         assert [connection.take(request) for request in requests] == [True, False, True]
@@ -184,7 +184,7 @@ class TestTake:
 
     def test_a_slot_that_does_not_count(self, connect: Connect) -> None:
         slot = Slot()
-        slot.on_request = None  # type: ignore[method-assign, assignment]  # as of servers that count nothing
+        slot.on_request = None  # as of servers that count nothing
         assert connect(slot=slot).in_hand()
 
     def test_the_connection_goes_on_after_a_late_one(self, connection: Connection) -> None:

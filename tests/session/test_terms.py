@@ -492,7 +492,7 @@ class TestBusy:
         theirs = server_protocol(
             server,
             made,
-            busy=lambda: asked.append(4) or 4,  # type: ignore[func-returns-value]  # it is None
+            busy=lambda: asked.append(4) or 4,
         )
         with suppress(RemoteProtocolError):
             feed(theirs, sent(client_protocol(made, host=HOST, leaf=server.credentials.leaf)))

@@ -90,7 +90,7 @@ def running(server: TCPServer) -> Iterator[int]:
             service_actions()
             serving.set()
 
-        server.service_actions = serve_once  # type: ignore[method-assign]  # it has started its threads by then
+        server.service_actions = serve_once  # it has started its threads by then
     else:
         serving.set()
     with server:

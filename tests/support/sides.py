@@ -90,4 +90,4 @@ def revocation_list(ca: Issuer, *serials: int, **options: Any) -> bytes:
             self.certificate = self
             self.serial_number = serial_number
 
-    return make_crl(Made(ca.certificate, ca.private_key), *map(Serial, serials), **options)  # type: ignore[arg-type]  # what of it is used
+    return make_crl(Made(ca.certificate, ca.private_key), *map(Serial, serials), **options)

@@ -488,18 +488,18 @@ def test_no_such_host(deployment: Deployment) -> None:
 def test_arguments(deployment: Deployment) -> None:
     security = deployment.security("client")
     with pytest.raises(ConfigurationError, match="security=Security"):
-        SynchronousTCPClient("localhost", 1, security=None)  # type: ignore[arg-type]  # wrong, as the test wants it
+        SynchronousTCPClient("localhost", 1, security=None)
     for port in (0, 65536, "1", True):
         with pytest.raises(ConfigurationError, match="port must be"):
-            SynchronousTCPClient("localhost", port, security=security)  # type: ignore[arg-type]  # wrong, as the test wants it
+            SynchronousTCPClient("localhost", port, security=security)
     for host in ("", "a b", "x" * 300):
         with pytest.raises(ConfigurationError, match=r"neither a DNS name nor an IP address|host must be"):
             SynchronousTCPClient(host, 1, security=security)
     for seconds in (0, -1, float("nan"), float("inf"), "1", True, None):
         with pytest.raises(ConfigurationError, match="timeout must be a number of seconds"):
-            SynchronousTCPClient("localhost", 1, seconds, security=security)  # type: ignore[arg-type]  # wrong, as the test wants it
+            SynchronousTCPClient("localhost", 1, seconds, security=security)
         with pytest.raises(ConfigurationError, match="wait must be a number of seconds"):
-            SynchronousTCPClient("localhost", 1, 1, seconds, security=security)  # type: ignore[arg-type]  # wrong, as the test wants it
+            SynchronousTCPClient("localhost", 1, 1, seconds, security=security)
 
 
 Change = Callable[[Deployment, Path], dict[str, Any]]

@@ -333,7 +333,7 @@ class TestUpload:
     def test_arguments(self, deployment: Deployment) -> None:
         with connected(deployment, listed) as client:
             with pytest.raises(ConfigurationError, match="iterable"):
-                client.send_parts(5)  # type: ignore[arg-type]  # wrong, as the test wants it
+                client.send_parts(5)
             with pytest.raises(ConfigurationError, match="wait"):
                 client.send_parts([], wait=-1)
 

@@ -259,7 +259,7 @@ class TestTheEndOfTheServer:
         ):
             upload = waits_for == "a part"
             request = client.send_message(b"" if upload else NONE, flags=p.UPLOAD if upload else p.PARTS)
-            client.grant = lambda _: None  # type: ignore[method-assign]  # never any credit
+            client.grant = lambda _: None  # never any credit
             client.ping()
             threading.Thread(target=server.shutdown).start()
             begun = monotonic()

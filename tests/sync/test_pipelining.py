@@ -92,7 +92,7 @@ def test_a_request_without_end(deployment: Deployment, port: int) -> None:
     with deployment.client(port) as client:
         replies = client.send_requests(count())
         assert list(islice(replies, 50)) == [[number] for number in range(50)]
-        replies.close()  # type: ignore[attr-defined]  # it is a generator
+        replies.close()
         assert client.send_request("x") == ["x"]
 
 
@@ -314,7 +314,7 @@ def test_a_connection_that_is_to_be_left(deployment: Deployment, handler: Counti
         while client._channel is first:
             number += 1
             assert next(replies) == [number]
-        replies.close()  # type: ignore[attr-defined]  # it is a generator
+        replies.close()
     assert handler.seen[:number] == list(range(number))
 
 
@@ -427,7 +427,7 @@ def test_each_has_its_own_time(deployment: Deployment) -> None:
 
 def test_nothing_to_iterate_over(deployment: Deployment, port: int) -> None:
     with deployment.client(port) as client, pytest.raises(ConfigurationError, match="must be an iterable"):
-        client.send_requests(1)  # type: ignore[arg-type]  # as a program may
+        client.send_requests(1)
 
 
 @pytest.mark.parametrize("window", [0, -1, 1025, 1.5, True, None])

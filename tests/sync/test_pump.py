@@ -19,8 +19,8 @@ def several(client: RefClient, sizes: list[int]) -> bytes:
     data = b""
     for size in sizes:
         data += p.frame(p.MESSAGE, bytes(size - 56), client.next_sequence, 0, client.key_out)
-        client.incoming.unanswered[client.next_sequence] = (p.MESSAGE, b"")  # type: ignore[union-attr]  # it is established
-        client.incoming.requests.add(client.next_sequence)  # type: ignore[union-attr]  # it is established
+        client.incoming.unanswered[client.next_sequence] = (p.MESSAGE, b"")
+        client.incoming.requests.add(client.next_sequence)
         client.next_sequence += 1
     return data
 

@@ -139,7 +139,7 @@ def test_an_old_connection_lives_on(pair: Pair) -> None:
 def test_a_clients_new_certificate(pair: Pair) -> None:
     """The client leaves the connection made with the old one, so that revoking that costs no reply."""
     pair.server.revoke(pair.ca)
-    serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]  # it has one
+    serial = pair.client.security().credentials.identity.serial
     with running(pair.serve(crl=True)) as port, pair.connect(port) as client:
         assert client.send_request(0) == 0
         channel = client._channel
@@ -271,7 +271,7 @@ def test_files_are_checked_while_no_client_is_connected(pair: Pair, cls: type[TC
 def test_a_revoked_client(pair: Pair, cls: type[TCPServer]) -> None:
     """Its live connection is closed, without a request on it; new ones are refused."""
     pair.server.revoke(pair.ca)
-    serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]  # it has one
+    serial = pair.client.security().credentials.identity.serial
     with running(pair.serve(cls, crl=True)) as port, pair.connect(port) as client:
         assert client.send_request(1) == 1
         channel = client._channel
@@ -287,7 +287,7 @@ def test_revoked_with_a_pending_reply(tmp_path: Path, caplog: pytest.LogCaptureF
     caplog.set_level("INFO", "sealwire.rotation")
     pair = Pair(tmp_path)
     pair.server.revoke(pair.ca)
-    serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]  # it has one
+    serial = pair.client.security().credentials.identity.serial
     started, go_on = threading.Event(), threading.Event()
 
     def slow(message: Any) -> Any:
@@ -295,7 +295,7 @@ def test_revoked_with_a_pending_reply(tmp_path: Path, caplog: pytest.LogCaptureF
         assert go_on.wait(10)
         return message
 
-    pair.answer = slow  # type: ignore[method-assign]  # what the server calls
+    pair.answer = slow
     failed: list[ConnectionClosed] = []
     with running(pair.serve(crl=True)) as port, pair.connect(port) as client:
 
@@ -323,7 +323,7 @@ class TestRevokedInTheMiddle:
     @pytest.mark.parametrize("way", ["down", "up"])
     def test_of_parts(self, pair: Pair, cls: type[TCPServer], way: str) -> None:
         pair.server.revoke(pair.ca)
-        serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]  # it has one
+        serial = pair.client.security().credentials.identity.serial
 
         def parts() -> Iterator[int]:
             yield 0
@@ -331,7 +331,7 @@ class TestRevokedInTheMiddle:
             while True:
                 yield 1
 
-        pair.answer = endless  # type: ignore[method-assign]  # what the server calls
+        pair.answer = endless
         with running(pair.serve(cls, crl=True)) as port, pair.connect(port) as client:
             if way == "up":
                 with pytest.raises(ConnectionClosed) as caught:
@@ -346,8 +346,8 @@ class TestRevokedInTheMiddle:
 
     def test_while_the_server_waits_for_credit(self, pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
         pair.server.revoke(pair.ca)
-        serial = pair.client.security().credentials.identity.serial  # type: ignore[union-attr]  # it has one
-        pair.answer = endless  # type: ignore[method-assign]  # what the server calls
+        serial = pair.client.security().credentials.identity.serial
+        pair.answer = endless
         limits = {"part_window": 5000}
         with running(pair.serve(crl=True)) as port, pair.connect(port, limits=limits) as client:
             stream = client.stream(None)
@@ -367,7 +367,7 @@ def endless(message: Any) -> Any:
 
 def test_a_revoked_server(pair: Pair) -> None:
     pair.client.revoke(pair.ca)
-    serial = pair.server.security(peers=["dns:x.example"]).credentials.identity.serial  # type: ignore[union-attr]  # it has one
+    serial = pair.server.security(peers=["dns:x.example"]).credentials.identity.serial
     with running(pair.serve()) as port, pair.connect(port, crl=True) as client:
         assert client.send_request(1) == 1
         pair.client.revoke(pair.ca, serial)

@@ -134,7 +134,7 @@ def test_handle_request(deployment: Deployment, server_class: type[TCPServer]) -
 
 @pytest.mark.parametrize("server_class", SERVERS)
 def test_handle_request_timeout(deployment: Deployment, server_class: type[TCPServer]) -> None:
-    class Impatient(server_class):  # type: ignore[misc, valid-type]  # a variable base
+    class Impatient(server_class):
         timeout = 0.05
         timed_out = 0
 
@@ -261,7 +261,7 @@ def test_serve(deployment: Deployment) -> None:
 def test_configuration(deployment: Deployment) -> None:
     security = deployment.server_security()
     with pytest.raises(ConfigurationError, match="needs a Security"):
-        TCPServer(ADDRESS, echo, None)  # type: ignore[arg-type]  # wrong, as the test wants it
+        TCPServer(ADDRESS, echo, None)
     with pytest.raises(ConfigurationError, match="which clients may connect: peers="):
         TCPServer(ADDRESS, echo, deployment.security("server"))
     with pytest.raises(ConfigurationError, match=r"derived from sealwire\.RequestHandler"):
@@ -556,8 +556,8 @@ def test_wait_over_in_the_queue(deployment: Deployment) -> None:
         client.send_raw(b"".join([*frames, p.frame(p.MESSAGE, b"three", 3, 0, key, wait=3000)]))
         client.next_sequence = 4
         for number, payload in ((1, b"one"), (2, b"two"), (3, b"three")):
-            client.incoming.unanswered[number] = (p.MESSAGE, payload)  # type: ignore[union-attr]  # it is established
-            client.incoming.requests.add(number)  # type: ignore[union-attr]  # it is established
+            client.incoming.unanswered[number] = (p.MESSAGE, payload)
+            client.incoming.requests.add(number)
         assert handler.got.wait(5)
         threading.Event().wait(0.06)  # what is tested is that time passes
         handler.go.set()

@@ -246,11 +246,11 @@ def test_bad_arguments(deployment: Deployment, path: str) -> None:
     security = trusted(deployment, "server")
     for mode in (-1, 0o1000, "0600", None):
         with pytest.raises(ConfigurationError, match="mode must be"):
-            UnixStreamServer(path, Who, security, mode=mode)  # type: ignore[arg-type]  # wrong, as the test wants it
+            UnixStreamServer(path, Who, security, mode=mode)
     with nothing_left(), pytest.raises(TransportError, match=r"cannot listen on .*too long"):
         UnixStreamServer("/tmp/" + "x" * 200, Who, security)
     with pytest.raises(ConfigurationError, match="needs a Security"):
-        UnixStreamServer(path, Who, None)  # type: ignore[arg-type]  # wrong, as the test wants it
+        UnixStreamServer(path, Who, None)
     for entry in ("uid:", "uid:x", "uid:-1", "gid:007"):
         with pytest.raises(ConfigurationError):
             trusted(deployment, "server", peers=[entry])

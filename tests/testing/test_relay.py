@@ -158,4 +158,4 @@ def test_no_server_there() -> None:
 @pytest.mark.parametrize("faults", [{"latency": -1}, {"bandwidth": 0}, {"split": 0}, {"cut_after": -1}], ids=repr)
 def test_mistakes(faults: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(faults))):
-        Faults(**faults)  # type: ignore[arg-type]  # mypy does not know which
+        Faults(**faults)

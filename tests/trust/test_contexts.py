@@ -464,7 +464,7 @@ class TestMaking:
         make_file = tempfile.NamedTemporaryFile
 
         def watched(**options: str) -> object:
-            file = make_file(**options)  # type: ignore[call-overload]  # what contexts passes
+            file = make_file(**options)
             seen.append(os.fstat(file.fileno()).st_mode & 0o777)
             return file
 

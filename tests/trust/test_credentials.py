@@ -114,7 +114,7 @@ class TestSecret:
 
     def test_is_immutable(self, paths: dict[str, Any]) -> None:
         with pytest.raises(AttributeError):
-            Credentials.from_files(**paths).current.key = b""  # type: ignore[misc]  # what the test is about
+            Credentials.from_files(**paths).current.key = b""
 
 
 class TestFiles:

@@ -54,7 +54,7 @@ class TestReading:
     def test_is_immutable_and_compares_by_value(self, plain: Made) -> None:
         identity = PeerIdentity.from_der(plain.der)
         with pytest.raises(AttributeError):
-            identity.dns = ("admin.example",)  # type: ignore[misc]  # what the test is about
+            identity.dns = ("admin.example",)
         assert identity == PeerIdentity.from_der(plain.der)
         assert hash(identity) == hash(PeerIdentity.from_der(plain.der))
 
@@ -275,7 +275,7 @@ class TestCanonicalHost:
     )  # fmt: skip
     def test_refused(self, host: object) -> None:
         with pytest.raises(ConfigurationError):
-            canonical_host(host)  # type: ignore[arg-type]  # what the test is about
+            canonical_host(host)
 
     @given(st.text(max_size=80))
     def test_is_a_fixed_point_in_ascii(self, host: str) -> None:

@@ -115,7 +115,7 @@ class TestSet:
         keys.append(key("b"))
         assert keyring.get("b") is None
         with pytest.raises(AttributeError):
-            keyring.extra = 1  # type: ignore[attr-defined]  # what the test is about
+            keyring.extra = 1
 
     def test_shows_no_secret(self) -> None:
         keyring = Keyring.from_toml(ENTRY)
@@ -289,7 +289,7 @@ class TestText:
         key = Key("k1", bytes(32))
         for keys in ([key, 5], 5, None, key, "k1"):
             with pytest.raises(ConfigurationError, match="takes a list of keys"):
-                Keyring(keys)  # type: ignore[arg-type]  # the point
+                Keyring(keys)
         with pytest.raises(ConfigurationError, match="two keys of a keyring have the id 'k1'"):
             Keyring([key, key])
 

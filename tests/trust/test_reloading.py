@@ -347,7 +347,7 @@ class TestThreadsAndProcesses:
             def release(self) -> None:
                 lock.release()
 
-        watched._lock = Interrupting()  # type: ignore[assignment]  # as a signal handler would
+        watched._lock = Interrupting()  # as a signal handler would
         with pytest.raises(KeyboardInterrupt):
             watched.reload()
         watched._lock = lock

@@ -254,10 +254,10 @@ def test_metadata_and_cancellation_in_any_order(order: list[int]) -> None:
         event = s.datagram_received(frames[number])
         came += [] if event is None else [event]
     for number in range(2):
-        request = Request(2 * number + 1, b"x", None, 0, {"n": str(number)})  # type: ignore[arg-type]  # never verified
+        request = Request(2 * number + 1, b"x", None, 0, {"n": str(number)})
         expected = [request]
         if order.index(2 * number) < order.index(2 * number + 1):
-            expected.append(Cancelled(request.sequence))  # type: ignore[arg-type]  # beside a Request
+            expected.append(Cancelled(request.sequence))
         assert [event for event in came if request.sequence in event[:1]] == expected
         s.send_reply(request.sequence, b"late", {"a": "b"})
     assert [c.datagram_received(frame) for frame in sent(s)] == [None, None]

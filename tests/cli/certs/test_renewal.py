@@ -235,7 +235,7 @@ def stopped(arguments: tuple[str, ...], number: int, stop: Callable[[], None]) -
             left[0] -= 1
             real(*names)
 
-        os.replace = replace  # type: ignore[assignment]  # in the child alone
+        os.replace = replace  # in the child alone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         app(arguments)
     except SystemExit as error:

@@ -31,7 +31,7 @@ from sealwire.pickling import opcodes as op
 from sealwire.pickling.adapters.arrays import MAX_EMPTY
 
 CODEC = Codec(Allowlist(np.ndarray, np.generic))
-DUMPS = (pickle.dumps, pickle._dumps)  # type: ignore[attr-defined]  # the Python one
+DUMPS = (pickle.dumps, pickle._dumps)  # the Python one
 RECORD = np.dtype(
     [("a", ">i4"), ("b", "U3", (2,)), ("c", [("x", "?"), ("y", "M8[25us]")]), ("d", "V3"), ("e", "S4")], align=True
 )
@@ -144,7 +144,7 @@ class Sample:
     mask: np.ndarray | None = None
     weight: np.float32 | None = None
     matrix: np.ndarray[tuple[int, int], np.dtype[np.integer[Any]]] | None = None
-    either: NDArray[np.float32 | np.bool_] | None = None  # type: ignore[type-var]  # wrong, as the test wants it
+    either: NDArray[np.float32 | np.bool_] | None = None
     whatever: NDArray[Any] | None = None
 
 
@@ -184,7 +184,7 @@ def test_wrong_fields(path: str, changes: dict[str, Any]) -> None:
 
 @dataclass
 class Vague:
-    values: np.ndarray[Any, int]  # type: ignore[type-var]  # wrong, as the test wants it
+    values: np.ndarray[Any, int]
 
 
 def test_an_annotation_that_says_nothing() -> None:

@@ -24,7 +24,7 @@ PLAIN = [value for value in shop.VALUES if not isinstance(value, Exception)]
 
 def forms(value: Any) -> list[bytes]:
     """Every pickle of a value: ours, and those of both of CPython's picklers."""
-    picklers: list[Callable[..., bytes]] = [pickle.dumps, pickle._dumps]  # type: ignore[attr-defined]  # the Python one
+    picklers: list[Callable[..., bytes]] = [pickle.dumps, pickle._dumps]  # the Python one
     return [CODEC.encode(value), *(dumps(value, protocol) for dumps in picklers for protocol in range(2, 6))]
 
 
@@ -69,15 +69,15 @@ def test_a_cached_property_is_not_a_field() -> None:
 
 def test_shallow_on_request() -> None:
     codec = Codec(Allowlist().allow(shop.Node, validate="shallow"))
-    assert codec.decode(codec.encode(shop.Node(1, ["no node"]))).children == ["no node"]  # type: ignore[list-item]  # wrong, as the test wants it
+    assert codec.decode(codec.encode(shop.Node(1, ["no node"]))).children == ["no node"]
     with pytest.raises(EncodeError, match=r"Node\.children"):
-        codec.encode(shop.Node(1, "no list"))  # type: ignore[arg-type]  # wrong, as the test wants it
+        codec.encode(shop.Node(1, "no list"))
     with pytest.raises(EncodeError, match=r"^\$\.children\[0\]: .*expected .*Node"):
-        CODEC.encode(shop.Node(1, ["no node"]))  # type: ignore[list-item]  # wrong, as the test wants it
+        CODEC.encode(shop.Node(1, ["no node"]))
 
 
 WRONG = {
-    "$.items[0].y": {"items": [shop.Point(1, "x")]},  # type: ignore[arg-type]  # wrong, as the test wants it
+    "$.items[0].y": {"items": [shop.Point(1, "x")]},
     "$.price": {"price": 1.5},
     "$.colors[value 0][0]": {"colors": {shop.Color.RED: ["x"]}},
     "$.colors[key 0]": {"colors": {1: [1]}},

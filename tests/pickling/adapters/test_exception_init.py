@@ -121,7 +121,7 @@ class Filled(Exception):
 
 
 class Converted(Exception):
-    def __init__(self, code) -> None:  # type: ignore[no-untyped-def]  # so that it takes what it returns
+    def __init__(self, code) -> None:  # not annotated, so that it takes what it returns
         super().__init__(int(code))
 
 
@@ -182,7 +182,7 @@ class Qualified(pydantic.errors.PydanticUserError):
     def __init__(self, text: str) -> None:
         pydantic.errors.PydanticUserError.__init__(self, text, code=None)
         if not text:
-            Item.__init__(self, text)  # type: ignore[arg-type]  # what the test is about
+            Item.__init__(self, text)
 
 
 class Forwarding(Passed):
@@ -191,7 +191,7 @@ class Forwarding(Passed):
 
 
 class Function(Exception):
-    __init__ = lambda self, code: setattr(self, "code", code)  # type: ignore[assignment]  # noqa: E731 - what the test is about
+    __init__ = lambda self, code: setattr(self, "code", code)  # noqa: E731 - what the test is about
 
 
 class Adding(Exception):
@@ -335,7 +335,7 @@ class Unseen(Exception):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no {name}")
-        self.path = name  # type: ignore[assignment]  # what the test is about
+        self.path = name
 
 
 class Foreign(Exception):

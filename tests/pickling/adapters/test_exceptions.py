@@ -94,8 +94,8 @@ def raised(function: Callable[[], Any]) -> Exception:
         ImportError("x"),
         ImportError("x", name="m", path="p"),
         raised(lambda: __import__("not_installed_anywhere")),
-        raised(lambda: None.foo),  # type: ignore[attr-defined]  # what the test is about
-        raised(lambda: not_defined),  # type: ignore[name-defined]  # noqa: F821 - wrong, as the test wants it
+        raised(lambda: None.foo),
+        raised(lambda: not_defined),  # noqa: F821 - wrong, as the test wants it
         AttributeError("x"),
     ],
     ids=repr,
@@ -110,11 +110,11 @@ def test_exceptions_of_cpython_that_have_a_name(error: Any) -> None:
 
 def test_the_parts_of_an_exception_are_in_the_path() -> None:
     error = ValueError("a", object())
-    error.detail = 1  # type: ignore[attr-defined]  # what the test is about
+    error.detail = 1
     with pytest.raises(EncodeError, match=r"^\$\.args\[1\]: object is not on the allowlist"):
         CODEC.encode(error)
     error = ValueError("a")
-    error.detail = [object()]  # type: ignore[attr-defined]  # wrong, as the test wants it
+    error.detail = [object()]
     with pytest.raises(EncodeError, match=r"^\$\.detail\[0\]: object"):
         CODEC.encode(error)
 
@@ -123,7 +123,7 @@ def test_exceptions_with_the_attributes_of_their_kind() -> None:
     codec = Codec(Allowlist(ImportError, ModuleNotFoundError, AttributeError))
     values: list[Exception] = [ImportError("a", name="b", path="c"), ModuleNotFoundError("a", name="b"), ImportError()]
     try:
-        None.missing  # type: ignore[attr-defined]  # noqa: B018 - wrong, as the test wants it
+        None.missing  # noqa: B018 - wrong, as the test wants it
     except AttributeError as error:
         values.append(error)
     for value in values:

@@ -219,7 +219,7 @@ def test_types_without_fields_have_no_defaults(cls: type) -> None:
 
 def test_the_option_in_python_and_toml() -> None:
     with pytest.raises(ConfigurationError, match="missing must be 'refuse' or 'default', not 'fill'"):
-        Allowlist().allow(Plain, missing="fill")  # type: ignore[arg-type]  # wrong, as the test wants it
+        Allowlist().allow(Plain, missing="fill")
     option = f"{HERE}:Tuple"
     table: dict[str, Any] = {"types": [option, f"{HERE}:Empty"], "missing": {option: "default"}}
     codec = Codec(Allowlist.from_table(table))

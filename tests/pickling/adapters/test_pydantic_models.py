@@ -40,7 +40,7 @@ class Lax(pydantic.BaseModel):
     """Defaults that are not of their annotated types, which pydantic does not mind."""
 
     rate: float = 1
-    name: str = None  # type: ignore[assignment]  # as people write it
+    name: str = None  # as people write it
     items: list[int] = pydantic.Field(default=[])
     token: uuid.UUID = pydantic.Field(default_factory=uuid.uuid4)
 
