@@ -25,7 +25,7 @@ from sealwire.failures import answer_without_reply, refuse_message, refuse_reply
 from sealwire.handler_parts import MessageParts, send_parts
 from sealwire.pickling.signatures import Signature, read_signature
 from sealwire.security import Security
-from sealwire.session import explain
+from sealwire.session import misuse
 from sealwire.session.call_time import time_limit
 from sealwire.session.context import CancelEvent, Context
 from sealwire.session.requests import RequestChannel
@@ -120,7 +120,7 @@ class RequestHandler(_BaseRequestHandler):
         """
         if self._context is None:
             if self._current is None:
-                raise explain.no_context()
+                raise misuse.no_context()
             self._context = self.request.context(self._current, self.client_address)
         return self._context
 

@@ -11,12 +11,11 @@ import pytest
 from sealwire.errors import ConnectionClosed, HandshakeFailed, InvalidState, PayloadTooLarge, RemoteProtocolError
 from sealwire.session import explain
 from sealwire.session import validity as module
-from sealwire.session.server import MAX_UNANSWERED, begin_server_session
+from sealwire.session.server import MAX_UNANSWERED
 from sealwire.session.validity import Termination
 from sealwire.trust.known_peers import KnownPeers
 from sealwire.wire.events import Closed, Faulted, Ponged, Rejected, Reply, Request
 from sealwire.wire.frames import CloseCode, FaultCode
-from support.service import Deployment
 from support.session import Clock, Connection, Slot
 from support.wire import feed, sent
 
@@ -79,14 +78,6 @@ class TestHandshake:
     def test_a_client_that_leaves_in_it(self, connect: Connect) -> None:
         with pytest.raises(HandshakeFailed, match="the client ended the handshake"):
             connect(established=False).session.establish(None)
-
-    @pytest.mark.parametrize("alpn", [None, "h2", "sealwire/2"])
-    def test_another_protocol(self, deployment: Deployment, alpn: str | None) -> None:
-        security = deployment.security("server", peers=["anonymous"])
-        with pytest.raises(HandshakeFailed, match="did not offer the protocol sealwire/1"):
-            begin_server_session(
-                security, security.credentials.current, alpn, None, None, slot=Slot(), busy=lambda: None, now=0.0
-            )
 
 
 class TestKnownPeers:

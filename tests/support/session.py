@@ -8,8 +8,7 @@ from typing import Any
 
 from sealwire.security import Security
 from sealwire.server_events import ServerEvents
-from sealwire.session.client import begin_client_session
-from sealwire.session.server import begin_server_session
+from sealwire.session.begin import begin_client_session, begin_server_session
 from sealwire.trust.contexts import ALPN
 from sealwire.wire.events import Doubted, Event, Request
 from sealwire.wire.features import NO_FEATURES, Features

@@ -23,8 +23,8 @@ from sealwire.errors import (
     TruncatedFrame,
 )
 from sealwire.security import Security
-from sealwire.session import explain, terms
-from sealwire.session.client import begin_client_session, begin_unix_client_session
+from sealwire.session import explain, misuse, terms
+from sealwire.session.begin import begin_client_session, begin_unix_client_session
 from sealwire.session.envelope import sendable
 from sealwire.session.requests import LINGER
 from sealwire.sync.keep_alive import PATIENCE
@@ -270,7 +270,7 @@ class AsyncClientChannel(ClientPartsChannel):
             RemoteProtocolError: The server broke the protocol.
         """
         if not self._in_order:
-            raise explain.nothing_awaited()
+            raise misuse.nothing_awaited()
         future = self._in_order.popleft()
         try:
             await asyncio.wait([future], timeout=self._limits.idle_timeout)

@@ -15,7 +15,7 @@ from time import monotonic
 from sealwire.aio.byte_stream import settle
 from sealwire.aio.pump import AsyncChannel
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, SealwireError
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.client import ClientSession
 from sealwire.session.envelope import sendable
 from sealwire.wire.client import ClientProtocol
@@ -123,7 +123,7 @@ class ClientPartsChannel(AsyncChannel):
         Raises FeatureNotSupported, PayloadTooLarge, DeadlineExceeded, ConnectionLost.
         """
         if not self._protocol.features.parts:
-            raise explain.not_in_parts(self._address)
+            raise misuse.not_in_parts(self._address)
         metadata = sendable(metadata, self._protocol.features, self._address)
         await self._wait_for_room(deadline)
         if self.end_error is not None or self.ended:

@@ -23,7 +23,7 @@ from sealwire.client_base import Connection
 from sealwire.errors import DeadlineExceeded, SealwireError
 from sealwire.fork import this_process
 from sealwire.security import Security
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.call_time import CallTime
 from sealwire.session.requests import LINGER
 from sealwire.wire.frames import Payload, VerifiedPayload
@@ -86,7 +86,7 @@ class Connections(Generic[_C]):
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise explain.no_loop() from None
+            raise misuse.no_loop() from None
         self._process = this_process()
         self._next_refresh = monotonic() + security.limits.reload_interval
         self._attempt: _Attempt[_C] | None = None
@@ -108,7 +108,7 @@ class Connections(Generic[_C]):
     def leave(self) -> None:
         """Drop the connections, since another event loop is used now. Raises InvalidState if theirs still runs."""
         if self._process is this_process() and self._loop.is_running():
-            raise explain.other_loop()
+            raise misuse.other_loop()
         self.drop()
 
     # Requests

@@ -18,7 +18,7 @@ from sealwire.aio.client_parts import Exchange
 from sealwire.errors import ConnectionClosed, LimitExceeded
 from sealwire.fork import this_process
 from sealwire.retry import Resend, outcome_unknown
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.call_time import CallTime, time_limit
 from sealwire.session.client import ConnectionLost
 from sealwire.session.parts import Ending, PartsOfReply
@@ -175,7 +175,7 @@ class AsyncPartStream(Ending, AsyncIterator[Any]):
         if self._ended:
             raise StopAsyncIteration
         if self._is_busy:
-            raise explain.stream_in_use()
+            raise misuse.stream_in_use()
         self._is_busy = True
         try:
             payload = await self._next()

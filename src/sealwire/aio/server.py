@@ -47,8 +47,9 @@ from sealwire.middleware.serving import Served
 from sealwire.proxied import expected_header
 from sealwire.report import Statistics
 from sealwire.security import Security
+from sealwire.session.begin import reject_code
 from sealwire.session.requests import LINGER
-from sealwire.session.server import TERMINATION_WAIT, reject_code
+from sealwire.session.server import TERMINATION_WAIT
 from sealwire.session.terms import check_security, check_server, server_tls
 from sealwire.slot import Slot
 

@@ -14,8 +14,9 @@ from sealwire.errors import ConnectionClosed, DeadlineExceeded, TransportError
 from sealwire.security import Security
 from sealwire.session import explain, terms
 from sealwire.session.arrival_times import Arrivals
+from sealwire.session.begin import begin_server_session, begin_unix_server_session
 from sealwire.session.buffers import STEP
-from sealwire.session.server import MAX_UNANSWERED, ServerSession, begin_server_session, begin_unix_server_session
+from sealwire.session.server import MAX_UNANSWERED, ServerSession
 from sealwire.session.turns import ROUND
 from sealwire.session.validity import Termination
 from sealwire.slot import Slot

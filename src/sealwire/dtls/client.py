@@ -30,7 +30,7 @@ from sealwire.fork import leave_in_children
 from sealwire.listeners import address_text
 from sealwire.retry import Resend
 from sealwire.security import Security
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
 from sealwire.session.envelope import Envelope
@@ -275,11 +275,11 @@ class SynchronousUDPClient(HostClient, SharedClient[UDPConnection]):
 
     def stream(self, *_: Any, **__: Any) -> NoReturn:
         """Raise FeatureNotSupported: UDP carries no messages in parts."""
-        raise explain.no_parts_on_udp()
+        raise misuse.no_parts_on_udp()
 
     def send_parts(self, *_: Any, **__: Any) -> NoReturn:
         """Raise FeatureNotSupported: UDP carries no messages in parts."""
-        raise explain.no_parts_on_udp()
+        raise misuse.no_parts_on_udp()
 
     def _connect(self, timeout: float) -> UDPConnection:
         return _connect(self.host, self.port, self.security, monotonic() + timeout)

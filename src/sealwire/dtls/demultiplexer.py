@@ -39,8 +39,8 @@ from sealwire.report import Statistics
 from sealwire.security import Security
 from sealwire.server_events import ServerEvents
 from sealwire.session import explain
+from sealwire.session.begin import reject_code
 from sealwire.session.buffers import Buffers
-from sealwire.session.server import reject_code
 from sealwire.wire.events import Event, Request
 from sealwire.wire.frames import CloseCode, Payload
 from sealwire.wire.metadata import Metadata

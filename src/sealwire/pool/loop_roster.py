@@ -27,7 +27,7 @@ from sealwire.pool.roster import Claim, Roster
 from sealwire.pool.servers import Server
 from sealwire.pool.trip import Trip
 from sealwire.security import Security
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
 from sealwire.session.requests import LINGER
@@ -93,7 +93,7 @@ class LoopRoster:
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise explain.no_loop() from None
+            raise misuse.no_loop() from None
         self._process = this_process()
         self._chores: set[asyncio.Task[None]] = set()
         self._lines: set[Line] = set()
@@ -109,7 +109,7 @@ class LoopRoster:
     def leave(self) -> None:
         """Drop everything, since another event loop is used now. Raises InvalidState if this one still runs."""
         if self._process is this_process() and self._loop.is_running():
-            raise explain.other_loop()
+            raise misuse.other_loop()
         self.drop()
 
     def call_soon(self, function: Callable[[], None]) -> None:

@@ -12,14 +12,10 @@ from typing import Final
 from sealwire.errors import ConnectionClosed, RemoteError, TruncatedFrame
 from sealwire.events import emit
 from sealwire.faults import FaultClasses
-from sealwire.security import Security
-from sealwire.session import explain, terms
+from sealwire.session import explain
 from sealwire.session.validity import Validity
-from sealwire.trust.certificates import Certificates
-from sealwire.trust.contexts import ALPN
 from sealwire.trust.identity import PeerIdentity
-from sealwire.trust.known_peers import known_peers
-from sealwire.wire.client import ClientProtocol, ClientSide
+from sealwire.wire.client import ClientSide
 from sealwire.wire.events import Closed, Established, Event, Faulted, Rejected, Reply
 from sealwire.wire.frames import CloseCode, VerifiedPayload
 from sealwire.wire.protocol import State
@@ -145,51 +141,3 @@ class ClientSession:
             closed.code == CloseCode.CREDENTIAL and self.validity.has_newer_credentials()
         )
         return proves and closed.last is not None and closed.last < sequence
-
-
-def begin_client_session(
-    security: Security,
-    certificates: Certificates,
-    alpn: str | None,
-    leaf: bytes | None,
-    *,
-    above: tuple[bytes, ...] = (),
-    host: str,
-    address: str,
-    now: float,
-) -> tuple[ClientProtocol, ClientSession]:
-    """Return protocol and session of a connection to a server, after the TLS handshake.
-
-    Args:
-        security: The client's Security.
-        certificates: The client's certificates that TLS used.
-        alpn: The protocol that TLS negotiated (RFC 7301).
-        leaf: The server's verified certificate, DER.
-        above: The certificates between it and the root, DER.
-        host: The server's host name in canonical form.
-        address: The server's address, for messages.
-        now: The time of the monotonic clock.
-
-    Raises:
-        HandshakeFailed: The server speaks another protocol, or the certificate of a CA above its own is revoked.
-        PeerNotAllowed: The server is not on the list of peers.
-        ConfigurationError: No key is valid now.
-    """
-    if alpn != ALPN or leaf is None:
-        raise explain.other_protocol(address)
-    peer = known_peers.identify(leaf)
-    own = certificates.identity
-    validity = Validity(security, certificates, peer=peer, leaf=leaf, above=above, client=own, now=now)
-    protocol = ClientProtocol(
-        **terms.client_parameters(security, certificates, host=host, peer=peer, leaf=leaf, above=above)
-    )
-    return protocol, ClientSession(protocol, validity, peer, address, security.faults)
-
-
-def begin_unix_client_session(
-    security: Security, certificates: Certificates, peer: PeerIdentity, own: PeerIdentity, *, address: str, now: float
-) -> tuple[ClientProtocol, ClientSession]:
-    """Return protocol and session of a connection on a Unix socket. Raises PeerNotAllowed, ConfigurationError."""
-    validity = Validity(security, certificates, peer=peer, leaf=None, client=own, now=now)
-    protocol = ClientProtocol(**terms.unix_client_parameters(security, own, peer))
-    return protocol, ClientSession(protocol, validity, peer, address, security.faults)

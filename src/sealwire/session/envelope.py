@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sealwire.errors import ConfigurationError
-from sealwire.session import explain
+from sealwire.session import misuse
 from sealwire.wire.features import Features
 from sealwire.wire.metadata import TRACE_CONTEXT, Metadata, checked
 
@@ -51,4 +51,4 @@ def sendable(metadata: Metadata | None, features: Features, address: str) -> Met
         return metadata
     if metadata.keys() <= TRACE_CONTEXT:
         return None
-    raise explain.no_metadata(address)
+    raise misuse.no_metadata(address)

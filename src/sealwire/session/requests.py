@@ -8,7 +8,7 @@ from typing import Any, Final
 from sealwire.errors import InvalidState
 from sealwire.faults import Refuse
 from sealwire.security import Security
-from sealwire.session import explain
+from sealwire.session import misuse
 from sealwire.session.context import Context
 from sealwire.session.server import ServerSession
 from sealwire.trust.identity import PeerIdentity
@@ -107,7 +107,7 @@ class RequestChannel(AnswerChannel):
 
     def context(self, request: Request, client_address: Any) -> Context:  # noqa: ARG002 - see below
         """Return the context of the request that is handled. Raises InvalidState if handlers read requests."""
-        raise explain.no_context()
+        raise misuse.no_context()
 
     def accepts_parts(self, request: int) -> bool:  # noqa: ARG002 - a carrier without parts accepts none
         """Return True if the reply to a request, by its number, may come in parts."""

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from sealwire.errors import HandshakeFailed, InvalidState, PayloadTooLarge, because
+from sealwire.errors import InvalidState, PayloadTooLarge
 from sealwire.limits import Limits
 from sealwire.metrics import (
     ANSWERED,
@@ -40,19 +40,15 @@ from sealwire.metrics import (
     STARTED,
     outcome_of,
 )
-from sealwire.security import Security
 from sealwire.server_events import ServerEvents, Source
-from sealwire.session import explain, terms
+from sealwire.session import explain
 from sealwire.session.validity import Termination, Validity
-from sealwire.trust.certificates import Certificates
-from sealwire.trust.contexts import ALPN
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.events import Closed, Established, Event, Part, Request
-from sealwire.wire.features import NO_FEATURES, Features
-from sealwire.wire.frames import CloseCode, FaultCode, Payload, RejectCode, payload_size
+from sealwire.wire.frames import CloseCode, FaultCode, Payload, payload_size
 from sealwire.wire.metadata import Metadata
 from sealwire.wire.protocol import State
-from sealwire.wire.server import ServerProtocol, ServerSide
+from sealwire.wire.server import ServerSide
 
 MAX_UNANSWERED: Final = 1024
 """Requests of one connection that may be unanswered at a time."""
@@ -351,78 +347,3 @@ class ServerSession:
     def send_close(self) -> None:
         """Queue CLOSE."""
         self._protocol.close(CloseCode.DONE if self.closing is None else self.closing)
-
-
-def begin_server_session(
-    security: Security,
-    certificates: Certificates,
-    alpn: str | None,
-    leaf: bytes | None,
-    client: PeerIdentity | None,
-    *,
-    above: tuple[bytes, ...] = (),
-    slot: Slot,
-    busy: Callable[[], int | None],
-    now: float,
-    features: Features = NO_FEATURES,
-) -> tuple[ServerProtocol, ServerSession]:
-    """Return protocol and session of a connection from a client, after the TLS handshake.
-
-    Args:
-        security: The server's Security.
-        certificates: The server's certificates that TLS used.
-        alpn: The protocol that TLS negotiated (RFC 7301).
-        leaf: The client's verified certificate, DER; None without one.
-        client: The identity in it.
-        above: The certificates between it and the root, DER.
-        slot: The connection's slot.
-        busy: Returns the code to REJECT an authorised client with, or None.
-        now: The current time.
-        features: The features that the server has.
-
-    Raises:
-        HandshakeFailed: The client speaks another protocol.
-    """
-    if alpn != ALPN:
-        raise because(HandshakeFailed(f"the client did not offer the protocol {ALPN}"), "protocol")
-    validity = Validity(security, certificates, peer=client, leaf=leaf, above=above, client=client, now=now)
-    protocol = ServerProtocol(
-        terms.server_parameters(
-            security,
-            certificates,
-            client=client,
-            leaf=leaf,
-            above=above,
-            busy=busy,
-            keys=lambda: validity.keys,
-            features=features,
-        )
-    )
-    return protocol, ServerSession(protocol, validity, security.limits, slot, now)
-
-
-def begin_unix_server_session(
-    security: Security,
-    certificates: Certificates,
-    client: PeerIdentity,
-    *,
-    slot: Slot,
-    busy: Callable[[], int | None],
-    now: float,
-    features: Features = NO_FEATURES,
-) -> tuple[ServerProtocol, ServerSession]:
-    """Return protocol and session of a connection on a Unix socket, from the process that the kernel reported."""
-    validity = Validity(security, certificates, peer=client, leaf=None, client=client, now=now)
-    protocol = ServerProtocol(
-        terms.server_parameters(
-            security, None, client=client, leaf=None, busy=busy, keys=lambda: validity.keys, features=features
-        )
-    )
-    return protocol, ServerSession(protocol, validity, security.limits, slot, now)
-
-
-def reject_code(*, draining: bool, full: bool) -> int | None:
-    """Return the code to REJECT an authorised client with, or None if there is room for it."""
-    if draining:
-        return RejectCode.SHUTTING_DOWN
-    return RejectCode.OVERLOADED if full else None

@@ -14,8 +14,9 @@ from sealwire.errors import ConnectionClosed, DeadlineExceeded, HandshakeFailed,
 from sealwire.proxied import take_header, too_slow
 from sealwire.security import Security
 from sealwire.session import explain, terms
+from sealwire.session.begin import begin_server_session, begin_unix_server_session
 from sealwire.session.requests import LINGER
-from sealwire.session.server import ServerSession, begin_server_session, begin_unix_server_session
+from sealwire.session.server import ServerSession
 from sealwire.slot import Slot
 from sealwire.sync.pump import Carrier, discard_until_end
 from sealwire.sync.read_ahead import ReadAhead

@@ -19,7 +19,7 @@ from sealwire.errors import (
 )
 from sealwire.fork import leave_in_children
 from sealwire.security import Security
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.client import ClientSession, ConnectionLost
 from sealwire.session.envelope import Envelope, sendable
 from sealwire.sync.client_parts import ClientPartsChannel
@@ -264,7 +264,7 @@ class ClientChannel(ClientPartsChannel):
             RemoteProtocolError: The server broke the protocol.
         """
         if not self._protocol.unanswered:
-            raise explain.nothing_awaited()
+            raise misuse.nothing_awaited()
         try:
             return bytes(self.receive_reply(monotonic() + self._limits.idle_timeout))
         except ConnectionClosed as closed:

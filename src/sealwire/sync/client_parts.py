@@ -9,7 +9,7 @@ from typing import Final
 
 from sealwire.errors import ConnectionClosed, RemoteError, SealwireError, TruncatedFrame
 from sealwire.events import emit
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.client import ClientSession
 from sealwire.session.envelope import sendable
 from sealwire.sync.pump import WOULD_BLOCK, Channel
@@ -35,7 +35,7 @@ class ClientPartsChannel(Channel):
         Raises FeatureNotSupported if the server does not know parts, or metadata.
         """
         if not self._protocol.features.parts:
-            raise explain.not_in_parts(self._session.address)
+            raise misuse.not_in_parts(self._session.address)
         metadata = sendable(metadata, self._protocol.features, self._session.address)
         wait = max(0.0, deadline - monotonic())
         sequence = self._protocol.send_request(payload, wait=wait, metadata=metadata, flags=flags)

@@ -17,7 +17,8 @@ from sealwire.limits import Limits
 from sealwire.listeners import address_text, check_port, path_text, socket_path, too_long
 from sealwire.security import Security
 from sealwire.session import explain, terms
-from sealwire.session.client import ClientSession, begin_client_session, begin_unix_client_session
+from sealwire.session.begin import begin_client_session, begin_unix_client_session
+from sealwire.session.client import ClientSession
 from sealwire.sync.client_connection import ClientChannel
 from sealwire.sync.pump import Carrier, remaining
 from sealwire.sync.tls_socket import TLSSocket

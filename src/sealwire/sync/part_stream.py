@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from sealwire.errors import ConnectionClosed, LimitExceeded, RemoteError, SealwireError
 from sealwire.fork import this_process
 from sealwire.retry import Resend, outcome_unknown
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.call_time import end_of
 from sealwire.session.client import ConnectionLost
 from sealwire.session.parts import Done, Ending, PartsOfReply
@@ -139,10 +139,10 @@ class Download(Exchange, Ending):
         if self.has_ended:
             raise StopIteration
         if self.process is not this_process():
-            raise explain.of_parent()
+            raise misuse.of_parent()
         turn = Turn(currentframe())
         if not self._turns.take(turn, 0.0):
-            raise explain.closed_here() if self.closed else explain.part_is_awaited()
+            raise explain.closed_here() if self.closed else misuse.part_is_awaited()
         try:
             return self._take()
         except StopIteration:

@@ -27,7 +27,7 @@ from sealwire.errors import (
 from sealwire.fork import this_process
 from sealwire.retry import Resend
 from sealwire.security import Security
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.call_time import end_of
 from sealwire.session.client import ConnectionLost
 from sealwire.sync.client_connection import ClientChannel
@@ -344,11 +344,11 @@ class Pipeline:
     def _resume(self, paused: float) -> float:
         """Take up the loop after the caller's code; return the seconds that it took. Raises InvalidState."""
         if self.process is not this_process():
-            raise explain.of_parent()
+            raise misuse.of_parent()
         try:
             self._paused.pop()
         except IndexError:
-            raise explain.lent() from None
+            raise misuse.lent() from None
         if not self.in_order and self.channel is not None:  # what borrowed the connection was interrupted
             self.channel.abandon()
             self.closed = True

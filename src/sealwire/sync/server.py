@@ -46,7 +46,7 @@ from sealwire.report import Statistics
 from sealwire.security import Security
 from sealwire.server_events import Source
 from sealwire.session import terms
-from sealwire.session.server import reject_code
+from sealwire.session.begin import reject_code
 from sealwire.slot import Slot
 from sealwire.sync.accepting import accept, receive_header
 from sealwire.sync.draining import Draining

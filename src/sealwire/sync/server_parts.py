@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from sealwire.errors import SealwireError
 from sealwire.security import Security
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.arrival_times import Arrivals
 from sealwire.session.call_time import time_limit
 from sealwire.session.context import Context
@@ -160,7 +160,7 @@ class PartsChannel(Channel, RequestChannel):
         """
         upload = self._uploads.get(request)
         if upload is None or get_ident() != self._thread:
-            raise explain.no_part_now(answered=upload is None)
+            raise misuse.no_part_now(answered=upload is None)
         self._take_back()
         deadline = monotonic() + self._limits.part_timeout
         try:

@@ -27,7 +27,7 @@ from sealwire.fork import this_process
 from sealwire.middleware.chain import Middleware
 from sealwire.retry import ConnectRetry, Resend
 from sealwire.security import Security
-from sealwire.session import explain
+from sealwire.session import explain, misuse
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
 from sealwire.session.envelope import Envelope, envelope_of
@@ -252,7 +252,7 @@ class SharedClient(BaseClient, Generic[_C]):
         if self._turns.take(call, seconds):
             return call
         if self._turns.last.is_here:
-            raise explain.busy_below()
+            raise misuse.busy_below()
         raise DeadlineExceeded("other threads' requests used the connection all the time; use one client per thread")
 
     def _end(self, call: Call[_C], error: BaseException | None) -> None:
