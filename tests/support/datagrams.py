@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sealwire.dtls import association, client_association, cookies, demultiplexer, server_association
+from sealwire.dtls import association, association_table, client_association, cookies, demultiplexer, server_association
 from sealwire.dtls.client_association import ClientAssociation
 from sealwire.dtls.demultiplexer import Demultiplexer
 from sealwire.dtls.exchange import Exchange, Exchanges
@@ -15,8 +15,10 @@ from sealwire.dtls.server_association import ServerAssociation
 from sealwire.errors import SealwireError
 from sealwire.security import Security
 from sealwire.wire.events import Request
+from support.service import Deployment
 
 SERVER = "127.0.0.1:4711"
+HANDSHAKE, IDLE = 10.0, 30.0
 
 
 class Client:
@@ -59,7 +61,7 @@ class Network:
 
     def __init__(self, security: Security, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        for module in (association, client_association, server_association, cookies, demultiplexer):
+        for module in (association, association_table, client_association, server_association, cookies, demultiplexer):
             monkeypatch.setattr(module, "monotonic", lambda: self.now)
         self.server = Demultiplexer(security, send=self._send, dispatch=self._handle)
         self.clients: list[Client] = []
@@ -112,3 +114,27 @@ class Network:
         self.now += seconds
         self.server.handle_timeouts()
         self.carry()
+
+
+class Bounded:
+    """Makes networks whose server has these limits, and clients in them."""
+
+    def __init__(self, deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.deployment = deployment
+        self.monkeypatch = monkeypatch
+
+    def network(self, **limits: Any) -> Network:
+        limits = {"handshake_timeout": HANDSHAKE, "idle_timeout": IDLE} | limits
+        return Network(self.deployment.server_security(raw=True, limits=limits), self.monkeypatch)
+
+    def client(self, network: Network, port: int = 1, *, role: str = "client", **options: Any) -> Client:
+        return network.client(self.deployment.security(role, raw=True), port, **options)
+
+
+def with_cookie(network: Network, client: Client) -> bytes:
+    """The client's second ClientHello, the one that answers the cookie, kept from the server."""
+    (hello,) = client.association.datagrams_to_send()
+    network.server.datagram_received(hello, client.address, network.now)
+    client.receive(network.sent[-1][0])
+    (again,) = client.association.datagrams_to_send()
+    return again

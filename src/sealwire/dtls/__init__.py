@@ -15,7 +15,7 @@ contexts       pyOpenSSL contexts and connections
 association    one peer: DTLS and the wire protocol, without I/O; server_association and client_association are its ends
 cookies        the stateless cookie exchange of a server
 flight         a server's handshake messages, in proportion to what it received
-demultiplexer  a server's associations on one socket, without I/O
+demultiplexer  a server's associations on one socket, without I/O; association_table has their bounds
 exchange       one request of a client, sent again until its reply comes, without I/O
 server         the servers, on the pattern of socketserver; channel is what their handlers see
 client         the synchronous client

@@ -1,14 +1,7 @@
-"""A server's associations on one socket, by the addresses of their peers; without I/O and without threads.
+"""A server's associations on one socket: datagrams in, requests and datagrams out; without I/O and without threads.
 
-An address has no state here until it returns a valid cookie. Then it has an association, which is *unauthenticated*
-until its client proves its identity, and *established* afterwards. The states have separate bounds,
-Limits.max_handshakes and Limits.max_connections, as for TCP (see :mod:`sealwire.admission`). A new one over
-max_handshakes takes the place of the oldest of the source (an IPv4 address, or an IPv6 network) that has most of them.
-
-Clients that are gone. No event tells the end of a client that could not say so: its process was killed, or an exception
-interrupted it and it began again (``UDPClient`` does, without a word). So an identity whose share of max_connections is
-taken, or that finds all of them taken, gets the place of its own association that has been silent for longest and has
-no request in progress (``_silent``). It is told CLOSE 1, as if it had been idle. Others' associations never give way.
+An address has no state here until it returns a valid cookie. Then it has an association, for which
+:mod:`sealwire.dtls.association_table` has the bounds.
 
 Two associations of one address. An attacker that has read a cookie can forge datagrams with its address, so a new
 handshake does not replace an established association before it is authenticated itself (``_establish``). Until then the
@@ -19,18 +12,17 @@ discards data that is not sealed with its keys; a ClientHello goes to the associ
 from __future__ import annotations
 
 import logging
-import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any, Final
+from typing import Any
 
-from sealwire.dtls.client_association import PATIENCE
+from sealwire.dtls.association_table import AssociationTable
 from sealwire.dtls.cookies import CookieExchange
 from sealwire.dtls.records import client_random, is_encrypted
-from sealwire.dtls.server_association import ServerAssociation, source
+from sealwire.dtls.server_association import ServerAssociation
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, RemoteProtocolError, SealwireError
 from sealwire.failures import report_broken, report_termination
 from sealwire.limits import Limits
@@ -46,15 +38,6 @@ from sealwire.wire.frames import CloseCode, Payload
 from sealwire.wire.metadata import Metadata
 from sealwire.wire.protocol import State
 
-_GRACE: Final = PATIENCE
-"""Seconds for which an unauthenticated association cannot be ended: after as many a client that waits begins again. A
-full table of handshakes takes longer than on TCP, since datagrams are repeated."""
-_SILENCE: Final = 0.3
-"""Seconds without a datagram after which it can be ended earlier, before its client's certificate was accepted. A
-client repeats what may have been lost after a quarter of a second."""
-_BEGUN: Final = 4
-"""ClientHellos that are remembered, as a multiple of max_handshakes."""
-
 
 class Demultiplexer:
     """The associations of one server. Used by one thread at a time.
@@ -68,6 +51,7 @@ class Demultiplexer:
     Attributes:
         in_progress: Number of requests that handlers are working on.
         events: Takes what is to be reported.
+        associations: The table of all associations.
     """
 
     def __init__(
@@ -82,20 +66,12 @@ class Demultiplexer:
         self._send = send
         self._dispatch = dispatch
         self._cookies = CookieExchange(security)
-        self._established: dict[Any, ServerAssociation] = {}
-        self._unauthenticated: dict[Any, ServerAssociation] = {}
-        self._sources: defaultdict[bytes, dict[Any, None]] = defaultdict(dict)
-        """The addresses of unauthenticated associations by source, oldest first."""
-        self._begun: dict[bytes | None, None] = {}
-        """The randoms of the last ClientHellos that began an association, oldest first."""
-        self._accounts: Counter[Hashable] = Counter()
-        """The number of established associations of each account."""
+        self.associations = AssociationTable(security.limits)
         self._rates = rates_for(self._limits)
         self._buffers = Buffers(self._limits.max_buffered)
         self._working: Counter[Hashable] = Counter()
         """The number of requests of each account that handlers are working on."""
         self._next_sweep = 0.0
-        self._next_expiry = math.inf
         self._draining = False
         self.in_progress = 0
 
@@ -106,18 +82,19 @@ class Demultiplexer:
     @property
     def until_due(self) -> float:
         """The seconds until :meth:`handle_timeouts` is due."""
-        due = min(self._next_sweep, self._next_expiry)
+        due = min(self._next_sweep, self.associations.next_expiry)
         return max(0.0, min(due - monotonic(), self._limits.reload_interval))
 
     @property
     def peers(self) -> int:
         """The number of associations."""
-        return len(self._established) + len(self._unauthenticated)
+        return len(self.associations)
 
     def statistics(self) -> Statistics:
         """Return the counts of associations, and what was counted of them."""
-        peers = Counter(str(each.peer or "anonymous") for each in self._established.values())
-        return Statistics(len(self._established), len(self._unauthenticated), self.events.numbers(), peers)
+        table = self.associations
+        peers = Counter(str(each.peer or "anonymous") for each in table.established.values())
+        return Statistics(len(table.established), len(table.unauthenticated), self.events.numbers(), peers)
 
     def datagram_received(self, datagram: bytes, address: Any, arrived: float) -> None:
         """Process a datagram. Never raises for its content.
@@ -140,18 +117,18 @@ class Demultiplexer:
             if association.dtls_ended or (
                 association.secured and association.protocol.state is State.ENDED and association.rejected is None
             ):
-                self._forget(association)
+                self.associations.forget(association)
 
     def handle_timeouts(self) -> None:
         """End associations that have expired, are idle or took too long for the handshake."""
         now = monotonic()
-        if now >= self._next_expiry:
+        if now >= self.associations.next_expiry:
             self._expire(now)
         if now < self._next_sweep:
             return
         self._next_sweep = now + min(self._limits.reload_interval, self._limits.idle_timeout / 2)
         self.events.look()
-        for association in self._all():
+        for association in self.associations.all():
             if association.open:
                 self._check(association, now)
 
@@ -192,7 +169,7 @@ class Demultiplexer:
     def drain(self) -> None:
         """Take no more requests, and end each association when its requests are answered."""
         self._draining = True
-        for association in self._all():
+        for association in self.associations.all():
             if association.open:
                 association.session.close(CloseCode.GOING_AWAY)
                 self._end_if_due(association)
@@ -201,31 +178,22 @@ class Demultiplexer:
 
     def close(self) -> None:
         """End all associations."""
-        for association in self._all():
+        for association in self.associations.all():
             self._end(association, CloseCode.GOING_AWAY)
         self.events.look(at_end=True)
 
     def _recipients(self, datagram: bytes, address: Any) -> list[ServerAssociation]:
         """Return the associations that a datagram may belong to; see the head of the module."""
-        associations = self._at_address(address)
+        associations = self.associations.at(address)
         if is_encrypted(datagram):
             return associations
         random = client_random(datagram)
         if random is None:
-            return [each for each in associations if each is self._unauthenticated.get(address)]
+            return [each for each in associations if each is self.associations.unauthenticated.get(address)]
         repeated = [each for each in associations if each.random == random]
         if not repeated:
             self._answer_client_hello(datagram, address)
         return repeated
-
-    def _at_address(self, address: Any) -> list[ServerAssociation]:
-        established, unauthenticated = self._established.get(address), self._unauthenticated.get(address)
-        if unauthenticated is None:
-            return [] if established is None else [established]
-        return [unauthenticated] if established is None else [established, unauthenticated]
-
-    def _all(self) -> list[ServerAssociation]:
-        return [*self._established.values(), *self._unauthenticated.values()]
 
     def _answer_client_hello(self, datagram: bytes, address: Any) -> None:
         """Answer a ClientHello with a cookie or, if it has a valid one, with a new association."""
@@ -236,17 +204,13 @@ class Demultiplexer:
             for answer in found:
                 self._send(answer, address)
             return
-        random = client_random(datagram)
-        if random in self._begun:
+        if self.associations.has_begun(client_random(datagram)):
             return  # a second association with it would get the answers to the first, which has ended
-        if address in self._unauthenticated:
+        if (abandoned := self.associations.unauthenticated.get(address)) is not None:
             # The cookie proves that the client is at this address, so it has started over (RFC 6347, section 4.2.8).
-            self._forget(self._unauthenticated[address])
-        if not self._make_room(source(address)):
+            self.associations.forget(abandoned)
+        if not self.associations.make_room(address):
             return  # the client will ask again
-        if len(self._begun) >= _BEGUN * self._limits.max_handshakes:
-            del self._begun[next(iter(self._begun))]
-        self._begun[random] = None
         association = ServerAssociation(
             self._security,
             *found,
@@ -259,9 +223,7 @@ class Demultiplexer:
             events=self.events,
         )
         association.holding.end = partial(self._shed, association)
-        self._unauthenticated[address] = association
-        self._sources[source(address)][address] = None
-        self._next_expiry = min(self._next_expiry, association.started_at + self._limits.handshake_timeout)
+        self.associations.add(association)
         try:
             association.begin()
         except SealwireError as error:
@@ -269,48 +231,13 @@ class Demultiplexer:
         else:
             self._flush(association)
 
-    def _make_room(self, newcomer: bytes) -> bool:
-        """End an unauthenticated association if there are too many; return False if the newcomer has to wait.
-
-        The source that would have most of them gives way: one that is late or, to another source, the youngest.
-        """
-        greediest = newcomer
-        if len(self._sources.get(newcomer, ())) < self._limits.max_handshakes_per_source:
-            if len(self._unauthenticated) < self._limits.max_handshakes:
-                return True
-            greediest = max(self._sources, key=lambda each: len(self._sources[each]) + (each == newcomer))
-        theirs = [self._unauthenticated[address] for address in self._sources[greediest]]
-        late = next(filter(self._is_late, theirs), None)
-        if late is None and greediest == newcomer:
-            return False
-        self._forget(late or theirs[-1])
-        return True
-
-    def _is_late(self, association: ServerAssociation) -> bool:
-        """Return True if an unauthenticated association can be ended: it is silent, or old.
-
-        One with WELCOME may have sent a request, and one whose certificate was accepted is a client's, which has spent
-        as much on it as this end.
-        """
-        now = monotonic()
-        grace = max(_GRACE, self._limits.handshake_timeout) if association.secured else _GRACE
-        silent = not association.secured and now - association.last_arrival >= _SILENCE
-        return silent or now - association.started_at >= grace
-
     def _expire(self, now: float) -> None:
         """End all associations that took too long for the handshake."""
-        self._next_expiry = math.inf
-        for association in list(self._unauthenticated.values()):
-            if association.open:
-                continue
-            expiry = association.started_at + self._limits.handshake_timeout
-            if now < expiry:
-                self._next_expiry = min(self._next_expiry, expiry)
-                continue
+        for association in self.associations.expired(now):
             if association.rejected is None:
                 late = DeadlineExceeded("it did not complete the handshake in time")
                 self.events.refused(association.known, late, level=logging.INFO)
-            self._forget(association)
+            self.associations.forget(association)
 
     def _receive(self, association: ServerAssociation, event: Event, arrived: float) -> None:
         """Process an event; dispatch a request if its limits permit."""
@@ -344,24 +271,21 @@ class Demultiplexer:
     def _shed(self, association: ServerAssociation) -> None:
         """End an association because it holds most of the bytes that the server may buffer."""
         self.events.hit("max_buffered", association.known, f"ended: {explain.shed()}")
-        self._forget(association)
+        self.associations.forget(association)
 
     def _establish(self, association: ServerAssociation) -> bool:
         """Establish an authenticated association in place of an older one of its address; False if there is no room."""
-        address = association.address
-        if self._unauthenticated.get(address) is not association:
+        table, address = self.associations, association.address
+        if table.unauthenticated.get(address) is not association:
             return True
-        if address in self._established:
-            self._forget(self._established[address])
-        account = association.account
-        if self._busy(account) is not None:
+        if (older := table.established.get(address)) is not None:
+            table.forget(older)
+        if self._busy(association.account) is not None:
             return False
-        if self._is_full(account) and (silent := self._silent(account)) is not None:
+        if (silent := table.gives_way(association.account)) is not None:
             self.events.hit("max_connections", silent.known, f"ended: {explain.gave_way()}", level=logging.INFO)
             self._end(silent, CloseCode.IDLE)
-        self._forget(association)
-        self._established[address] = association
-        self._accounts[association.account] += 1
+        table.establish(association)
         return True
 
     def _check(self, association: ServerAssociation, now: float) -> None:
@@ -374,7 +298,7 @@ class Demultiplexer:
         immediate = session.termination is not None and session.termination.immediate
         if session.closing is None or (session.working and not immediate):
             return
-        if session.termination is not None and association in self._all():
+        if session.termination is not None and association in self.associations.all():
             report_termination(session)
         self._end(association, session.closing)
 
@@ -386,7 +310,7 @@ class Demultiplexer:
         self._flush(association)
         # After REJECT the client may repeat its HELLO, if the answer was lost.
         if association.rejected is None:
-            self._forget(association)
+            self.associations.forget(association)
 
     def _flush(self, association: ServerAssociation) -> None:
         for datagram in association.datagrams_to_send():
@@ -395,38 +319,8 @@ class Demultiplexer:
     def _end(self, association: ServerAssociation, code: int) -> None:
         for datagram in association.close(code):
             self._send(datagram, association.address)
-        self._forget(association)
-
-    def _forget(self, association: ServerAssociation) -> None:
-        address = association.address
-        association.holding.release()
-        if association.secured:
-            association.session.drop_unanswered()
-        if self._established.get(address) is association:
-            del self._established[address]
-            self._accounts[association.account] -= 1
-            if not self._accounts[association.account]:
-                del self._accounts[association.account]
-        elif self._unauthenticated.get(address) is association:
-            del self._unauthenticated[address]
-            theirs = source(address)
-            del self._sources[theirs][address]
-            if not self._sources[theirs]:
-                del self._sources[theirs]
+        self.associations.forget(association)
 
     def _busy(self, account: Hashable) -> int | None:
         """Return the code to REJECT a client with; None if there is room, or a silent association to give way."""
-        full = self._is_full(account) and self._silent(account) is None
-        return reject_code(draining=self._draining, full=full)
-
-    def _is_full(self, account: Hashable) -> bool:
-        limits = self._limits
-        return (
-            len(self._established) >= limits.max_connections
-            or self._accounts[account] >= limits.max_connections_per_identity
-        )
-
-    def _silent(self, account: Hashable) -> ServerAssociation | None:
-        """Return the account's association that has been silent for longest, of those without a request in progress."""
-        theirs = (each for each in self._established.values() if each.account == account and not each.session.working)
-        return min(theirs, key=lambda each: each.last_heard, default=None)
+        return reject_code(draining=self._draining, full=not self.associations.has_room(account))
