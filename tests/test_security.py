@@ -20,8 +20,10 @@ from sealwire.faults import Refuse
 from sealwire.limits import Limits
 from sealwire.security import Security
 from sealwire.session import terms
+from sealwire.sync.client import SynchronousTCPClient
 from sealwire.testing import Throwaway
 from sealwire.wire.keys import Key
+from support.aio import KINDS, served_by
 from support.certificates import HOST, Made, make_crl
 from support.throwaway import SECRETS, security
 
@@ -364,22 +366,49 @@ class TestBadToml:
         assert "open.toml: mode 0644" in refusal(place, MINIMAL.replace("keyring.toml", "open.toml"))
 
 
-@pytest.mark.parametrize("announced", ["changed", "told"])
-def test_forked_processes_take_a_configuration_together(place: Throwaway, announced: str) -> None:
+def take_in_a_child(made: Security, *, told: bool) -> None:
+    """Have a forked process take the present configuration."""
+    if (pid := os.fork()) == 0:
+        before = made.pinned()
+        with suppress(BaseException):
+            made.reload() if told else made.look(monotonic() + 30)
+        os._exit(made.pinned() is before)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_forked_processes_take_a_configuration_together(place: Throwaway, told: bool) -> None:
     """As soon as one of them has it, none waits for its own look or a file at rest: a client may come to any."""
-    text = MINIMAL + "service = {}\n" + ("reload_config = true\n" if announced == "changed" else "")
+    text = MINIMAL + "service = {}\n" + ("" if told else "reload_config = true\n")
     made = load(place, text.format('"orders"'))
     made.refresh()  # the next look of its own is long after this test
     path = place.directory / "sealwire.toml"
     path.write_text(text.format('"bills"'), encoding="utf-8")
-    if (pid := os.fork()) == 0:
-        with suppress(BaseException):
-            made.look(monotonic() + 30) if announced == "changed" else made.reload()
-        os._exit(made.pinned().service != "bills")
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    take_in_a_child(made, told=told)
     assert made.pinned().service == "orders"
     path.touch()  # as if somebody were writing still
     assert made.refresh_due()
     made.refresh()
     assert made.pinned().service == "bills"
     assert not made.refresh_due()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it has threads when it forks
+def test_servers_take_a_configuration_with_the_next_connection(place: Throwaway, kind: str) -> None:
+    place.leaf("here", "localhost")
+    text = MINIMAL + 'cert = "{}.pem"\nkey = "{}.key"\npeers = ["dns:{}"]\nservice = "{}"\n'
+    made = load(place, text.format("here", "here", "client.example", "orders"))
+
+    def ask(port: int, service: str) -> object:
+        path = place.directory / "client.toml"
+        path.write_text(text.format("client", "client", "localhost", service), encoding="utf-8")
+        with SynchronousTCPClient("localhost", port, 10, 10, security=Security.from_toml(path)) as client:
+            return client.send_request(service)
+
+    with served_by(kind, lambda message: message, made) as port:
+        assert ask(port, "orders") == "orders"
+        path = place.directory / "sealwire.toml"
+        path.write_text(text.format("here", "here", "client.example", "bills"), encoding="utf-8")
+        take_in_a_child(made, told=True)
+        assert ask(port, "bills") == "bills"

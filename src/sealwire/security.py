@@ -291,6 +291,11 @@ class Security:
         """The Security that this one was pinned from; itself if it never changes."""
         return self._latest or self
 
+    @property
+    def announced(self) -> bool:
+        """True if another process has taken a configuration, and this one has not read it yet."""
+        return self._latest is not None and self._latest.announced
+
     def ends(self) -> bool:
         """Return True if a connection of this Security should end, as new connections follow other rules."""
         return self.latest.pinned()._agreed != self._agreed
@@ -406,6 +411,11 @@ class _Following(Security):
         super().reload()
         self._file.reload()
         return not any(each.refusal for each in (self._file, self.credentials, self.keys))
+
+    @property
+    def announced(self) -> bool:
+        """True if another process has taken a configuration, and this one has not read it yet."""
+        return self._file.announced
 
     def refresh_due(self) -> bool:
         """Return True if :meth:`refresh` would check the files now. Does no I/O."""

@@ -325,6 +325,8 @@ class AsyncTCPServer:
             self._refused(slot, error)
             return
         try:
+            if self.security.announced:
+                await self._reload_files()  # its client may come from the process that has taken it
             unix = getattr(sock, "family", None) == socket.AF_UNIX  # a session on NATS has none
             channel = AsyncServerChannel(
                 self.security, unix=unix, slot=slot, turns=self._turns, busy=partial(self._busy, slot),
