@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from sealwire.testing import Throwaway
+from support.certificates import HOST
 from support.service import Deployment, nothing_left
 
 # A shell has processes in the background ignore it, and what ignores it has its children do so, too.
@@ -40,6 +42,15 @@ def pytest_collection_finish() -> None:
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     """Certificates and a key for a server and its clients."""
     return Deployment(tmp_path_factory.mktemp("deployment"))
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Throwaway]:
+    """A directory with a CA, a keyring, and certificates of a server and a client."""
+    with Throwaway() as made:
+        made.leaf("server", HOST, "192.0.2.7")
+        made.leaf("client", "client.example")
+        yield made
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -41,13 +40,6 @@ class Cancel:
 
 
 NAME = f"{__name__}:Order"
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Throwaway]:
-    with Throwaway() as made:
-        made.leaf("server", "localhost")
-        yield made
 
 
 def load(place: Throwaway, authorise: str, allowlist: str = "") -> Security:

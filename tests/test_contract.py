@@ -80,13 +80,6 @@ TYPES = (Item, Order, Special, Cancel, Color)
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Throwaway]:
-    with Throwaway() as made:
-        made.leaf("server", "localhost")
-        yield made
-
-
-@pytest.fixture(scope="module")
 def security(place: Throwaway) -> Security:
     return security_of(place, "server", peers=["dns:a.example"], codec=Codec(Allowlist(*TYPES)))
 

@@ -1,4 +1,4 @@
-"""The options of a configuration file that are more than a value: each is read from the parsed document.
+"""The options of a configuration file: from a parsed document to the arguments of a Security.
 
 When a configuration is loaded again, what has not changed is the object that is in service.
 """
@@ -6,11 +6,13 @@ When a configuration is loaded again, what has not changed is the object that is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sealwire import toml_options
+from sealwire.authorisation import Authorisation
+from sealwire.codec import Allowlist, Codec, RawCodec
 from sealwire.errors import ConfigurationError, RemoteError
 from sealwire.limits import SERVER_WIDE, Limits
 from sealwire.pickling.importing import import_object
@@ -18,7 +20,102 @@ from sealwire.trust.credentials import Credentials
 from sealwire.trust.keyring import Keyring
 from sealwire.trust.peers import PeerPolicy
 
+FILES: Final = ("cert", "key", "ca", "crl", "keyring")
+_OPTIONS: Final = (
+    *FILES, "peers", "service", "names", "codec", "limits", "allowlist", "faults", "authorise", "allow_readable_key",
+    "reload_config", "admin", "proxy_protocol", "keyring_group",
+)  # fmt: skip
 ANY_SIGNED_BY_CA: Final = "any-signed-by-ca"
+
+
+class InService(Protocol):
+    """The parts of the Security in service that one of a changed configuration may keep."""
+
+    @property
+    def limits(self) -> Limits:
+        """Its limits."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """Its certificates and private key."""
+
+    @property
+    def keys(self) -> Keyring:
+        """Its keyring."""
+
+    @property
+    def admin(self) -> str | None:
+        """The address of its admin endpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """A configuration that was read.
+
+    Attributes:
+        arguments: The arguments of its Security.
+        watched: True if the file is to be read again when it changes.
+        admin: The address of the admin endpoint; None without one.
+        waiting: The settings that need a restart: their values in the file, and in service.
+        agreed: The settings that both ends of a connection, and its messages, depend on.
+    """
+
+    arguments: dict[str, Any]
+    watched: bool
+    admin: str | None
+    waiting: dict[str, tuple[object, object]]
+    agreed: object
+
+
+def read(document: Mapping[str, Any], directory: Path, previous: InService | None) -> Options:
+    """Read a parsed configuration with paths relative to ``directory``.
+
+    ``previous`` is in service, None at first. Certificates and keys of the same files are the same objects.
+    """
+    toml_options.reject_unknown(document, _OPTIONS, "")
+    files = {option: directory / toml_options.path(document, option) for option in FILES if option in document}
+    for option in ("ca", "keyring"):
+        if option not in files:
+            raise ConfigurationError(f"{option} is missing; expected a path as a string")
+    bounds, waiting = limits(document, None if previous is None else previous.limits)
+    payloads = codec(document, bounds)
+    readable = toml_options.get_typed(document, "allow_readable_key", bool, "true or false", False)
+    group = toml_options.get_typed(document, "keyring_group", bool, "true or false", False)
+    watched = toml_options.get_typed(document, "reload_config", bool, "true or false", False)
+    certificates, keys = (None, None) if previous is None else (previous.credentials, previous.keys)
+    arguments = {
+        "credentials": credentials(files, readable, group, bounds, certificates),
+        "keys": keyring(files["keyring"], group, keys),
+        "peers": peers(document),
+        "service": toml_options.get_typed(document, "service", str, "a string", ""),
+        "names": toml_options.strings(document, "names") or (),
+        "codec": payloads,
+        "limits": bounds,
+        "faults": faults(document),
+        "authorise": Authorisation.from_tables(document["authorise"]) if "authorise" in document else None,
+        "proxy_protocol": toml_options.strings(document, "proxy_protocol"),
+    }
+    listens = admin(document)
+    if previous is not None and previous.admin != listens:
+        waiting["admin.listen"] = (listens, previous.admin)
+        listens = previous.admin
+    agreed = (arguments["service"], payloads.name, repr([document.get(name) for name in ("allowlist", "authorise")]))
+    return Options(arguments=arguments, watched=watched, admin=listens, waiting=waiting, agreed=agreed)
+
+
+def codec(document: Mapping[str, Any], bounds: Limits) -> Codec | RawCodec:
+    """Return the codec of a configuration."""
+    allowlist = Allowlist.from_table(document.get("allowlist", {}))
+    name = toml_options.get_typed(document, "codec", str, f"{Codec.name!r} or {RawCodec.name!r}", Codec.name)
+    if name == Codec.name:
+        return Codec(allowlist, limits=bounds)
+    if name != RawCodec.name:
+        raise ConfigurationError(f"codec: expected {Codec.name!r} or {RawCodec.name!r}")
+    if allowlist.adapters:
+        raise ConfigurationError(
+            "allowlist: the codec 'raw' sends bytes and has no types; remove either the allowlist or codec = 'raw'"
+        )
+    return RawCodec()
 
 
 def limits(document: Mapping[str, Any], previous: Limits | None) -> tuple[Limits, dict[str, tuple[object, object]]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sealwire import configuration_options, toml_options
+from sealwire import configuration_options
 from sealwire.authorisation import Authorisation, Rule
 from sealwire.codec import Allowlist, Codec, RawCodec
 from sealwire.configuration import ConfigurationFile, ConfigurationStatus
@@ -30,12 +30,6 @@ from sealwire.trust.keyring import Keyring, KeyringStatus
 from sealwire.trust.peers import PeerPolicy
 from sealwire.trust.reloading import LOOK_PATIENCE
 from sealwire.wire.frames import VerifiedPayload
-
-_FILES = ("cert", "key", "ca", "crl", "keyring")
-_OPTIONS = (
-    *_FILES, "peers", "service", "names", "codec", "limits", "allowlist", "faults", "authorise", "allow_readable_key",
-    "reload_config", "admin", "proxy_protocol", "keyring_group",
-)  # fmt: skip
 
 T = TypeVar("T")
 
@@ -235,46 +229,10 @@ class Security:
 
         ``previous`` is in service, None at first. Certificates and keys of the same files are the same objects.
         """
-        toml_options.reject_unknown(document, _OPTIONS, "")
-        files = {option: directory / toml_options.path(document, option) for option in _FILES if option in document}
-        for option in ("ca", "keyring"):
-            if option not in files:
-                raise ConfigurationError(f"{option} is missing; expected a path as a string")
-        limits, waiting = configuration_options.limits(document, None if previous is None else previous.limits)
-        allowlist = Allowlist.from_table(document.get("allowlist", {}))
-        codec = toml_options.get_typed(document, "codec", str, f"{Codec.name!r} or {RawCodec.name!r}", Codec.name)
-        readable = toml_options.get_typed(document, "allow_readable_key", bool, "true or false", False)
-        group = toml_options.get_typed(document, "keyring_group", bool, "true or false", False)
-        watched = toml_options.get_typed(document, "reload_config", bool, "true or false", False)
-        if codec not in (Codec.name, RawCodec.name):
-            raise ConfigurationError(f"codec: expected {Codec.name!r} or {RawCodec.name!r}")
-        if codec == RawCodec.name and allowlist.adapters:
-            raise ConfigurationError(
-                "allowlist: the codec 'raw' sends bytes and has no types; remove either the allowlist or codec = 'raw'"
-            )
-        credentials, keys = (None, None) if previous is None else (previous.credentials, previous.keys)
-        made = cls(
-            credentials=configuration_options.credentials(files, readable, group, limits, credentials),
-            keys=configuration_options.keyring(files["keyring"], group, keys),
-            peers=configuration_options.peers(document),
-            service=toml_options.get_typed(document, "service", str, "a string", ""),
-            names=toml_options.strings(document, "names") or (),
-            codec=RawCodec() if codec == RawCodec.name else Codec(allowlist, limits=limits),
-            limits=limits,
-            faults=configuration_options.faults(document),
-            authorise=Authorisation.from_tables(document["authorise"]) if "authorise" in document else None,
-            proxy_protocol=toml_options.strings(document, "proxy_protocol"),
-        )
-        made._watched, made.waiting = watched, waiting
-        made.admin = configuration_options.admin(document)
-        if previous is not None and previous.admin != made.admin:
-            made.waiting = waiting | {"admin.listen": (made.admin, previous.admin)}
-            made.admin = previous.admin
-        made._agreed = (
-            made.service,
-            made.codec.name,
-            repr([document.get(name) for name in ("allowlist", "authorise")]),
-        )
+        found = configuration_options.read(document, directory, previous)
+        made = cls(**found.arguments)
+        made._watched, made.admin, made.waiting = found.watched, found.admin, found.waiting
+        made._agreed = found.agreed
         return made
 
     def pinned(self) -> Security:

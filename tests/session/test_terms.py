@@ -6,7 +6,6 @@ import builtins
 import io
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,14 +32,6 @@ from support.throwaway import ANYBODY, SECRETS, credentials, security
 from support.wire import feed, sent
 
 ENTRIES = ["anonymous", "dns:client.example"]
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Throwaway]:
-    with Throwaway() as made:
-        made.leaf("server", HOST, "192.0.2.7")
-        made.leaf("client", "client.example")
-        yield made
 
 
 def accepts(security: Security, name: str) -> bool:

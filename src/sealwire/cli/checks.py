@@ -19,6 +19,7 @@ from sealwire.cli.config import peer_effects
 from sealwire.cli.remedies import binding, ending, issuing
 from sealwire.cli.report import Finding, Severity
 from sealwire.codec import Codec
+from sealwire.configuration_options import FILES
 from sealwire.errors import ConfigurationError
 from sealwire.pki.authority import MAX_LEAF_DAYS, check_strength
 from sealwire.remedies import command
@@ -30,7 +31,6 @@ from sealwire.trust.file_permissions import in_private_directory, open_to_others
 from sealwire.trust.keyring import KeyringStatus
 from sealwire.trust.selftest import is_revoked
 
-_FILES: Final = ("cert", "key", "ca", "crl", "keyring")
 _SECRET: Final = ("key", "keyring")
 _GOOD_RSA_BITS: Final = 3072
 """128 bits of strength by NIST SP 800-57."""
@@ -54,7 +54,7 @@ def check_files(config: Path) -> Iterator[Finding]:
         tables = read_toml(config)
     except ConfigurationError:
         return  # loading the configuration reports it
-    paths = {part: config.parent / tables[part] for part in _FILES if isinstance(tables.get(part), str)}
+    paths = {part: config.parent / tables[part] for part in FILES if isinstance(tables.get(part), str)}
     for part, path in paths.items():
         try:
             status = path.stat()
