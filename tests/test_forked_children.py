@@ -17,6 +17,7 @@ from sealwire import Limits, RequestHandler, dtls
 from support.aio import serving as serving_on_a_loop
 from support.service import QUICK, Deployment
 
+# Forking beside threads is the point.
 pytestmark = [pytest.mark.usefixtures("clean"), pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")]
 
 THREADED = ["TCPServer", "ThreadingTCPServer", "UnixStreamServer", "ThreadingUnixStreamServer"]

@@ -17,6 +17,7 @@ import sealwire
 from sealwire import InvalidState, Limits, dtls
 from support.service import QUICK, Deployment, eventually
 
+# Forking beside threads is the point.
 pytestmark = [pytest.mark.usefixtures("clean"), pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")]
 
 THREADED = ["TCPServer", "ThreadingTCPServer", "UnixStreamServer", "ThreadingUnixStreamServer"]

@@ -100,7 +100,7 @@ class ConfigurationFile(Reloadable[T]):
         value, status = self._loaded
         return ConfigurationStatus(**self._status_fields(status), waiting=tuple(value.waiting))
 
-    def _read(self, path: StrPath, part: str) -> FileContent:  # noqa: ARG002 - there is one part
+    def _read(self, path: StrPath, _part: str) -> FileContent:  # there is one part
         return read_file(path, max_bytes=_MAX_FILE)
 
     def _validate(self, contents: FileContents, previous: T | None) -> T:

@@ -70,6 +70,7 @@ def test_one_that_waits_goes_on_in_the_task_in_which_it_began() -> None:
 
     async def test(steps: FirstSteps) -> None:
         gate = asyncio.Event()
+        # A turn of the loop, an event, and a timer.
         for wait in (lambda: asyncio.sleep(0), gate.wait, lambda: asyncio.sleep(0.001)):
             steps.run(slow(wait), asyncio.current_task())
         assert len(seen) == 3

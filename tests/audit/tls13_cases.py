@@ -260,7 +260,7 @@ class Altered(TLSConnection):
     kind: type = type(None)
     alter: Callable[[bytearray], bytearray] = staticmethod(bytearray)
 
-    def _sendMsg(self, msg: Any, *arguments: Any, **options: Any) -> Iterator[Any]:  # noqa: N802 - its name
+    def _sendMsg(self, msg: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
         if isinstance(msg, self.kind):
             msg = Message(msg.contentType, self.alter(bytearray(msg.write())))
         yield from super()._sendMsg(msg, *arguments, **options)

@@ -194,7 +194,7 @@ def test_a_progress_bar_is_for_terminals(python: list[str], served: Served) -> N
 
 
 def test_a_plot(served: Served) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
     bench(served, "--requests", "300", "--plot", "latency.svg")
     root = ElementTree.parse(served.directory / "latency.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"

@@ -45,7 +45,7 @@ def test_schemas_are_strict() -> None:
     wrong = yaml.safe_load((DIRECTORY / "deployment.yaml").read_text())
     wrong["spec"]["template"]["spec"]["containers"][0]["readinessprobe"] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # likewise
         with pytest.raises(kubernetes_validate.ValidationError):
             kubernetes_validate.validate(wrong, kubernetes_validate.latest_version(), strict=True)
 

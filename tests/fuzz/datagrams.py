@@ -190,7 +190,7 @@ def one(data: bytes) -> None:
     source.choice(records, frames, a_server)(source)
 
 
-def SEEDS() -> list[bytes]:  # noqa: N802 - as in the other targets
+def SEEDS() -> list[bytes]:
     with pytest.MonkeyPatch.context() as patch:
         network = Network(ends()[0], patch)
         client = network.client(ends()[1], CLIENT, established=False)

@@ -98,7 +98,7 @@ def one(data: bytes) -> None:
     source.choice(raw, of_holder, contexts)(source)
 
 
-def SEEDS() -> list[bytes]:  # noqa: N802 - as in the other targets
+def SEEDS() -> list[bytes]:
     sealed = [b"\0\0" + b"SWE\1" + bytes(40) + b"\2k1" + bytes(48), b"\0\1" + bytes(100)]
     payloads = [envelope().codec.encode(value) for value in ("text", {"a": [1, 2.5, None]}, (b"x" * 50, {1, 2}))]
     later = int(NOW.timestamp() * 1000 + 1000).to_bytes(8)

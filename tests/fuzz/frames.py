@@ -125,7 +125,7 @@ def checker_of(features: Features, from_client: bool) -> HeaderChecker:
     return checker
 
 
-def SEEDS() -> list[bytes]:  # noqa: N802 - as in the other targets
+def SEEDS() -> list[bytes]:
     steps = [bytes(6), b"\0\x63" * 3, b"\xff\xff" * 3]
     frame = b"\x03\0\0\0\0\0\0\5hello\0"
     long = b"\x03\0\0\0\0\0\0\xff" + bytes(255) + b"\4"

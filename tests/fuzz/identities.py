@@ -198,7 +198,7 @@ def one(data: bytes) -> None:
     source.choice(a_leaf, a_file, some_pem, a_request, a_chain)(source)
 
 
-def SEEDS() -> list[bytes]:  # noqa: N802 - as in the other targets
+def SEEDS() -> list[bytes]:
     san = raw_names((2, b"client.example"), (2, b"*.client.example"), (6, b"spiffe://prod/billing"), (7, b"\xc0\0\2\7"))
     der = certificate(extensions=extension(_SAN, san) + extension(_USES, _CLIENT_AUTH))
     listed = bytes((len(san),)) + san

@@ -30,8 +30,8 @@ from support.shop import Order, made
 
 pytestmark = [
     pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore:Call to :DeprecationWarning"),
-]  # Celery's own
+    pytest.mark.filterwarnings("ignore:Call to :DeprecationWarning"),  # Celery's own calls
+]
 TEA = Order("tea", Decimal("4.20"))
 WAIT = 60
 

@@ -9,7 +9,7 @@ import pytest
 from sealwire.errors import LimitExceeded
 from sealwire.pickling.hash_collisions import CollisionCounter
 
-collisions = pytest.importorskip("sealwire.native.collisions")
+collisions = pytest.importorskip("sealwire.native.collisions", reason="the native core is not there")
 
 KINDS = {
     "random": lambda source: source.getrandbits(61),

@@ -11,7 +11,7 @@ from sealwire.prefork.asyncio_worker import loop_factory
 
 
 def test_uvloop_if_it_is_installed() -> None:
-    uvloop = pytest.importorskip("uvloop")
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
     assert loop_factory() is uvloop.new_event_loop
 
 

@@ -122,5 +122,5 @@ async def eventually_on_loop(condition: Callable[[], Any], timeout: float = 20.0
     deadline = monotonic() + timeout
     while not (value := condition()):
         assert monotonic() < deadline, "what was waited for did not come"
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # between two looks
     return value

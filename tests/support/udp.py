@@ -75,7 +75,7 @@ class Held:
 def forked(action: Callable[[], bool]) -> int:
     """The exit status of a forked child: 0 if the action returns True there."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which is the point
         child = os.fork()
     if child == 0:
         status = 1

@@ -62,7 +62,7 @@ def client(request: pytest.FixtureRequest, deployment: Deployment, handler: Held
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a socket that was just being made
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # likewise
 @pytest.mark.parametrize("what", ["request", "new connection", "loop"])
 def test_at_any_line(client: Any, what: str) -> None:
     def call() -> None:
@@ -87,7 +87,7 @@ def test_at_any_line(client: Any, what: str) -> None:
     gc.collect()  # what the interruptions have left, before another test counts
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a socket that was just being made
 def test_at_any_line_of_a_call_in_the_body_of_a_loop(deployment: Deployment) -> None:
     """The call borrows the loop's connection, which has requests in flight; the loop goes on, or says that it ended."""
     with running(TCPServer(("127.0.0.1", 0), Held(), deployment.server_security())) as port:

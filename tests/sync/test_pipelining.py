@@ -344,7 +344,7 @@ def test_forked_in_the_iterable(deployment: Deployment, port: int) -> None:
         exits.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     with deployment.client(port) as client, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which is the point
         parent = os.getpid()
         status = 1
         try:

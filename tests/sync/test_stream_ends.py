@@ -165,7 +165,7 @@ def test_a_signal_handler_that_closes_it(client: Client) -> None:
     assert client.send_request("x") == "x"
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a socket that was just being made
 @pytest.mark.parametrize("what", ["whole", "left", "upload"])
 def test_interrupted_at_any_line(client: Client, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool has its only place again, and a client is as good as new."""

@@ -117,7 +117,7 @@ class HTTPServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._connections.pop(request, None)
         super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
+    def handle_error(self, _request: Any, _client_address: Any) -> None:
         """Log the failure of a page, and not that of a connection."""
         logger.debug("an answer failed", exc_info=True)
 
@@ -165,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse_method(self) -> None:
         self._send(Answer(b"this endpoint answers GET and HEAD\n", status=HTTPStatus.METHOD_NOT_ALLOWED))
 
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _refuse_method  # noqa: N815 - http.server's
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _refuse_method
 
     def _answer(self) -> None:
         if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:

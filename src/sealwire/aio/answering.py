@@ -316,7 +316,7 @@ class Answering:
     def _reason_of_cancellation(self, request: int, error: asyncio.CancelledError) -> BaseException:
         """Return the error for a handler that was cancelled, or that raised CancelledError of itself."""
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - this runs in one
+        assert task is not None  # this runs in one
         reason: BaseException = error
         if self._channel.is_cancelled(request) or self._channel.ended:
             reason = RequestCancelled()

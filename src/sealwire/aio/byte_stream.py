@@ -124,7 +124,7 @@ class ByteStream(asyncio.BufferedProtocol):
         if sock is not None and sock.family != socket.AF_UNIX:
             set_options(sock, self._limits)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+    def get_buffer(self, _sizehint: int) -> memoryview:
         """Return the buffer to read into, for no more than the BIO may hold."""
         room = READ if self._discarding else self._read_size - self._incoming.pending
         return _scratch.first if room == READ else _scratch.view[: max(1, room)]
@@ -140,7 +140,7 @@ class ByteStream(asyncio.BufferedProtocol):
             if self._waiting is not None and not self._waiting.done() and not self._process_input(now):
                 self._wake()
         except Exception as error:
-            assert self._waiting is not None  # noqa: S101 - or nothing is processed
+            assert self._waiting is not None  # or nothing is processed
             self._waiting.set_exception(error)  # for the task that waits; a variable of it would be in the error
         except BaseException:
             self.abort()  # a signal handler raised it, and a part of the input may be lost
@@ -248,11 +248,11 @@ class ByteStream(asyncio.BufferedProtocol):
         """Bytes that have arrived and were not taken out of the stream, as far as their arrival times are kept."""
         return self._incoming.pending
 
-    def _fill_frame(self, ciphertext: memoryview, now: float) -> int:  # noqa: ARG002 - the channel's
+    def _fill_frame(self, _ciphertext: memoryview, _now: float) -> int:
         """Process input in the middle of a large frame, for which the channel has a larger buffer; return its size."""
         return 0
 
-    def _process_input(self, now: float) -> bool:  # noqa: ARG002 - the time of the channel's events
+    def _process_input(self, _now: float) -> bool:
         """Process input that has just come; return False to wake the task that waits for it."""
         return False
 

@@ -86,7 +86,7 @@ class AsyncClientChannel(ClientPartsChannel):
 
         Raises HandshakeFailed, HandshakeRejected, PeerNotAllowed, DeadlineExceeded, ConfigurationError.
         """
-        assert self._transport is not None  # noqa: S101 - it is connected
+        assert self._transport is not None  # it is connected
         if isinstance(self._tls, PlainObject):
             peer = peer_process(self._transport.get_extra_info("socket"))
             protocol, self._session = begin_unix_client_session(
@@ -168,7 +168,8 @@ class AsyncClientChannel(ClientPartsChannel):
                         await self.drained()
                 now = monotonic()
             if self.end_error is not None or self.ended:
-                raise ConnectionClosed("the connection ended before the request was sent")  # noqa: TRY301 - handled below together with the end during the request
+                # Handled below, together with the end during the request.
+                raise ConnectionClosed("the connection ended before the request was sent")
             sequence, future = self._send(payload, max(0.0, deadline - now), metadata)
             if reply_metadata is not None:
                 self._reply_metadata[sequence] = reply_metadata

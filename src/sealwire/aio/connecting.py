@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from sealwire.aio.client_connection import AsyncClientChannel
 from sealwire.aio.threads import refresh, run_in_thread
 from sealwire.client_base import check_seconds
-from sealwire.client_counts import counted
+from sealwire.client_counts import counted_on_loop
 from sealwire.errors import DeadlineExceeded
 from sealwire.listeners import address_text, check_port, path_text, socket_path, too_long
 from sealwire.security import Security
@@ -59,7 +59,7 @@ async def connect(host: str, port: int, security: Security, *, timeout: float = 
     return await connect_to(found, host, port, security, deadline)
 
 
-@counted
+@counted_on_loop()
 async def connect_to(
     found: Sequence[Any], host: str, port: int, security: Security, deadline: float
 ) -> AsyncClientChannel:
@@ -86,7 +86,7 @@ async def _connect_to(endpoint: Any, channel: AsyncClientChannel) -> None:
     await asyncio.get_running_loop().create_connection(lambda: channel, *endpoint[:2])
 
 
-@counted
+@counted_on_loop()
 async def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> AsyncClientChannel:
     """Connect to a server on a Unix socket, for send_msg and recv_async.
 

@@ -225,7 +225,7 @@ class AsyncPartStream(Ending, AsyncIterator[Any]):
         if self._borrowed is None:
             return await self._first()
         exchange = self._borrowed.exchange
-        assert exchange is not None  # noqa: S101 - it has begun
+        assert exchange is not None  # it has begun
         exchange.grant(self._untaken)
         self._untaken = 0
         return await exchange.next_part(self._borrowed.deadline)
@@ -269,7 +269,7 @@ class AsyncPartStream(Ending, AsyncIterator[Any]):
     async def _reply(self) -> tuple[Any, dict[str, str]]:
         borrowed = self._in_use
         exchange = borrowed.exchange
-        assert exchange is not None  # noqa: S101 - it has begun
+        assert exchange is not None  # it has begun
         try:
             payload = await exchange.answer(borrowed.deadline)
         except ConnectionLost as lost:

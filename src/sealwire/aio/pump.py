@@ -265,7 +265,7 @@ class AsyncChannel(FrameInput, Sealed):
 
         Closing a socket with unread input would reset the connection and destroy the data just sent.
         """
-        assert self._transport is not None  # noqa: S101 - checked by the caller
+        assert self._transport is not None  # checked by the caller
         with suppress(OSError, ValueError):
             self._tls.unwrap()
         self._write_out()

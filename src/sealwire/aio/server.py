@@ -96,7 +96,7 @@ class AsyncTCPServer:
     def __init__(
         self,
         server_address: Any,
-        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        RequestHandlerClass: Any,
         security: Security,
         *,
         workers: int = 32,
@@ -284,7 +284,7 @@ class AsyncTCPServer:
         await self._runner.close(0.0 if self._connections else TERMINATION_WAIT)
         await self._files.close(TERMINATION_WAIT)
         self._release()
-        assert self._finished is not None  # noqa: S101 - it has served
+        assert self._finished is not None  # it has served
         self._finished.set()
 
     async def _wait_until_authenticated(self, deadline: float) -> None:

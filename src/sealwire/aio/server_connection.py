@@ -160,7 +160,7 @@ class AsyncServerChannel(PartsChannel):
     async def _begin_session(self, deadline: float) -> tuple[ServerProtocol, ServerSession]:
         """Identify the client, with the TLS handshake if there is TLS, and set the slot's ``peer``."""
         slot = self._slot
-        assert self._transport is not None  # noqa: S101 - it is connected
+        assert self._transport is not None  # it is connected
         if isinstance(self._tls, PlainObject):
             try:
                 process = peer_process(self._transport.get_extra_info("socket"))

@@ -37,7 +37,7 @@ class AsyncUnixServer(AsyncTCPServer):
     def __init__(
         self,
         server_address: str | os.PathLike[str],
-        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        RequestHandlerClass: Any,
         security: Security,
         *,
         workers: int = 32,
@@ -52,10 +52,10 @@ class AsyncUnixServer(AsyncTCPServer):
         if self._file is not None:
             self.server_address = self._file.path  # the socket's own name is the one before it was renamed
 
-    def _listen(self, server_address: Any) -> socket.socket:  # noqa: ARG002 - self._file has it
+    def _listen(self, _server_address: Any) -> socket.socket:  # self._file has it
         sock = socket.socket(socket.AF_UNIX)
         try:
-            assert self._file is not None  # noqa: S101 - there is no listener
+            assert self._file is not None  # there is no listener
             self._file.bind(sock)
         except BaseException:
             sock.close()

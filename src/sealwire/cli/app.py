@@ -40,10 +40,10 @@ _EPILOG: Final = "\b\nExit statuses:\n" + "\n".join(f"{status:4} {text}" for sta
 class Commands(click.Group):
     """Subcommands by name; their errors become a line and one of the exit statuses."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None

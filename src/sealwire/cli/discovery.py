@@ -97,7 +97,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     ctx.meta[_CONTEXT] = value
 
 
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+def _complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     with suppress(ConfigurationError):
         return [CompletionItem(name) for name in context_names() if name.startswith(incomplete)]
     return []

@@ -50,7 +50,7 @@ class Insider:
             socket.create_connection((host, port), PATIENCE), server_hostname=name, suppress_ragged_eofs=False
         )
         leaf = self._sock.getpeercert(binary_form=True)
-        assert leaf is not None  # noqa: S101 - a server always shows one
+        assert leaf is not None  # a server always shows one
         peer = PeerIdentity.from_der(leaf)
         self._protocol = ClientProtocol(
             **terms.client_parameters(security, certificates, host=name, peer=peer, leaf=leaf)
@@ -80,7 +80,7 @@ class Insider:
             event = self._protocol.next_event()
         except RemoteProtocolError as error:
             raise Ended(f"WELCOME, but {error}") from None
-        assert isinstance(event, Established)  # noqa: S101 - a WELCOME gives no other event
+        assert isinstance(event, Established)  # a WELCOME gives no other event
         self.cap = event.max_frame
 
     def request(self, payload: bytes | None = None) -> bytearray:

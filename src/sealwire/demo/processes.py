@@ -35,8 +35,8 @@ class Server:
     arguments = ("serve", "orders:respond", "--config", "server.toml")
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None  # noqa: S101 - PIPE
-        assert process.stderr is not None  # noqa: S101 - PIPE
+        assert process.stdout is not None  # it was started with a pipe
+        assert process.stderr is not None  # and with another
         self._process = process
         self._log = _Lines(process.stderr)
         self.pid = process.pid

@@ -15,7 +15,7 @@ from sealwire.aio.client import AsyncClient
 from sealwire.aio.connecting import resolve
 from sealwire.aio.threads import refresh
 from sealwire.client_base import HostClient
-from sealwire.client_counts import counted
+from sealwire.client_counts import counted_on_loop
 from sealwire.dtls.client_association import PATIENCE, ClientAssociation, Stalled
 from sealwire.dtls.exchange import Exchange, Exchanges
 from sealwire.dtls.records import MAX_DATAGRAM
@@ -81,7 +81,7 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
             self._transport.close()
         self._flush()
 
-    def datagram_received(self, data: bytes, addr: Any) -> None:  # noqa: ARG002 - it is connected
+    def datagram_received(self, data: bytes, _addr: Any) -> None:  # it is connected
         """Process a datagram."""
         try:
             for event in self.association.datagram_received(data):
@@ -108,7 +108,7 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
         else:
             self._fail(explain.unreachable(self._address, why))
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+    def connection_lost(self, _exc: Exception | None) -> None:
         """Process the end of the socket."""
         if self._timer is not None:
             self._timer.cancel()
@@ -284,7 +284,7 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
 
     _max_in_flight = MAX_IN_FLIGHT
 
-    @counted
+    @counted_on_loop()
     async def _connect(self, deadline: float) -> AsyncUDPConnection:
         """Return a connection to the first address of the host that answers."""
         address = address_text((self.host, self.port))
@@ -300,7 +300,7 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
             except (TransportError, DeadlineExceeded):
                 if number == len(found):
                     raise
-        raise AssertionError  # pragma: no cover - getaddrinfo returns one address at least
+        raise explain.unresolved(address)
 
     async def _try_address(self, endpoint: Any, address: str, seconds: float) -> AsyncUDPConnection:
         """Connect to one address; begin again, with more patience, each time that the handshake stalls."""

@@ -327,7 +327,7 @@ class SynchronousUDPClient(HostClient, SharedClient[UDPConnection]):
                 time.sent = not error.unprocessed
 
 
-@counted
+@counted()
 def _connect(host: str, port: int, security: Security, deadline: float) -> UDPConnection:
     """Return a connection to the first address of the host that answers."""
     address = address_text((host, port))
@@ -347,7 +347,7 @@ def _connect(host: str, port: int, security: Security, deadline: float) -> UDPCo
         except (TransportError, DeadlineExceeded):
             if number == len(found):
                 raise
-    raise AssertionError  # pragma: no cover - getaddrinfo returns one address at least
+    raise explain.unresolved(address)
 
 
 def _try_address(

@@ -157,7 +157,7 @@ class ClientAssociation(Association):
         )
 
     def _start_session(self, leaf: bytes | None, above: tuple[bytes, ...]) -> None:
-        assert leaf is not None  # noqa: S101 - DTLS requires a server's certificate
+        assert leaf is not None  # DTLS requires a server's certificate
         self.peer = known_peers.identify(leaf)
         # OpenSSL could verify the host name (RFC 9525), but pyOpenSSL has no function to ask for it.
         if not terms.replaces_host_name(self._security) and not self.peer.is_named(self._host):

@@ -177,7 +177,7 @@ def _context(certificates: Certificates) -> SSL.Context:
     context.set_mode(_NO_AUTO_CHAIN)
     try:
         store = context.get_cert_store()
-        assert store is not None  # noqa: S101 - a new context has one
+        assert store is not None  # a new context has one
         for authority in certificates.authorities:
             store.add_cert(crypto.X509.from_cryptography(authority))
         for each in certificates.lists:

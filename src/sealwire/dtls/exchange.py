@@ -148,7 +148,7 @@ class Exchange:
                 raise self.lost(result)
             if isinstance(result, SealwireError):
                 raise result
-            assert result is not None  # noqa: S101 - the caller waited for it
+            assert result is not None  # the caller waited for it
             return result
         finally:
             del result

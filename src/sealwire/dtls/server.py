@@ -100,7 +100,7 @@ class UDPServer:
     def __init__(
         self,
         server_address: tuple[str, int],
-        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        RequestHandlerClass: Any,
         security: Security,
         *,
         middleware: Sequence[Middleware] = (),
@@ -336,7 +336,7 @@ class UDPServer:
         with self.lock:
             self.demultiplexer.close()
 
-    def _is_handler_thread(self, thread: threading.Thread) -> bool:  # noqa: ARG002 - this class has no threads
+    def _is_handler_thread(self, _thread: threading.Thread) -> bool:  # this class has no threads
         return False
 
     def _stop_threads(self) -> None:
@@ -361,7 +361,7 @@ class ThreadingUDPServer(UDPServer):
     def __init__(
         self,
         server_address: tuple[str, int],
-        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        RequestHandlerClass: Any,
         security: Security,
         *,
         workers: int = 32,

@@ -247,7 +247,7 @@ class _AMQP(amqp.AMQP):
         message = super().as_task_v2(*args, **options | {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN})
         return message._replace(body=_Body(message.headers, message.body))
 
-    def Consumer(self, *args: Any, **options: Any) -> Any:  # noqa: N802 - Celery's name
+    def Consumer(self, *args: Any, **options: Any) -> Any:
         """Return a consumer of tasks, for ``TaskConsumer``, which a worker calls when it starts."""
         self.seals.check()
         return type("TaskConsumer", (_TaskConsumer,), {"seals": self.seals})(*args, **options)

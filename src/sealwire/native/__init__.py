@@ -34,7 +34,7 @@ def _is_there() -> bool:
         import sealwire.native.vetting  # noqa: F401 - one of the modules that are compiled together
 
         if _is_stale():
-            raise ImportError("what is compiled is older than its sources")  # noqa: TRY301 - one remedy for both
+            raise ImportError("what is compiled is older than its sources")  # one remedy for both
     except ImportError as error:
         if wish == "require":
             from sealwire.extras import installing

@@ -139,7 +139,7 @@ class _Sessions(LoopRoster):
         except NoServerAvailable as none:
             raise next(iter(none.failures.values())) from None
 
-    async def open(self, server: Server[Any], deadline: float) -> AsyncClientChannel:  # noqa: ARG002 - NATS chooses
+    async def open(self, _server: Server[Any], deadline: float) -> AsyncClientChannel:  # NATS chooses
         """Open a session with a worker. Raises TransportError, DeadlineExceeded, ConfigurationError."""
         address, seconds = self._client_address, max(0.001, deadline - monotonic())
         await refresh(self._security, seconds / 2)

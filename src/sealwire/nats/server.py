@@ -51,7 +51,7 @@ class NATSServer(AsyncTCPServer):
     def __init__(
         self,
         url: str | Sequence[str],
-        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        RequestHandlerClass: Any,
         security: Security,
         *,
         subject: str,
@@ -71,7 +71,7 @@ class NATSServer(AsyncTCPServer):
         check_unproxied(security, "NATS", "has no addresses of clients that a proxy could tell")
         super()._check_security(security)
 
-    def _listen(self, server_address: Any) -> Any:  # noqa: ARG002 - self._listener has it
+    def _listen(self, _server_address: Any) -> Any:  # self._listener has it
         return self._listener
 
     async def __aenter__(self) -> Self:

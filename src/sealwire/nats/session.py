@@ -357,7 +357,7 @@ class Session(asyncio.Transport):
 
     # The socket that there is not
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ARG002 - asyncio's signature
+    def get_extra_info(self, _name: str, default: Any = None) -> Any:
         """Return the default: there is no socket."""
         return default
 

@@ -31,7 +31,7 @@ def parse_urls(value: object) -> tuple[str, ...]:
         try:
             parts = urlsplit(url)
             good = parts.scheme in ("nats", "tls") and parts.hostname and not (parts.path.strip("/") or parts.query)
-            assert parts.port != 0  # noqa: S101 - like all other errors in a URL
+            assert parts.port != 0  # like all other errors in a URL
         except (ValueError, AttributeError, TypeError, AssertionError):
             good = False
         if not good:

@@ -60,7 +60,7 @@ class Address:
         if not isinstance(host, str):
             raise ConfigurationError(f"the host of a server must be a str; {_FORMS}")
         canonical_host(host)
-        assert isinstance(port, int)  # noqa: S101 - it was checked
+        assert isinstance(port, int)  # it was checked
         return cls(host, port)
 
 

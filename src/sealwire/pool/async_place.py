@@ -53,7 +53,7 @@ class AsyncPlace:
         return await shared.connection(self._call)
 
     async def _open(self, deadline: float) -> AsyncClientChannel:
-        assert self._call is not None and self._call.server is not None  # noqa: S101, PT018 - it has a connection
+        assert self._call is not None and self._call.server is not None  # it has a connection
         return await self._shared.open(self._call.server, deadline)
 
     async def _encoded(self, _: Any, data: Any, deadline: float) -> Payload:
@@ -67,14 +67,14 @@ class AsyncPlace:
         return await self._shared.in_thread(partial(self._pool._decode, payload))
 
     async def _look(self, _: Resend, lost: ConnectionLost) -> None:
-        assert self._lost_call is not None  # noqa: S101 - it had a connection
+        assert self._lost_call is not None  # it had a connection
         await self._shared.judge(self._lost_call, lost)
 
     # Its connections
 
     def lend(self, channel: AsyncClientChannel) -> None:
         """Give a connection to the request alone, until :meth:`give_back`."""
-        assert self._call is not None and self._call.channel is not None  # noqa: S101, PT018 - it has a connection
+        assert self._call is not None and self._call.channel is not None  # it has a connection
         self._line = self._call.channel
         self._line.connections.lend(channel)
 

@@ -62,7 +62,7 @@ class Chores:
 
     def _probe(self, call: Call) -> None:
         server = call.server
-        assert server is not None  # noqa: S101 - it was chosen
+        assert server is not None  # it was chosen
         with call:
             try:
                 call.channel = self._shared.open(server, monotonic() + self._timeout)

@@ -135,7 +135,7 @@ class LoopRoster:
             ConnectionClosed: The pool was closed.
         """
         trip = call.trip
-        assert trip is not None  # noqa: S101 - it is a request's
+        assert trip is not None  # it is a request's
         while True:
             server = await self._take_place(call, trip)
             line = call.channel = self._line(server)
@@ -180,7 +180,7 @@ class LoopRoster:
                 request.
         """
         trip = call.trip
-        assert trip is not None and trip.server is not None  # noqa: S101, PT018 - it had a connection
+        assert trip is not None and trip.server is not None  # it had a connection
         server = trip.server  # the call may have given its place there back
         if isinstance(error, ConnectionLost):
             if self.roster.closed:
@@ -292,7 +292,7 @@ class LoopRoster:
 
     async def _probe(self, call: AsyncCall) -> None:
         server = call.server
-        assert server is not None  # noqa: S101 - it was chosen
+        assert server is not None  # it was chosen
         try:
             line = call.channel = self._line(server)
             line.requests += 1

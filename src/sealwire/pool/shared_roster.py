@@ -126,7 +126,7 @@ class SharedRoster:
             ConnectionClosed: The pool was closed.
         """
         trip = call.trip
-        assert trip is not None  # noqa: S101 - it is a request's
+        assert trip is not None  # it is a request's
         while True:
             server = self._take_place(call, trip)
             channel = call.channel or self._take_idle(call, server)
@@ -166,7 +166,7 @@ class SharedRoster:
                 request.
         """
         trip, server = call.trip, call.server
-        assert trip is not None and server is not None  # noqa: S101, PT018 - it has a connection
+        assert trip is not None and server is not None  # it has a connection
         now = monotonic()
         if isinstance(error, ConnectionLost):
             # Only our CLOSE could get lost, and the caller is waiting.
@@ -184,7 +184,7 @@ class SharedRoster:
     def lost(self, call: Call, resend: Resend, lost: ConnectionLost) -> float:
         """Judge the loss of a request of a loop; return the seconds for sending it again. Raises if it is not."""
         trip = call.trip
-        assert trip is not None  # noqa: S101 - it is a request's
+        assert trip is not None  # it is a request's
         if resend.wants_look(lost):
             self._security.look(resend.deadline)
         with self.lock:

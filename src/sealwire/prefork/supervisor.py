@@ -104,7 +104,7 @@ class PreforkTCPServer:
     def __init__(
         self,
         server_address: Any,
-        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        RequestHandlerClass: Any,
         security: Security,
         *,
         workers: int | None = None,

@@ -105,11 +105,11 @@ class RequestChannel(AnswerChannel):
     key_id: str
     deadline: float | None
 
-    def context(self, request: Request, client_address: Any) -> Context:  # noqa: ARG002 - see below
+    def context(self, _request: Request, _client_address: Any) -> Context:
         """Return the context of the request that is handled. Raises InvalidState if handlers read requests."""
         raise misuse.no_context()
 
-    def accepts_parts(self, request: int) -> bool:  # noqa: ARG002 - a carrier without parts accepts none
+    def accepts_parts(self, _request: int) -> bool:  # a carrier without parts accepts none
         """Return True if the reply to a request, by its number, may come in parts."""
         return False
 

@@ -70,7 +70,7 @@ def resolve(host: str, port: int, flags: int = 0) -> list[Any]:
         raise explain.unresolved(address_text((host, port))) from None
 
 
-@counted
+@counted()
 def connect_to(found: Sequence[Any], host: str, port: int, security: Security, deadline: float) -> ClientChannel:
     """Connect to the first address of a host that answers.
 
@@ -101,7 +101,7 @@ def connect_to(found: Sequence[Any], host: str, port: int, security: Security, d
         raise
 
 
-@counted
+@counted()
 def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> ClientChannel:
     """Connect to a server on a Unix socket, for send_msg and recv_msg.
 

@@ -223,7 +223,7 @@ class Download(Exchange, Ending):
         while True:
             try:
                 channel = self._begin(self._payload, Flag.PARTS)
-                assert self._sequence is not None  # noqa: S101 - it was sent
+                assert self._sequence is not None  # it was sent
                 return channel.next_answer(self._sequence, end_of(self._wait))
             except ConnectionLost as lost:
                 resend = resend or Resend(end_of(self._wait), idempotent=self._idempotent)
@@ -329,7 +329,7 @@ class Upload(Exchange):
         self, channel: ClientChannel, items: Iterator[Any], encode: Callable[[Any], Payload]
     ) -> Reply | RemoteError | None:
         """Send all parts; return the answer if that comes before the last one."""
-        assert self._sequence is not None  # noqa: S101 - the request was sent
+        assert self._sequence is not None  # the request was sent
         answer = None
         self.in_order = True
         for item in items:
@@ -344,7 +344,7 @@ class Upload(Exchange):
         return answer
 
     def _reply(self, channel: ClientChannel) -> Reply | RemoteError:
-        assert self._sequence is not None  # noqa: S101 - the request was sent
+        assert self._sequence is not None  # the request was sent
         while isinstance(answer := channel.next_answer(self._sequence, end_of(self._wait)), Part):
             pass  # the protocol refuses it: the request did not ask for parts
         return answer

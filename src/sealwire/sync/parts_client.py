@@ -63,7 +63,7 @@ class PartsClient(BaseClient):
         if self._middleware:
             context = CallContext(self._address, seconds, idempotent, metadata, None)
             stream = context.begin(self._middleware, partial(self._stream, seconds), data)
-            assert isinstance(stream, PartStream)  # noqa: S101 - another client's must be streamed through its own
+            assert isinstance(stream, PartStream)  # another client's must be streamed through its own
             return stream
         return self._stream(seconds, data, seconds, idempotent, metadata, {})
 

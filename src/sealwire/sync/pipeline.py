@@ -266,7 +266,7 @@ class Pipeline:
             self._replace(timeout)
         if request.resend is None:
             request.resend = Resend(end_of(self._wait), idempotent=self._idempotent, times=self._resends)
-        assert request.payload is not None  # noqa: S101 - it has no answer yet
+        assert request.payload is not None  # it has no answer yet
         try:
             sequence = self._channel.send(request.payload, max(0.0, request.resend.deadline - monotonic()))
         except PayloadTooLarge as error:
@@ -329,7 +329,7 @@ class Pipeline:
     def _deadline(self) -> float:
         """The time until which the oldest request in flight is waited for."""
         resend = next(iter(self._in_flight.values())).resend
-        assert resend is not None  # noqa: S101 - it was sent
+        assert resend is not None  # it was sent
         return resend.deadline
 
     def _patience(self) -> float:
@@ -359,7 +359,7 @@ class Pipeline:
         if seconds > _NOTICED and self._in_flight and self._channel.has_input:
             # The server has answered, and perhaps waits until that is taken. If it was silent, its time went on.
             for request in self._in_flight.values():
-                assert request.resend is not None  # noqa: S101 - it was sent
+                assert request.resend is not None  # it was sent
                 request.resend.deadline += seconds
         return seconds
 
@@ -370,7 +370,7 @@ class Pipeline:
         self._in_flight.clear()
         remaining = timeout
         for sequence, request in lost_requests.items():
-            assert request.resend is not None  # noqa: S101 - it was sent
+            assert request.resend is not None  # it was sent
             if channel.was_sent(sequence):
                 lost = channel.lost(error, sequence)
                 try:
@@ -389,7 +389,7 @@ class Pipeline:
         answer = request.answer
         try:
             if not isinstance(answer, Exception):
-                assert answer is not None  # noqa: S101 - it was answered
+                assert answer is not None  # it was answered
                 return self._decode(answer)
             if isinstance(answer, RemoteError) and answer.code == FaultCode.DEADLINE_EXCEEDED and self._pause_matters:
                 answer.add_note(self._pause)

@@ -138,7 +138,7 @@ class Channel(Sealed):
             # Whatever has arrived: a peer that sends without end is late all the same.
             seconds = deadline - monotonic()
             if seconds <= 0 or (not ready and not self._sock.buffered and not self._input.poll(seconds * 1000)):
-                raise TimeoutError  # noqa: TRY301 - handled below together with the one of _wait_for
+                raise TimeoutError  # handled below together with the one of _wait_for
             while True:
                 try:
                     return self._read()

@@ -90,7 +90,7 @@ class TCPServer(Draining, socketserver.TCPServer):
     def __init__(
         self,
         server_address: Any,
-        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        RequestHandlerClass: Any,
         security: Security,
         bind_and_activate: bool = True,
         *,
@@ -378,7 +378,7 @@ class TCPServer(Draining, socketserver.TCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log an error outside of any handler: a bug of this package, or no more threads."""
         error = sys.exc_info()[1]
-        assert error is not None  # noqa: S101 - socketserver calls this in an except clause
+        assert error is not None  # socketserver calls this in an except clause
         slot = self._slots.get(request)
         source = Source(client_address, None if slot is None else slot.peer)
         report_unserved(self._admission.events, source, error)

@@ -45,7 +45,7 @@ class UnixStreamServer(TCPServer):
     def __init__(
         self,
         server_address: str | os.PathLike[str],
-        RequestHandlerClass: Any,  # noqa: N803 - socketserver's name
+        RequestHandlerClass: Any,
         security: Security,
         bind_and_activate: bool = True,
         *,
@@ -64,7 +64,7 @@ class UnixStreamServer(TCPServer):
 
     def server_bind(self) -> None:
         """Bind the socket, and listen: the file is there from then on. Raises TransportError, naming the path."""
-        assert self._file is not None  # noqa: S101 - there is no listener
+        assert self._file is not None  # there is no listener
         self._file.bind(self.socket, self.request_queue_size)
 
     def leave_to_parent(self) -> None:

@@ -185,7 +185,7 @@ class Relay:
                 link.cut()
 
     async def _close(self) -> None:
-        assert self._listener is not None  # noqa: S101 - it listens
+        assert self._listener is not None  # it listens
         self._listener.close()
         tasks = list(self._tasks)
         for task in tasks:

@@ -68,7 +68,7 @@ class PeerIdentity:
         try:
             certificate = x509.load_der_x509_certificate(der)
             if certificate.serial_number <= 0:  # RFC 5280, section 4.1.2.2
-                raise ValueError  # noqa: TRY301 - like those of the parser, which says so in some versions only
+                raise ValueError  # like those of the parser, which says so in some versions only
             names = find_extension(certificate, x509.SubjectAlternativeName) or x509.SubjectAlternativeName([])
             return cls(
                 dns=tuple(_lower(name) for name in names.get_values_for_type(x509.DNSName)),

@@ -111,7 +111,7 @@ class Keyring(Reloadable[KeySnapshot]):
         keys, status = self._loaded
         return KeyringStatus(**self._status_fields(status), file=status.files.get(_PART), keys=keys)
 
-    def _read(self, path: StrPath, part: str) -> FileContent:  # noqa: ARG002 - there is one part
+    def _read(self, path: StrPath, _part: str) -> FileContent:  # there is one part
         return read_keyring(path, keyring_group=self._keyring_group)
 
     def _validate(self, contents: FileContents, previous: KeySnapshot | None) -> KeySnapshot:

@@ -157,7 +157,7 @@ class Reloadable(ABC, Generic[T]):
     def _validate(self, contents: FileContents, previous: T | None) -> T:
         """Make a value of the contents, by part; ``previous`` is in service, None at first."""
 
-    def _keep(self, value: T, previous: T) -> T:  # noqa: ARG002 - for subclasses
+    def _keep(self, value: T, _previous: T) -> T:  # for subclasses
         """Return the new value with what is to be kept of the previous one."""
         return value
 

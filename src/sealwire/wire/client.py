@@ -215,7 +215,7 @@ class ClientSide(Protocol):
 
     def _is_past(self, request: int) -> bool:
         """Return True for the sequence of a frame that was sent."""
-        assert self._sealer is not None  # noqa: S101 - the connection is established
+        assert self._sealer is not None  # the connection is established
         return 0 < request < self._sealer.sequence
 
 

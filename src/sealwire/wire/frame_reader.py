@@ -206,7 +206,7 @@ class Reader:
                 _spares.append(staging)
 
     def _begin_body(self, length: int) -> Frame | None:
-        assert self._mac is not None  # noqa: S101 - the cap of the handshake is below STAGING
+        assert self._mac is not None  # the cap of the handshake is below STAGING
         head = self._staging[self._start : self._start + HEAD.size].tobytes()
         rest = self._staging[self._start + HEAD.size : self._end]
         self._body = _Body(head, length + 4 - HEAD.size, self._mac)

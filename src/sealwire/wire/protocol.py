@@ -160,7 +160,7 @@ class Protocol(ABC):
         self._header_checker.allow(result.features)
         self.state = State.OPEN
 
-    def _begin_sealing(self, sending: Mac, receiving: Mac, peer_max_frame: int) -> None:  # noqa: ARG002 - the carrier's
+    def _begin_sealing(self, sending: Mac, _receiving: Mac, peer_max_frame: int) -> None:
         self._sealer = Sealer(sending, max_frame=peer_max_frame, sequence=1, size_limit=self._size_limit)
 
     def _send(self, kind: int, payload: Payload, *, wait: int = 0, reply_to: int = 0, flags: int = 0) -> int:
@@ -181,7 +181,7 @@ class Protocol(ABC):
         if frame.kind != _CLOSE:
             return self._message(frame)
         close = Close.unpack(frame.payload)
-        assert self._sealer is not None  # noqa: S101 - the state is OPEN
+        assert self._sealer is not None  # the state is OPEN
         if close.last >= self._sealer.sequence:
             raise RemoteProtocolError(f"CLOSE with sequence {close.last}, which was never sent")
         self.close()

@@ -118,7 +118,7 @@ class ServerSide(Protocol):
 
     def answer_hello(self) -> Event | None:
         """Answer the HELLO that a Doubted was about, by the keys in use now. Raises RemoteProtocolError."""
-        assert self._doubted is not None  # noqa: S101 - there was a Doubted
+        assert self._doubted is not None  # there was a Doubted
         return self._answer_hello(self._doubted, self._server_handshake.check_hello(self._doubted))
 
     def _answer_hello(self, _: Frame, answer: tuple[bytes, HandshakeResult] | Rejection) -> Event | None:

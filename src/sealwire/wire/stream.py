@@ -38,7 +38,7 @@ class StreamProtocol(Protocol):
 
     # Bytes
 
-    def get_buffer(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002 - the shape of asyncio's BufferedProtocol
+    def get_buffer(self, _sizehint: int = -1) -> memoryview:
         """Return the buffer to read into; it is not empty, and valid until the next call of this object."""
         if self.state is _ENDED:
             self._reader.discard()
@@ -109,7 +109,8 @@ class StreamProtocol(Protocol):
                     if frame is None:
                         if self._eof:
                             self._reader.eof()
-                            raise ConnectionClosed("the peer ended the connection without CLOSE")  # noqa: TRY301 - handled apart from the errors of next_frame
+                            # Handled apart from the errors of next_frame.
+                            raise ConnectionClosed("the peer ended the connection without CLOSE")
                         return None
                     event = self._handshake(frame) if self.state is _HANDSHAKE else self._frame(frame)
             except RemoteProtocolError:

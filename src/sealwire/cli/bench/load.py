@@ -81,7 +81,7 @@ class _Load:
 
     async def run(self, make_client: Callable[[], Client], show: Callable[[], None]) -> None:
         whole = asyncio.current_task()
-        assert whole is not None  # noqa: S101 - a coroutine runs in a task
+        assert whole is not None  # a coroutine runs in a task
 
         def interrupt() -> None:
             if not self._results.is_interrupted:
