@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
@@ -20,6 +20,7 @@ from sealwire.trust.credentials import Credentials
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 HOST = "server.example"
 DAY = timedelta(days=1)
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | dsa.DSAPrivateKey
 _VERSION_3 = b"\xa0\x03\x02\x01\x02"
 
 
@@ -40,7 +41,7 @@ class Made:
     """A certificate and its key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    key: PrivateKey
 
     @property
     def der(self) -> bytes:
@@ -65,10 +66,14 @@ def make(
     start: timedelta = -DAY,
     end: timedelta = DAY,
     serial: int | None = None,
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+    key: PrivateKey | None = None,
     extensions: Sequence[x509.ExtensionType] = (),
+    identified: bool = True,
 ) -> Made:
-    """A certificate, by default a leaf for both uses; ``start`` and ``end`` are counted from now."""
+    """A certificate, by default a leaf for both uses; ``start`` and ``end`` are counted from now.
+
+    identified: with the identifiers of its key and of its issuer's.
+    """
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     above = Made(issuer.certificate, issuer.key) if issuer is not None else None
@@ -82,12 +87,12 @@ def make(
         .not_valid_before(now + start)
         .not_valid_after(now + end)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     signing = key if above is None else above.key
-    builder = builder.add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False
-    )
+    if identified:
+        own, issuing = key.public_key(), signing.public_key()
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(own), critical=False)
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing), critical=False)
     if names:
         alternatives = [x509.UniformResourceIdentifier(n) if ":" in n else x509.DNSName(n) for n in names]
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
@@ -98,7 +103,11 @@ def make(
         builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
     for extension in extensions:
         builder = builder.add_extension(extension, critical=True)
-    return Made(builder.sign(signing, hashes.SHA256()), key)
+    return Made(builder.sign(signing, _hash(signing)), key)
+
+
+def _hash(key: PrivateKey) -> hashes.SHA256 | None:
+    return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
 
 
 def make_ca(common_name: str = "CA", **options: object) -> Made:
@@ -139,8 +148,12 @@ def make_crl(
     name: x509.Name | None = None,
     extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
     entry_extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    identified: bool = True,
 ) -> bytes:
-    """The PEM of a revocation list. name: other than the issuer's. extensions: each with whether it is critical."""
+    """The PEM of a revocation list.
+
+    name: other than the issuer's. extensions: each with whether it is critical. identified: with that of the key.
+    """
     now = datetime.now(UTC).replace(microsecond=0)
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -148,7 +161,7 @@ def make_crl(
         .last_update(now + start)
         .next_update(now + end)
     )
-    if not any(isinstance(extension, x509.AuthorityKeyIdentifier) for extension, _ in extensions):
+    if identified and not any(isinstance(extension, x509.AuthorityKeyIdentifier) for extension, _ in extensions):
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
         builder = builder.add_extension(identifier, critical=False)
     if number is not None:
@@ -160,7 +173,7 @@ def make_crl(
         for extension, critical in entry_extensions:
             entry = entry.add_extension(extension, critical)
         builder = builder.add_revoked_certificate(entry.build())
-    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    return builder.sign(issuer.key, _hash(issuer.key)).public_bytes(Encoding.PEM)
 
 
 class Files:

@@ -1,21 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa, x25519
 from cryptography.x509.name import _ASN1Type
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from sealwire.errors import ConfigurationError
 from sealwire.pki.pem import read_crls
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.contexts import client_context, server_context
 from sealwire.trust.revocation import Revocations, canonical_name, deciding_lists
-from support.certificates import HOST, Files, Handshake, Made, make, make_ca, make_crl
+from support.certificates import HOST, Files, Handshake, Made, PrivateKey, make, make_ca, make_crl, tlv
 
 HOUR = timedelta(hours=1)
 NO_RESTRICTION: dict[str, Any] = {
@@ -64,6 +65,7 @@ def chosen(known: list[Made], *lists: bytes) -> list[bytes]:
 def refusal(known: list[Made], *lists: bytes) -> str:
     with pytest.raises(ConfigurationError) as caught:
         chosen(known, *lists)
+    assert str(caught.value).startswith("crl.pem: the revocation list ")
     return str(caught.value)
 
 
@@ -109,7 +111,9 @@ class TestForm:
     def test_no_complete_entry(
         self, ca: Made, leaf: Made, extension: tuple[x509.ExtensionType, bool], problem: str
     ) -> None:
-        assert problem in refusal([ca], make_crl(ca, leaf, entry_extensions=[extension]))
+        message = refusal([ca], make_crl(ca, leaf, entry_extensions=[extension]))
+        assert problem in message
+        assert message.endswith("; get the CA's complete list")
 
     def test_what_may_be_there(self, ca: Made, leaf: Made) -> None:
         unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0")
@@ -128,6 +132,19 @@ class TestSigner:
     def test_an_impostor(self, ca: Made) -> None:
         message = refusal([ca], make_crl(make_ca()))
         assert "CN=CA is not signed with that CA's key, so every peer would be refused" in message
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [("2a8648ce3d0201", "2a8648ce3d0202"), ("2a8648ce3d030107", "2a8648ce3d030155")],
+        ids=["kind", "curve"],
+    )
+    def test_a_ca_with_a_key_of_an_unknown_kind(self, ca: Made, old: str, new: str) -> None:
+        odd = Made(x509.load_der_x509_certificate(ca.der.replace(bytes.fromhex(old), bytes.fromhex(new))), ca.key)
+        assert "is not signed with that CA's key" in refusal([odd], make_crl(ca))
+
+    def test_a_ca_with_a_key_that_signs_nothing(self, ca: Made) -> None:
+        odd = make_ca(issuer=ca, key=x25519.X25519PrivateKey.generate())
+        assert "is not signed with that CA's key" in refusal([odd], make_crl(ca))
 
     def test_beside_the_list_of_the_real_one(self, ca: Made) -> None:
         assert "not signed" in refusal([ca], make_crl(ca), make_crl(make_ca()))
@@ -160,6 +177,13 @@ class TestSigner:
             x509.AuthorityKeyIdentifier(None, [x509.DirectoryName(named("CA"))], ca.certificate.serial_number + 1),
         ):
             assert "identifier of another CA" in refusal([ca], make_crl(ca, extensions=[(identifier, False)]))
+
+    @pytest.mark.parametrize("of_ca", [True, False])
+    @pytest.mark.parametrize("of_list", [True, False])
+    def test_without_an_identifier_of_the_key(self, of_ca: bool, of_list: bool) -> None:
+        authority = make_ca(identified=of_ca)
+        crl = make_crl(authority, identified=of_list)
+        assert chosen([authority], crl) == [crl]
 
     def test_a_ca_that_only_peers_show(self, ca: Made) -> None:
         crl = make_crl(make_ca("between", issuer=ca))
@@ -264,11 +288,53 @@ class TestNames:
 
 
 class TestRevocations:
-    def test_by_an_rsa_key(self) -> None:
-        authority = make_ca(key=rsa.generate_private_key(65537, 2048))
+    @pytest.mark.parametrize(
+        "generate",
+        [
+            lambda: rsa.generate_private_key(65537, 2048),
+            lambda: ec.generate_private_key(ec.SECP384R1()),
+            lambda: dsa.generate_private_key(1024),
+            ed25519.Ed25519PrivateKey.generate,
+        ],
+        ids=["RSA", "ECDSA", "DSA", "Ed25519"],
+    )
+    def test_by_any_kind_of_key(self, generate: Callable[[], PrivateKey]) -> None:
+        authority = make_ca(key=generate())
         leaf = make("a.example", issuer=authority)
         assert revoked([authority], leaf, make_crl(authority, leaf))
         assert not revoked([make_ca(), authority], make("b.example", issuer=authority), make_crl(authority, leaf))
+
+    def test_of_a_known_ca_its_signature_tells(self, ca: Made) -> None:
+        """Whatever a certificate says of its issuer's key: one of another CA with that name is not on the list."""
+        leaf = make("a.example", issuer=ca, identified=False)
+        same = make("b.example", issuer=make_ca(), serial=leaf.certificate.serial_number, identified=False)
+        assert revoked([ca], leaf, make_crl(ca, leaf))
+        assert not revoked([ca], same, make_crl(ca, leaf))
+
+    @pytest.mark.parametrize(("of_leaf", "of_list"), [(True, False), (False, True), (False, False)])
+    def test_of_a_ca_that_only_peers_show_a_missing_identifier_lets_nobody_off(
+        self, ca: Made, of_leaf: bool, of_list: bool
+    ) -> None:
+        leaf = make("a.example", issuer=ca, identified=of_leaf)
+        assert revoked([], leaf, make_crl(ca, leaf, identified=of_list))
+
+    @pytest.mark.parametrize(
+        ("extension", "old", "new"),
+        [
+            (b"\5\0", "", ""),
+            (tlv(0x30, tlv(0xA1, tlv(0xA3, b"")) + tlv(0x82, b"\1")), "", ""),
+            (b"\x30\0", "0603551d0f", "0603551d23"),
+        ],
+        ids=["that is none", "with an X.400 address", "twice"],
+    )
+    def test_an_identifier_that_cannot_be_read_lets_nobody_off(
+        self, ca: Made, extension: bytes, old: str, new: str
+    ) -> None:
+        identifier = x509.UnrecognizedExtension(ExtensionOID.AUTHORITY_KEY_IDENTIFIER, extension)
+        odd = make("a.example", issuer=ca, identified=False, extensions=[identifier, key_usage()])
+        der = odd.der.replace(bytes.fromhex(old), bytes.fromhex(new))
+        leaf = Made(x509.load_der_x509_certificate(der), odd.key)
+        assert revoked([], leaf, make_crl(ca, leaf))
 
     def test_without_lists(self, ca: Made, leaf: Made) -> None:
         assert not Revocations((), [ca.certificate]).include(leaf.certificate)
