@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,10 @@ from sealwire.errors import ConfigurationError
 from sealwire.trust import reloading
 from support.events import audited, logged
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 LONG_AGO = 1_600_000_000
+Maker = Callable[[dict[str, Any], Path, "Made | None"], "Made"]
 
 
 @dataclass
@@ -66,10 +69,8 @@ def write(path: Path, text: str, *, at_rest: bool = True) -> Path:
     return path
 
 
-def follow(
-    path: Path | str, make: Callable[[dict[str, Any], Path, Made | None], Made] = Made
-) -> ConfigurationFile[Made]:
-    return ConfigurationFile(path, make)
+def follow(path: Path | str, make: Maker | None = None) -> ConfigurationFile[Made]:
+    return ConfigurationFile(path, make or Made)
 
 
 def refusal(file: ConfigurationFile[Made]) -> str:
@@ -177,9 +178,8 @@ class TestWaiting:
         write(path, 'name = "two"\nfixed = 2\nfixed_too = "b"\n')
         assert file.reload()
         assert file.status().waiting == ("fixed", "fixed_too")
-        waits = [
-            each for each in logged(caplog, "sealwire.rotation") if each.__dict__["audit"]["event"] == "reload.waits"
-        ]
+        records = logged(caplog, "sealwire.rotation")
+        waits = [each for each in records if each.__dict__["audit"]["event"] == "reload.waits"]
         assert [(each.__dict__["audit"]["files"], each.__dict__["audit"]["setting"]) for each in waits] == [
             ("configuration", "fixed"), ("configuration", "fixed_too"),
         ]  # fmt: skip
@@ -273,8 +273,3 @@ class TestProcesses:
             file.follow()
         assert file.current.name == "two"
         other.join()
-
-
-@pytest.fixture(autouse=True)
-def _clean(clean: None) -> Iterator[None]:
-    yield
