@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback
+import warnings
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -147,6 +148,18 @@ class TestUnreadable:
         with pytest.raises(PeerNotAllowed):
             PeerIdentity.from_der(altered(plain, old, new))
 
+    @pytest.mark.parametrize(("serial", "is_read"), [("020100", False), ("020101", True)])
+    def test_serial_numbers_begin_with_1(self, plain: Made, serial: str, is_read: bool) -> None:
+        """Also if warnings, such as some versions of the parser have for that, are no errors."""
+        der = altered(plain, "020105", serial)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if is_read:
+                assert PeerIdentity.from_der(der).serial == 1
+            else:
+                with pytest.raises(PeerNotAllowed):
+                    PeerIdentity.from_der(der)
+
     @pytest.mark.parametrize("cut", [0, 1, 100, -1])
     def test_cut(self, plain: Made, cut: int) -> None:
         with pytest.raises(PeerNotAllowed):
@@ -183,6 +196,12 @@ class TestText:
         identity = named((DNS, b"client.example"), (URI, b"spiffe://prod/a"), (IP, bytes([192, 0, 2, 7])))
         expected = f"dns:client.example, uri:spiffe://prod/a, ip:192.0.2.7 (sha256:{identity.fingerprint[:16]}…)"
         assert str(identity) == expected
+
+    def test_of_a_process(self) -> None:
+        process = PeerIdentity.of_process(1000, 100, 7)
+        assert (process.uid, process.gid, process.pid) == (1000, 100, 7)
+        assert str(process) == "uid:1000 gid:100 (process 7)"
+        assert process.account != PeerIdentity.of_process(1000, 100, 8).account
 
     def test_without_names(self) -> None:
         assert str(PeerIdentity.from_der(make().der)).startswith("a certificate without names (sha256:")

@@ -62,8 +62,25 @@ def test_there_is_a_bound_for_all_peers_together() -> None:
     assert known(peers, leaf)
 
 
+def test_a_peer_that_was_first_and_renews_when_there_is_no_room() -> None:
+    peers, leaf = KnownPeers(), make("client.example").der
+
+    def of(account: str, number: int) -> PeerIdentity:
+        return PeerIdentity(dns=(account,), fingerprint=f"{account} {number}")
+
+    for number in range(PER_PEER):
+        peers.remember(leaf, of("first", number))
+    for number in range(MOST - PER_PEER):
+        peers.remember(leaf, of(f"{number}.example", 0))
+    peers.remember(leaf, of("first", PER_PEER))
+    assert len(peers) == MOST
+
+
 def test_a_large_certificate_is_not_remembered() -> None:
     peers, leaf = KnownPeers(), make(*(f"{number:060}.example" for number in range(LARGEST // 60))).der
     assert len(leaf) > LARGEST
     remember(peers, leaf)
     assert len(peers) == 0
+    for size, count in ((LARGEST + 1, 0), (LARGEST, 1)):
+        peers.remember(bytes(size), PeerIdentity(dns=("client.example",), fingerprint="1"))
+        assert len(peers) == count

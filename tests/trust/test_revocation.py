@@ -45,6 +45,11 @@ def named(text: str, kind: _ASN1Type = _ASN1Type.UTF8String) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text, kind)])
 
 
+def numbered(bits: bytes) -> x509.Name:
+    """A name whose value is no text."""
+    return x509.Name([x509.NameAttribute(NameOID.X500_UNIQUE_IDENTIFIER, bits, _ASN1Type.BitString)])
+
+
 @pytest.fixture(scope="module")
 def ca() -> Made:
     return make_ca()
@@ -259,6 +264,7 @@ class TestNames:
             (named("An Issuer"), named("  An \t Issuer ")),
             (named("\N{LATIN SMALL LETTER A WITH DIAERESIS}"), named("A\N{COMBINING DIAERESIS}")),
             (x509.Name([*named("a"), *named("b")]), x509.Name([*named("A"), *named("B")])),
+            (numbered(b"a"), numbered(b"a")),
         ],
     )
     def test_equal(self, one: x509.Name, two: x509.Name) -> None:
@@ -271,6 +277,7 @@ class TestNames:
             (x509.Name([*named("a"), *named("b")]), x509.Name([*named("b"), *named("a")])),
             (named("a"), x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "a")])),
             (named("a"), x509.Name([*named("a"), *named("a")])),
+            (numbered(b"a"), numbered(b"A")),
         ],
     )
     def test_different(self, one: x509.Name, two: x509.Name) -> None:
