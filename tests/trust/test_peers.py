@@ -217,8 +217,9 @@ class TestUri:
         ],
     )  # fmt: skip
     def test_is_not_a_uri_entry(self, entry: str) -> None:
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(ConfigurationError) as caught:
             PeerPolicy([entry])
+        assert str(caught.value).startswith(repr(entry))
 
     @given(st.text(alphabet="abX.~-_/%2eE?#@:\\\n\0 ", max_size=20))
     @example("../x")
@@ -329,6 +330,11 @@ class TestList:
         assert PeerPolicy([f"{kind}:{number}"]).allows(process) == ({"uid": uid, "gid": gid}[kind] == number)
         assert not PeerPolicy([f"sha256:{LEAF}", f"spki-sha256:{KEY}", "dns:*.example", "uri:urn:x"]).allows(process)
 
+    def test_a_process_of_an_unknown_group_is_of_none(self) -> None:
+        process = PeerIdentity(uid=0)
+        assert PeerPolicy(["uid:0"]).allows(process)
+        assert not any(PeerPolicy([f"gid:{number}"]).allows(process) for number in (0, 1, 2**32 - 1))
+
     def test_nobody_is_not_allowed(self) -> None:
         assert not PeerPolicy(["dns:a.example"]).allows(None)
         assert not PeerPolicy.any_signed_by_ca().allows(None)
@@ -358,7 +364,10 @@ class TestList:
             policy.extra = 1
 
     def test_repr_is_the_list(self) -> None:
-        assert repr(PeerPolicy(["dns:a.example", "anonymous"])) == "PeerPolicy(['dns:a.example', 'anonymous'])"
+        entries = ["dns:a.example", "spiffe://prod/a", "spiffe://prod/*", "uri:urn:x", "anonymous"]
+        assert repr(PeerPolicy(entries)) == f"PeerPolicy({entries!r})"
+        assert PeerPolicy(entries).entries == tuple(entries)
+        assert not PeerPolicy(entries).names_processes
 
 
 class TestReplacesHostName:
