@@ -153,7 +153,7 @@ class TestUnreadable:
         """Also if warnings, such as some versions of the parser have for that, are no errors."""
         der = altered(plain, "020105", serial)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # the point: not every program makes errors of them
             if is_read:
                 assert PeerIdentity.from_der(der).serial == 1
             else:
