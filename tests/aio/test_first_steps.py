@@ -215,7 +215,7 @@ def test_an_error_in_the_first_step_is_the_callers_and_a_later_one_the_groups() 
         with pytest.raises(ValueError, match="on purpose"):
             steps.run(fails(waits=False), asyncio.current_task())
         steps.run(fails(waits=True), asyncio.current_task())
-        await asyncio.sleep(10)  # until the group cancels it
+        await asyncio.Event().wait()  # until the group cancels it
 
     with pytest.raises(ExceptionGroup) as group:
         run(test)
@@ -227,7 +227,7 @@ def test_the_group_cancels_what_waits() -> None:
 
     async def waits() -> None:
         try:
-            await asyncio.sleep(10)  # until the group cancels it
+            await asyncio.Event().wait()  # until the group cancels it
         finally:
             seen.append("ended")
 

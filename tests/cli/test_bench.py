@@ -41,7 +41,7 @@ async def respond(message):
         await asyncio.sleep(0.02)  # what is measured
     if message == "hold":
         print("in hand", flush=True)
-        await asyncio.sleep(60)  # until the test ends the client or the server
+        await asyncio.Event().wait()  # until the test ends the client or the server
     if message == "together":
         in_hand += 1
         if in_hand == 12:

@@ -243,7 +243,7 @@ class InPartsOnTheLoop(RequestHandler):
             case ["wait", path]:
                 note(path, "began")
                 try:
-                    await asyncio.sleep(20)  # until it is cancelled
+                    await asyncio.Event().wait()  # until it is cancelled
                 finally:
                     note(path, f"cancelled {self.cancelled.is_set()}")
             case ["metadata"]:

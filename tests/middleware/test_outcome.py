@@ -80,7 +80,7 @@ def test_coroutines() -> None:
         assert seen == ["NoneType"]
         with pytest.raises(LookupError):
             await observe(None, "fail", on_loop, seen.done)
-        waiting = asyncio.ensure_future(observe(None, 5, lambda *_: asyncio.sleep(60), seen.done))  # until cancelled
+        waiting = asyncio.ensure_future(observe(None, 5, lambda *_: asyncio.Event().wait(), seen.done))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
