@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic
 
@@ -48,6 +48,7 @@ class Draining:
     _drain_reader: socket.socket
     _drain_writer: socket.socket
     socket: socket.socket
+    _handle_request_noblock: Callable[[], None]  # socketserver's, which typeshed leaves out
 
     def _resume(self) -> None:
         """Take back the byte of an earlier drain, unless this one is to begin at once."""
@@ -92,7 +93,7 @@ class Draining:
         for _ in range(self.request_queue_size):
             if not waiting.poll(0):
                 return
-            self._handle_request_noblock()  # type: ignore[attr-defined]  # socketserver's, and not in typeshed
+            self._handle_request_noblock()
 
     def _join(self, deadline: float, slots: Iterable[Slot]) -> None:
         """Wait until the threads that serve these slots have ended, or until the deadline."""

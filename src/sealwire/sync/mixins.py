@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import socket
 import socketserver
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sealwire.admission import GRACE, Admission
-from sealwire.descriptors import Reserve
+from sealwire.admission import GRACE
 from sealwire.errors import InvalidState
 from sealwire.fork import flush_output, forking, signals_held, take_signals
 from sealwire.listeners import address_text
-from sealwire.security import Security
 from sealwire.slot import Slot
 from sealwire.sync.silent import SilentConnections
+
+if TYPE_CHECKING:
+    from sealwire.sync.server import TCPServer as _TCPServer
+else:
+    _TCPServer = object  # a server names TCPServer after the mix-in, as in socketserver
 
 _REAP_WAIT = 0.01
 """Seconds between two checks for children that have ended; no event reports the end of any of several children."""
 
 
-class Threading(socketserver.ThreadingMixIn):
+class Threading(socketserver.ThreadingMixIn, _TCPServer):
     """Serves each connection in a thread. A mix-in for TCPServer and classes derived from it."""
 
-    security: Security
-    _slots: dict[Any, Slot]
     _looking: threading.Thread | None = None
     # TCPServer drains with a time limit, so that a handler that never returns cannot keep the process alive.
     daemon_threads = True
@@ -53,12 +53,12 @@ class Threading(socketserver.ThreadingMixIn):
                 self._looking = looking
 
     def _drain(self, *, listening: bool = False) -> None:
-        super()._drain(listening=listening)  # type: ignore[misc]  # TCPServer's
+        super()._drain(listening=listening)
         if self._looking is not None:
             self._looking.join(GRACE)
 
 
-class Forking(socketserver.ForkingMixIn):
+class Forking(socketserver.ForkingMixIn, _TCPServer):
     """Serves each connection in a child process. A mix-in for TCPServer and classes derived from it.
 
     The parent accepts and keeps the slots; the states of slots are in shared memory (see :mod:`sealwire.admission`).
@@ -68,12 +68,6 @@ class Forking(socketserver.ForkingMixIn):
     """
 
     block_on_close = False
-    security: Security
-    socket: socket.socket
-    _slots: dict[Any, Slot]
-    _admission: Admission
-    _drain_writer: Any
-    _reserve: Reserve
     _silent: SilentConnections
     _is_child = False
     _forks = True
@@ -85,14 +79,14 @@ class Forking(socketserver.ForkingMixIn):
         self.max_children = self.security.limits.max_threads + 1
 
     def _make_state(self) -> None:
-        super()._make_state()  # type: ignore[misc]  # TCPServer's
+        super()._make_state()
         self._silent = SilentConnections(self.security.limits.handshake_timeout)
 
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection and acquire its slot; see TCPServer. Silent ones that had to make room end before."""
         if not self._admission.wait_for_room(0.0):
             self._attend_silent()
-        return super().get_request()  # type: ignore[misc,no-any-return]  # TCPServer's
+        return super().get_request()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the connection in a new child process, as soon as the client has sent something."""
@@ -101,7 +95,7 @@ class Forking(socketserver.ForkingMixIn):
     def _connection_waits(self, seconds: float, *_: Any) -> bool:
         """Wait as TCPServer does, and do meanwhile what silent connections need."""
         pause = min(seconds, self._silent.until_due)
-        waits: bool = super()._connection_waits(pause, *self._silent)  # type: ignore[misc]  # TCPServer's
+        waits: bool = super()._connection_waits(pause, *self._silent)
         self._attend_silent()
         return waits
 
@@ -113,15 +107,15 @@ class Forking(socketserver.ForkingMixIn):
                     self._fork(request, client_address)
                     continue
                 if speaks is False:  # it has nothing to read, or is over its time, so this does not wait
-                    super().finish_request(request, client_address)  # type: ignore[misc]  # TCPServer's
+                    super().finish_request(request, client_address)
                 else:
-                    self._refused(self._slots[request], speaks)  # type: ignore[attr-defined]  # same
-                self.shutdown_request(request)  # type: ignore[attr-defined]  # socketserver's
+                    self._refused(self._slots[request], speaks)
+                self.shutdown_request(request)
             except Exception:
-                self.handle_error(request, client_address)  # type: ignore[attr-defined]  # TCPServer's
-                self.shutdown_request(request)  # type: ignore[attr-defined]  # socketserver's
+                self.handle_error(request, client_address)
+                self.shutdown_request(request)
             except BaseException:
-                self.shutdown_request(request)  # type: ignore[attr-defined]  # socketserver's
+                self.shutdown_request(request)
                 raise
 
     def _fork(self, request: Any, client_address: Any) -> None:
@@ -145,7 +139,7 @@ class Forking(socketserver.ForkingMixIn):
             silent.close()
         self._admission.begin_child(self._slots[request])
         try:
-            super().finish_request(request, client_address)  # type: ignore[misc]  # TCPServer's
+            super().finish_request(request, client_address)
         finally:
             flush_output()
 
@@ -159,7 +153,7 @@ class Forking(socketserver.ForkingMixIn):
             InvalidState: Called in a child process; its copy of the server has no loop.
         """
         self._refuse_in_child()
-        super().shutdown()  # type: ignore[misc]  # TCPServer's
+        super().shutdown()
 
     def server_close(self) -> None:
         """Stop serving and release everything; see TCPServer.server_close. Raises InvalidState in a child process."""
@@ -176,7 +170,7 @@ class Forking(socketserver.ForkingMixIn):
             slot = self._slots.pop(request)
             slot.pid = pid
             self._children[pid] = slot
-        super().close_request(request)  # type: ignore[misc]  # TCPServer's
+        super().close_request(request)
 
     def collect_children(self, *, blocking: bool = False) -> None:
         """Reap the children that have ended, and release their slots."""

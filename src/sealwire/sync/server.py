@@ -196,7 +196,7 @@ class TCPServer(Draining, socketserver.TCPServer):
             while not self._life.stopping and self.fileno() >= 0:
                 wait = min(poll_interval, self.security.limits.reload_interval)
                 if self._connection_waits(wait) and not self._life.stopping:
-                    self._handle_request_noblock()  # type: ignore[attr-defined]  # socketserver's, and not in typeshed
+                    self._handle_request_noblock()
                 else:  # each connection looks by itself
                     self._look_at_files()
                 self._reserve.fill()
@@ -268,7 +268,7 @@ class TCPServer(Draining, socketserver.TCPServer):
                     break
                 self._look_at_files()
             if found:
-                self._handle_request_noblock()  # type: ignore[attr-defined]  # socketserver's, and not in typeshed
+                self._handle_request_noblock()
             elif not self._life.stopping:
                 self.handle_timeout()
             self._join(math.inf, self._admission.slots())
