@@ -47,7 +47,7 @@ class Refuse(RemoteError):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if "code" in vars(cls):
-            _check_code(vars(cls)["code"], f"{cls.__qualname__}.code")
+            _checked_code(vars(cls)["code"], f"{cls.__qualname__}.code")
 
     @overload
     def __init__(self, code: int, text: str) -> None: ...
@@ -58,17 +58,15 @@ class Refuse(RemoteError):
     def __init__(self, code: int | str, text: str | None = None) -> None:
         own: int | None = getattr(type(self), "code", None)
         name = type(self).__qualname__
-        if text is None:
-            if own is None:
-                raise ConfigurationError(
-                    f"{name} needs a code and a text: {name}({APPLICATION_CODES.start}, 'why'), or a class with a code"
-                )
-            code, text = own, code  # type: ignore[assignment]  # checked below
-        _check_code(code, f"the code of {name}")
-        if own is not None and code != own:
+        if text is None and own is None:
+            raise ConfigurationError(
+                f"{name} needs a code and a text: {name}({APPLICATION_CODES.start}, 'why'), or a class with a code"
+            )
+        given, words = (own, code) if text is None else (code, text)
+        number = _checked_code(given, f"the code of {name}")
+        if own is not None and number != own:
             raise ConfigurationError(f"{name} has the code {own}; raise it with a text alone")
-        _check_text(text, name)
-        super().__init__(int(code), text)  # type: ignore[arg-type]  # checked
+        super().__init__(number, _checked_text(words, name))
 
     def __str__(self) -> str:
         return super().__str__() if self.received else f"fault {self.code}: {self.text}"
@@ -127,17 +125,17 @@ def _code_of(cls: Any) -> int:
             "make the text where it is raised"
         )
     code = getattr(cls, "code", None)
-    _check_code(code, f"faults: {cls.__qualname__}.code")
-    return int(code)  # type: ignore[arg-type]  # checked
+    return _checked_code(code, f"faults: {cls.__qualname__}.code")
 
 
-def _check_code(code: object, name: str) -> None:
+def _checked_code(code: object, name: str) -> int:
     if not isinstance(code, int) or isinstance(code, bool) or code not in APPLICATION_CODES:
         found = code if isinstance(code, int) else f"a value of type {type(code).__name__}"
         raise ConfigurationError(f"{name} must be a number from {_RANGE}, not {found}; the others are Sealwire's own")
+    return int(code)
 
 
-def _check_text(text: object, name: str) -> None:
+def _checked_text(text: object, name: str) -> str:
     if not isinstance(text, str):
         raise ConfigurationError(f"the text of {name} must be a str, not a value of type {type(text).__name__}")
     try:
@@ -149,3 +147,4 @@ def _check_text(text: object, name: str) -> None:
             f"the text of {name} has {size} bytes of UTF-8, and at most {MAX_FAULT_TEXT} can be sent; shorten it, or "
             "return what has to be said as a reply"
         )
+    return text

@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sealwire import extras
 from sealwire.codec import Codec
@@ -269,7 +269,13 @@ class _Events(events.Events):
         return Receiver
 
 
-class _SealedBackend:
+if TYPE_CHECKING:
+    from celery.backends.base import Backend as _Backend
+else:
+    _Backend = object  # of any class, which _sealed_backend takes after this mix-in
+
+
+class _SealedBackend(_Backend):
     """A backend of results that are sealed. In front of Celery's own class."""
 
     seals: _Seals
@@ -290,28 +296,28 @@ class _SealedBackend:
 
     def store_result(self, task_id: str, *args: Any, **options: Any) -> Any:
         with _set(_lifetime, self._result_lifetime):
-            return super().store_result(task_id, *args, **options)  # type: ignore[misc]  # Celery's
+            return super().store_result(task_id, *args, **options)
 
     def get_task_meta(self, task_id: str, *args: Any, **options: Any) -> Any:
-        return _own(task_id, super().get_task_meta(task_id, *args, **options))  # type: ignore[misc]  # Celery's
+        return _own(task_id, super().get_task_meta(task_id, *args, **options))
 
     def _mget_to_results(self, *args: Any, **options: Any) -> Any:
-        found = super()._mget_to_results(*args, **options)  # type: ignore[misc]  # Celery's
+        found = super()._mget_to_results(*args, **options)
         return {task_id: _own(task_id, meta) for task_id, meta in found.items()}
 
     def restore_group(self, group_id: str, *args: Any, **options: Any) -> Any:
-        found = super().restore_group(group_id, *args, **options)  # type: ignore[misc]  # Celery's
+        found = super().restore_group(group_id, *args, **options)
         if found is not None and found.id != group_id:
             raise EnvelopeContextMismatch("the stored group is another one")
         return found
 
     def on_chord_part_return(self, request: Any, *args: Any, **options: Any) -> Any:
         with _set(_group, request.group):
-            return super().on_chord_part_return(request, *args, **options)  # type: ignore[misc]  # Celery's
+            return super().on_chord_part_return(request, *args, **options)
 
     def _unpack_chord_result(self, part: Any, _: Any, **options: Any) -> Any:
         context = _chord(_group.get() or "")
-        return super()._unpack_chord_result(part, lambda data: self.seals.open(data, context), **options)  # type: ignore[misc]  # Celery's
+        return super()._unpack_chord_result(part, lambda data: self.seals.open(data, context), **options)
 
 
 def _sealed_backend(app: Celery, seals: _Seals) -> Any:
