@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter, process_time
@@ -184,7 +185,7 @@ def main() -> None:
                         continue
                     where = url if on_nats else None
                     workers = Workers(directory, where, number, nats.pid)
-                    make = lambda: client_of(workers.address, where, directory, sessions)  # noqa: B023, E731 - used here
+                    make = partial(client_of, workers.address, where, directory, sessions)
                     rate, median, cpu = measure(workers, make, load)
                     workers.stop()
                     print(f"{carrier + ', ' + title:34}{rate:12.0f}{median:12.2f}{cpu:10.2f}", flush=True)

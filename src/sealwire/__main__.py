@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 from sealwire import extras
@@ -13,15 +14,8 @@ def main() -> None:
     """Run the command line with the arguments of this process, and exit."""
     # While modules are imported nothing is to be tidied up, and a traceback would tell nothing.
     _on_interrupt(signal.SIG_DFL)
-    try:
-        import click  # noqa: F401 - checked here, so that no other ImportError gets this message
-        import rich  # noqa: F401 - checked here as well
-        import tomlkit  # noqa: F401 - the same
-
-        complete = not extras.lacking("cli")
-    except ImportError:
-        complete = False
-    if not complete:
+    # In a source tree, of which no installation is recorded, nothing is known to be lacking.
+    if not all(map(find_spec, ("click", "rich", "tomlkit"))) or extras.lacking("cli"):
         sys.exit(f"sealwire: {extras.missing('cli', 'the command line')}")
     from sealwire.cli.app import app
     from sealwire.cli.console import adapt_streams

@@ -32,10 +32,10 @@ package.__path__ = [str(SOURCES / "sealwire")]
 sys.modules["sealwire"] = package
 sys.path.insert(0, str(Path(__file__).parent))
 
-import victims  # noqa: E402 - the path is set above
+import victims
 
-from sealwire.codec import Allowlist, Codec  # noqa: E402 - as above
-from sealwire.errors import DecodeError  # noqa: E402 - as above
+from sealwire.codec import Allowlist, Codec
+from sealwire.errors import DecodeError
 
 CODEC = Codec(Allowlist(*victims.TYPES))
 CODEC.decode(pickle.dumps(__import__("zoneinfo").ZoneInfo("UTC")))  # reads the time zone database once

@@ -23,8 +23,8 @@ package = types.ModuleType("sealwire")
 package.__path__ = [str(Path(sys.argv[1]) / "sealwire")]
 sys.modules["sealwire"] = package
 
-from sealwire.codec import Allowlist, Codec  # noqa: E402 - the path is set above
-from sealwire.errors import DecodeError  # noqa: E402 - as above
+from sealwire.codec import Allowlist, Codec
+from sealwire.errors import DecodeError
 
 Many = enum.Flag("Many", {f"F{n}": 1 << n for n in range(30)}, module=__name__)
 One = enum.Enum("One", {"ONE": 1}, module=__name__)

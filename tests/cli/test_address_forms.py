@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,7 +63,10 @@ class Place:
         write_config(directory / "server unix.toml", deployment, peers=US, service="shop", **options)
         security = Security.from_toml(directory / "server.toml")
         local = Security.from_toml(directory / "server unix.toml")
-        serve: Callable[[Any], int] = lambda server: stack.enter_context(running(server))  # noqa: E731 - one of several
+
+        def serve(server: Any) -> int:
+            return stack.enter_context(running(server))
+
         tcp = [serve(ThreadingTCPServer(("127.0.0.1", 0), respond, security)) for _ in range(2)]
         udp = serve(ThreadingUDPServer(("127.0.0.1", 0), respond, security))
         subject = f"t{secrets.token_hex(6)}"

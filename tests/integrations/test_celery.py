@@ -464,7 +464,7 @@ class TestSettings:
         install(app, Keyring([Key("k1", bytes(32))]), name="tested")
         registry.unregister("tested")
         with pytest.raises(ConfigurationError, match="MongoBackend does not store what the serializer makes"):
-            app.backend  # noqa: B018 - it is made now
+            _ = app.backend  # it is made now
 
     def test_a_key_that_ends_too_soon(self) -> None:
         app = Celery("shop", broker="memory://", set_as_current=False)

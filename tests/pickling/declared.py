@@ -173,7 +173,7 @@ def with_context(message: Cancel, context: Unseen) -> Receipt:
     return Receipt(Decimal(message.number))
 
 
-async def coroutine(message: "Cancel") -> "Receipt":  # noqa: UP037 - a str in the str
+async def coroutine(message: "Cancel") -> "Receipt":  # a str in the str
     return Receipt(Decimal(message.number))
 
 

@@ -35,7 +35,7 @@ class Color(enum.Enum):
     RED = 1
     GREEN = "green"
     PAIR = (1, "two")
-    LIST = [1, 2]  # noqa: RUF012 - a value that is not hashable
+    LIST = [1, 2]  # not hashable
 
 
 class Size(enum.IntEnum):
@@ -143,7 +143,7 @@ class Box(Generic[T]):
 class Node:
     value: int
     children: list[Node] = field(default_factory=list)
-    parent_name: Optional[str] = None  # noqa: UP045 - both spellings are read
+    parent_name: Optional[str] = None  # both spellings are read
 
 
 class Point(NamedTuple):

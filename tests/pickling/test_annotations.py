@@ -191,8 +191,8 @@ def test_factories_that_make_other_values_than_are_declared() -> None:
 
 @dataclass
 class Bare:
-    of_any: typing.List | typing.Dict | typing.Tuple | typing.Mapping | typing.FrozenSet | None  # noqa: UP006 - in its old form
-    empty: typing.Tuple[()] = ()  # noqa: UP006 - as above
+    of_any: typing.List | typing.Dict | typing.Tuple | typing.Mapping | typing.FrozenSet | None  # in its old form
+    empty: typing.Tuple[()] = ()
 
 
 def test_old_names_without_arguments() -> None:

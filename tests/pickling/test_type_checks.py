@@ -47,7 +47,7 @@ class OfTexts(TypedDict):
 
 
 Untagged = OfInts | OfTexts | None
-Pairs = typing.Union[  # noqa: UP007 - names itself
+Pairs = typing.Union[  # names itself
     int, tuple["Pairs", "Pairs", Literal["a"]], tuple["Pairs", "Pairs", Literal["b"]], tuple["Pairs", "Pairs", None]
 ]
 Short = typing_extensions.TypeAliasType("Short", "list[int] | dict[str, Short]")

@@ -224,7 +224,7 @@ class TestStream:
         class Handle(RequestHandler):
             def handle(self) -> None:
                 with pytest.raises(InvalidState, match="respond"):
-                    self.context  # noqa: B018 - raises
+                    _ = self.context
                 while (message := recv_msg(self.request)) is not None:
                     self.request.send_msg(message)
 

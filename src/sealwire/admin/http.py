@@ -201,6 +201,6 @@ class _Handler(BaseHTTPRequestHandler):
         """Return the Server header, without versions."""
         return "sealwire"
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
+    def log_message(self, form: str, *args: Any) -> None:
         """Log a request at level DEBUG."""
-        logger.debug("%s", escaped(format % args)[:200])
+        logger.debug("%s", escaped(form % args)[:200])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ssl
 from abc import abstractmethod
-from typing import Final
+from typing import Any, Final
 
 from sealwire.aio.byte_stream import LARGE_READ, READ, ByteStream, large_buffer
 from sealwire.aio.unix_socket import PlainObject
@@ -135,11 +135,11 @@ class FrameInput(ByteStream):
                         raise self._read_error
                     finally:
                         self._read_error = None  # and no variable: its frames would have it, and the connection
-                count: int = self._tls.read(size, buffer)  # type: ignore[assignment]  # typeshed's is bytes
+                count: Any = self._tls.read(size, buffer)  # an int, with a buffer
             except ssl.SSLWantReadError:
                 raise
             except ssl.SSLError as error:
-                count = repeat(error, lambda: self._tls.read(size, buffer))  # type: ignore[assignment]  # likewise
+                count = repeat(error, lambda: self._tls.read(size, buffer))
         except ssl.SSLWantReadError:
             count = -1
         except OSError as error:
@@ -175,7 +175,7 @@ class FrameInput(ByteStream):
         filled, records = 0, 1
         try:
             while filled < size and self._incoming.pending and records < _READS:
-                count: int = self._tls.read(size - filled, buffer[filled:])  # type: ignore[assignment]  # typeshed's is bytes
+                count: Any = self._tls.read(size - filled, buffer[filled:])
                 if not count:
                     self._filled = True
                     break

@@ -13,7 +13,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from sealwire.errors import ConfigurationError
 from sealwire.limits import Limits
 from sealwire.pki import pem
-from sealwire.pki.authority import PrivateKey
 from sealwire.remedies import command
 from sealwire.trust.file_permissions import open_to_others
 from sealwire.trust.reading import read_file
@@ -47,12 +46,6 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 def read_crls(path: Path) -> list[x509.CertificateRevocationList]:
     """Read at least one revocation list. Raises ConfigurationError."""
     return pem.read_crls(read_pem(path), str(path))
-
-
-def read_private_key(path: Path) -> PrivateKey:
-    """Read a private key from a file that no other user can open. Raises ConfigurationError."""
-    data = read_pem(path, private=True)
-    return pem.read_private_key(data, str(path))  # type: ignore[return-value]  # other types are of no use for TLS
 
 
 def problem_of(error: ConfigurationError, path: Path) -> str:

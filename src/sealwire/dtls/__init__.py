@@ -27,14 +27,13 @@ Code about datagrams and DTLS belongs here; rules that TCP shares belong in :mod
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from sealwire import extras
 
-try:
-    import OpenSSL  # noqa: F401 - checks that it is installed
-except ImportError:
-    raise extras.missing("dtls", "sealwire.dtls") from None
+if find_spec("OpenSSL") is None:
+    raise extras.missing("dtls", "sealwire.dtls")
 
 from sealwire.dtls.client import SynchronousUDPClient
 from sealwire.dtls.server import ThreadingUDPServer, UDPServer

@@ -25,12 +25,12 @@ Code about NATS belongs here; rules that TCP shares belong in :mod:`sealwire.aio
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from sealwire import extras
 
-try:
-    import nats  # noqa: F401 - checks that it is installed
-except ImportError:
-    raise extras.missing("nats", "sealwire.nats") from None
+if find_spec("nats") is None:
+    raise extras.missing("nats", "sealwire.nats")
 
 from sealwire.nats.client import AsyncNATSClient
 from sealwire.nats.server import NATSServer

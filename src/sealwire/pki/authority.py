@@ -237,8 +237,8 @@ def leaf_names(names: Iterable[str], profile: str) -> list[x509.GeneralName]:
     return alternatives
 
 
-def check_strength(key: object, name: str) -> None:
-    """Refuse a public key that TLS 1.3 peers refuse, or should. Raises ConfigurationError with the key's ``name``."""
+def check_strength(key: object, name: str) -> PublicKey:
+    """Return a public key, unless TLS 1.3 peers refuse it, or should. Raises ConfigurationError with its ``name``."""
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
         raise ConfigurationError(f"{name}: RSA with {key.key_size} bits is too weak; it needs at least {MIN_RSA_BITS}")
     if isinstance(key, ec.EllipticCurvePublicKey) and not isinstance(
@@ -247,6 +247,7 @@ def check_strength(key: object, name: str) -> None:
         raise ConfigurationError(f"{name}: TLS 1.3 has no signatures on the curve {key.curve.name}; take P-256")
     if not isinstance(key, PublicKey):
         raise ConfigurationError(f"{name}: unsupported type of key; take P-256 or Ed25519")
+    return key
 
 
 def _check_ca(certificate: x509.Certificate) -> None:

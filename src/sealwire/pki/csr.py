@@ -90,14 +90,14 @@ def sign(
     try:
         genuine = csr.is_signature_valid
         key = csr.public_key()
-        csr.extensions  # noqa: B018 - parsed when first read, which can fail
+        _ = csr.extensions  # parsed when first read, which can fail
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
         raise ConfigurationError("the request has a key, a signature or extensions that cannot be read") from None
     if not genuine:
         raise ConfigurationError(
             "the request is not signed with its own key, so the requester may not hold it; ask for a new request"
         )
-    check_strength(key, "the request's key")
+    strong = check_strength(key, "the request's key")
     names = requested_names(csr)
     if expected:
         allowed = subject_alternative_names(expected)
@@ -105,7 +105,7 @@ def sign(
         if others:
             raise ConfigurationError(f"the request also asks for {str(others[0].value)!r}, which was not expected")
     uses = USES[profile or requested_profile(csr)]
-    return ca.certify(key, names, uses=uses, days=days)  # type: ignore[arg-type]  # check_strength has seen its type
+    return ca.certify(strong, names, uses=uses, days=days)
 
 
 def requested_profile(csr: x509.CertificateSigningRequest) -> Profile:

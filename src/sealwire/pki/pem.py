@@ -88,9 +88,9 @@ def private_key_of(pem: bytes, name: str, public: CertificatePublicKeyTypes) -> 
 
 def _read(item: _Item) -> _Item:
     """Return a certificate or revocation list whose names can be read: ``cryptography`` parses them when asked."""
-    item.issuer  # noqa: B018 - for its errors
+    _ = item.issuer
     if isinstance(item, x509.Certificate):
-        item.subject  # noqa: B018 - for its errors
+        _ = item.subject
     return item
 
 

@@ -123,7 +123,7 @@ def test_exceptions_with_the_attributes_of_their_kind() -> None:
     codec = Codec(Allowlist(ImportError, ModuleNotFoundError, AttributeError))
     values: list[Exception] = [ImportError("a", name="b", path="c"), ModuleNotFoundError("a", name="b"), ImportError()]
     try:
-        None.missing  # noqa: B018 - wrong, as the test wants it
+        _ = None.missing
     except AttributeError as error:
         values.append(error)
     for value in values:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -212,7 +213,7 @@ def _round(options: _Options) -> tuple[list[Path], list[str]]:
         return [], [str(error)]
     with progress("renewing", len(paths), mixed=False) as show_progress:
         for number, path in enumerate(paths, 1):
-            attempt(lambda path=path: _renew(ca, path, options))  # type: ignore[misc]  # bound in this turn
+            attempt(partial(_renew, ca, path, options))
             show_progress(number, f"{number:,} of {len(paths):,} certificates")
     if (options.once or options.daemon) and not options.which:
         attempt(lambda: _renew_crl(ca, options))
@@ -302,7 +303,7 @@ def _leaves_in(directory: Path) -> list[Path]:
 def _read_leaf(path: Path) -> x509.Certificate:
     leaf = read_certificates(path)[0]
     try:
-        leaf.extensions  # noqa: B018 - read here, where the file can be named
+        _ = leaf.extensions  # parsed here, where the file can be named
     except UNREADABLE:
         raise ConfigurationError(f"{path}: has names or extensions that cannot be read") from None
     if kind_of(leaf) == "CA":
@@ -314,4 +315,7 @@ def _old_key(path: Path, leaf: x509.Certificate) -> PrivateKey:
     found = private_key_of(read_pem(path, private=True), str(path), leaf.public_key())
     if found is None:
         raise ConfigurationError(f"{path}: the key of another certificate; renew without --keep-key")
-    return read_private_key(found, str(path))  # type: ignore[return-value]  # other types are of no use for TLS
+    key = read_private_key(found, str(path))
+    if not isinstance(key, PrivateKey):
+        raise ConfigurationError(f"{path}: TLS has no use for a key of this type; renew without --keep-key")
+    return key

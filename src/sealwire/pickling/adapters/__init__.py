@@ -111,7 +111,7 @@ def _kind(cls: Any) -> _Make | None:
     if numpy is not None and issubclass(cls, (numpy.ndarray, numpy.generic, numpy.dtype)):
         from sealwire.pickling.adapters.arrays import adapter_for_numpy  # imports numpy
 
-        return lambda cls, _shallow: adapter_for_numpy(cls)  # an array has no containers
+        return lambda cls, shallow: adapter_for_numpy(cls)  # noqa: ARG005 - an array has no containers to look into
     return None
 
 
