@@ -10,7 +10,6 @@ import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
@@ -26,7 +25,6 @@ from sealwire.errors import DeadlineExceeded, HandshakeFailed, HandshakeRejected
 from sealwire.middleware.chain import Middleware
 from sealwire.retry import ConnectRetry, Resend
 from sealwire.security import Security
-from sealwire.session import explain
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
 from sealwire.trust.identity import PeerIdentity
@@ -139,11 +137,8 @@ class AsyncClient(BaseClient, Generic[_C]):
     ) -> Any:
         time = CallTime(timeout=self.timeout, wait=seconds, now=monotonic())
         connections = self._here()
-        payload = (
-            await self._encoded(connections, data, time.deadline)
-            if is_large(data)
-            else self.security.codec.encode_pieces(data)
-        )
+        encode = self.security.codec.encode_pieces
+        payload = await connections.encode(encode, data, time.deadline) if is_large(data) else encode(data)
         if not connections.try_acquire():
             await connections.acquire(time.deadline)
         try:
@@ -154,9 +149,9 @@ class AsyncClient(BaseClient, Generic[_C]):
         finally:
             connections.release()
         del payload  # so that a large request is not kept in memory while a large reply is decoded
-        if len(reply) <= MAX_DECODED_ON_LOOP:
-            return self._decode(reply)
-        return await self._decoded(connections, reply)
+        return (
+            self._decode(reply) if len(reply) <= MAX_DECODED_ON_LOOP else await connections.decode(self._decode, reply)
+        )
 
     async def close(self) -> None:
         """Close the connection and any retired ones; pending calls raise ConnectionClosed.
@@ -183,22 +178,6 @@ class AsyncClient(BaseClient, Generic[_C]):
                 connections.leave()
             connections = self._connections = Connections(self.security, self._address, self._max_in_flight)
         return connections
-
-    async def _encoded(self, connections: Connections[_C], data: Any, deadline: float) -> Payload:
-        """Return an encoded value; a large one is encoded in a thread."""
-        if not is_large(data):
-            return self.security.codec.encode_pieces(data)
-        try:
-            async with asyncio.timeout(deadline - monotonic()):
-                return await connections.in_thread(partial(self.security.codec.encode_pieces, data))
-        except TimeoutError:
-            raise explain.not_encoded() from None
-
-    async def _decoded(self, connections: Connections[_C], payload: VerifiedPayload) -> Any:
-        """Return a decoded value; a large one is decoded in a thread."""
-        if len(payload) <= MAX_DECODED_ON_LOOP:
-            return self._decode(payload)
-        return await connections.in_thread(partial(self._decode, payload))
 
     async def _request(
         self,
@@ -249,6 +228,12 @@ class _AsyncStreamClient(AsyncPartsClient, AsyncClient[AsyncClientChannel]):
 
     async def _connection(self, connections: Connections[AsyncClientChannel], time: CallTime) -> AsyncClientChannel:
         return connections.ready() or await connections.usable(time, self._open, self.timeout)
+
+    async def _encoded(self, connections: Connections[AsyncClientChannel], data: Any, deadline: float) -> Payload:
+        return await connections.encode(self.security.codec.encode_pieces, data, deadline)
+
+    async def _decoded(self, connections: Connections[AsyncClientChannel], payload: VerifiedPayload) -> Any:
+        return await connections.decode(self._decode, payload)
 
     async def ping(self) -> float:
         """Measure a round trip to the server. Connects first if necessary.

@@ -14,16 +14,16 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from time import monotonic
 from typing import Final, Generic, Protocol, TypeVar
 
-from sealwire.aio.threads import refresh, run_in_thread
+from sealwire.aio.one_loop import OneLoop
+from sealwire.aio.threads import refresh
 from sealwire.client_base import Connection
 from sealwire.errors import DeadlineExceeded, SealwireError
 from sealwire.fork import this_process
 from sealwire.security import Security
-from sealwire.session import explain, misuse
+from sealwire.session import explain
 from sealwire.session.call_time import CallTime
 from sealwire.session.requests import LINGER
 from sealwire.wire.frames import Payload, VerifiedPayload
@@ -68,7 +68,7 @@ class LoopConnection(Connection, Protocol):
 _C = TypeVar("_C", bound=LoopConnection)
 
 
-class Connections(Generic[_C]):
+class Connections(OneLoop, Generic[_C]):
     """The connections of one client in the running event loop.
 
     Args:
@@ -81,13 +81,9 @@ class Connections(Generic[_C]):
     """
 
     def __init__(self, security: Security, address: str, max_in_flight: int) -> None:
+        super().__init__()
         self._security = security
         self._address = address
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise misuse.no_loop() from None
-        self._process = this_process()
         self._next_refresh = monotonic() + security.limits.reload_interval
         self._attempt: _Attempt[_C] | None = None
         self._retired: dict[_C, asyncio.Future[None]] = {}
@@ -97,19 +93,7 @@ class Connections(Generic[_C]):
         self._free = max_in_flight
         self._queue: deque[asyncio.Future[None]] = deque()
         """The futures of requests that wait until others have finished."""
-        self._codec_thread = asyncio.Lock()
         self.current: _C | None = None
-
-    @property
-    def is_here(self) -> bool:
-        """True if these are connections of the running event loop, in this process."""
-        return self._process is this_process() and self._loop is asyncio.get_running_loop()
-
-    def leave(self) -> None:
-        """Drop the connections, since another event loop is used now. Raises InvalidState if theirs still runs."""
-        if self._process is this_process() and self._loop.is_running():
-            raise misuse.other_loop()
-        self.drop()
 
     # Requests
 
@@ -142,11 +126,6 @@ class Connections(Generic[_C]):
                 turn.set_result(None)
                 return
         self._free += 1
-
-    async def in_thread(self, function: Callable[[], _T]) -> _T:
-        """Run a function in a thread, after those before it: more at a time would only share one interpreter."""
-        async with self._codec_thread:
-            return await run_in_thread(function, "sealwire codec")
 
     def ready(self) -> _C | None:
         """Return the connection if it is usable; None if the caller must wait for :meth:`usable`."""
@@ -212,12 +191,6 @@ class Connections(Generic[_C]):
     def end(self) -> None:
         """Note that a request or reply in parts has ended; nothing is counted."""
 
-    def call_soon(self, function: Callable[[], None]) -> None:
-        """Call a function in the loop of the connections, from any thread, if it runs."""
-        if self._process is this_process() and self._loop.is_running():
-            with suppress(RuntimeError):  # it was closed just now
-                self._loop.call_soon_threadsafe(function)
-
     def _connected(self, attempt: _Attempt[_C], channel: _C | None) -> None:
         if self._attempt is attempt:
             self._attempt = None
@@ -264,11 +237,8 @@ class Connections(Generic[_C]):
         if self._process is not this_process():
             return False
         is_open = self.current is not None and self.current.is_open
-        if self._loop.is_running():
-            with suppress(RuntimeError):  # it was closed just now
-                self._loop.call_soon_threadsafe(self.drop)
-                return is_open
-        self.drop()
+        if not self.call_soon(self.drop):
+            self.drop()
         return is_open
 
 

@@ -39,7 +39,7 @@ class Holder(Protocol):
     def end(self) -> None:
         """Note that the request has ended."""
 
-    def call_soon(self, function: Callable[[], None], /) -> None:
+    def call_soon(self, function: Callable[[], None], /) -> object:
         """Call a function in the event loop, from any thread, if it runs."""
 
 

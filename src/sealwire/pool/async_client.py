@@ -6,7 +6,6 @@ A request takes the connection with the fewest requests in flight of the least b
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -27,7 +26,6 @@ from sealwire.pool.base import BasePool
 from sealwire.pool.loop_roster import MAX_IN_FLIGHT, AsyncCall, Line, LoopRoster
 from sealwire.pool.trip import Trip
 from sealwire.security import Security
-from sealwire.session import explain
 from sealwire.session.call_time import CallTime
 from sealwire.wire.frames import Payload, VerifiedPayload
 from sealwire.wire.metadata import Metadata, checked
@@ -135,16 +133,14 @@ class AsyncClientPool(AsyncPartsClient, BasePool[Line]):
     ) -> Any:
         time = CallTime(timeout=self.timeout, wait=seconds, now=monotonic())
         shared = self._here()
-        if is_large(data):
-            payload = await self._encode(shared, data, time.deadline)
-        else:
-            payload = self.security.codec.encode_pieces(data)
+        encode = self.security.codec.encode_pieces
+        payload = await shared.encode(encode, data, time.deadline) if is_large(data) else encode(data)
         sent = None if metadata is None else checked(metadata)
         request = partial(_request, payload, idempotent, sent, reply_metadata)
         reply, trip = await self._run(request, time, idempotent=idempotent)
         del payload  # so that a large request is not kept in memory while a large reply is decoded
-        decode = partial(self._decode, reply, str(trip.server))
-        return decode() if len(reply) <= MAX_DECODED_ON_LOOP else await shared.in_thread(decode)
+        decode = partial(self._decode, address=str(trip.server))
+        return decode(reply) if len(reply) <= MAX_DECODED_ON_LOOP else await shared.decode(decode, reply)
 
     def send_requests(
         self,
@@ -224,14 +220,6 @@ class AsyncClientPool(AsyncPartsClient, BasePool[Line]):
 
     def _trip(self, shared: LoopRoster, time: CallTime, *, idempotent: bool) -> Trip:
         return Trip(shared.roster, self.security, self._budget, time, idempotent=idempotent)
-
-    async def _encode(self, shared: LoopRoster, data: Any, deadline: float) -> Payload:
-        """Encode a large value in a thread."""
-        try:
-            async with asyncio.timeout(deadline - monotonic()):
-                return await shared.in_thread(partial(self.security.codec.encode_pieces, data))
-        except TimeoutError:
-            raise explain.not_encoded() from None
 
     async def _run(
         self, exchange: Callable[[AsyncClientChannel, float], Awaitable[_T]], time: CallTime, *, idempotent: bool

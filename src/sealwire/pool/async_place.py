@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sealwire.aio.client_connection import AsyncClientChannel
-from sealwire.aio.threads import MAX_DECODED_ON_LOOP, is_large
 from sealwire.pool.loop_roster import AsyncCall, Line, LoopRoster
 from sealwire.pool.trip import Trip
 from sealwire.retry import Resend
@@ -57,14 +55,10 @@ class AsyncPlace:
         return await self._shared.open(self._call.server, deadline)
 
     async def _encoded(self, _: Any, data: Any, deadline: float) -> Payload:
-        if is_large(data):
-            return await self._pool._encode(self._shared, data, deadline)
-        return self._pool.security.codec.encode_pieces(data)
+        return await self._shared.encode(self._pool.security.codec.encode_pieces, data, deadline)
 
     async def _decoded(self, _: Any, payload: VerifiedPayload) -> Any:
-        if len(payload) <= MAX_DECODED_ON_LOOP:
-            return self._pool._decode(payload)
-        return await self._shared.in_thread(partial(self._pool._decode, payload))
+        return await self._shared.decode(self._pool._decode, payload)
 
     async def _look(self, _: Resend, lost: ConnectionLost) -> None:
         assert self._lost_call is not None  # it had a connection

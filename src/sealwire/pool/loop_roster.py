@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine
 from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -19,7 +18,8 @@ from typing import Any, Final, TypeVar
 from sealwire.aio.client_connection import AsyncClientChannel
 from sealwire.aio.connecting import connect_to, connect_unix, resolve, within
 from sealwire.aio.connections import Connections
-from sealwire.aio.threads import look, refresh, run_in_thread
+from sealwire.aio.one_loop import OneLoop
+from sealwire.aio.threads import look, refresh
 from sealwire.errors import ConfigurationError, InvalidState, SealwireError, TransportError
 from sealwire.fork import this_process
 from sealwire.pool.addresses import Lookup
@@ -27,7 +27,7 @@ from sealwire.pool.roster import Claim, Roster
 from sealwire.pool.servers import Server
 from sealwire.pool.trip import Trip
 from sealwire.security import Security
-from sealwire.session import explain, misuse
+from sealwire.session import explain
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
 from sealwire.session.requests import LINGER
@@ -69,7 +69,7 @@ class AsyncCall(Claim[Line]):
     acquired = False
 
 
-class LoopRoster:
+class LoopRoster(OneLoop):
     """The servers of an AsyncClientPool in one event loop of one process, until the pool is closed.
 
     Args:
@@ -86,42 +86,15 @@ class LoopRoster:
     def __init__(
         self, roster: Roster[Line], security: Security, size: int, timeout: float, keepalive: float | None
     ) -> None:
+        super().__init__()
         self._security = security
         self._size = size
         self._timeout = timeout
         self._keepalive = keepalive
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise misuse.no_loop() from None
-        self._process = this_process()
         self._chores: set[asyncio.Task[None]] = set()
         self._lines: set[Line] = set()
         """All lines, also those dropped on which requests are in flight."""
-        self._codec_thread = asyncio.Lock()
         self.roster = roster
-
-    @property
-    def is_here(self) -> bool:
-        """True if these are the servers in the running event loop, in this process."""
-        return self._process is this_process() and self._loop is asyncio.get_running_loop()
-
-    def leave(self) -> None:
-        """Drop everything, since another event loop is used now. Raises InvalidState if this one still runs."""
-        if self._process is this_process() and self._loop.is_running():
-            raise misuse.other_loop()
-        self.drop()
-
-    def call_soon(self, function: Callable[[], None]) -> None:
-        """Call a function in this event loop, from any thread, if it runs."""
-        if self._process is this_process() and self._loop.is_running():
-            with suppress(RuntimeError):  # it was closed just now
-                self._loop.call_soon_threadsafe(function)
-
-    async def in_thread(self, function: Callable[[], _T]) -> _T:
-        """Run a function in a thread, after those before it: more at a time would only share one interpreter."""
-        async with self._codec_thread:
-            return await run_in_thread(function, "sealwire codec")
 
     # A call
 
