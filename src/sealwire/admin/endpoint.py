@@ -17,10 +17,10 @@ import re
 import socket
 from collections import Counter
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from sealwire.admin.http import Answer, HTTPServer, Pages
+from sealwire.closing import Closing
 from sealwire.errors import ConfigurationError
 from sealwire.listeners import SocketFile, address_text, listen, path_text
 from sealwire.report import Reporting, process_report
@@ -30,7 +30,7 @@ _FORM: Final = "expected 127.0.0.1:9090, [::1]:9090 or unix:/run/sealwire/admin.
 _UNIX: Final = "unix:"
 
 
-class AdminEndpoint:
+class AdminEndpoint(Closing):
     """Answers probes and scrapes about a server, in a thread of its own.
 
     It is for programs on this machine: it listens on a loopback address or on a Unix socket (mode 0600), knows no
@@ -82,14 +82,6 @@ class AdminEndpoint:
 
     def _pages(self) -> Pages:
         return {"/livez": _live, "/readyz": self._ready, "/status": self._status, "/metrics": self._metrics_page()}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop answering. Without effect when called again."""

@@ -8,11 +8,11 @@ import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 from sealwire.aio.part_stream import AsyncPartStream
 from sealwire.aio.threads import run_in_thread
+from sealwire.closing import Closing
 from sealwire.errors import SealwireError
 from sealwire.fork import leave_in_children
 from sealwire.middleware.chain import Middleware
@@ -64,7 +64,7 @@ class _Running:
         self.loop.call_soon_threadsafe(self._left.set)
 
 
-class SynchronousNATSClient(PartsClient):
+class SynchronousNATSClient(Closing, PartsClient):
     """A client of the workers that serve a subject of NATS; any number of threads may use it.
 
     It is an AsyncNATSClient in a thread of its own, which begins with the first request and ends with :meth:`close`. As
@@ -124,14 +124,6 @@ class SynchronousNATSClient(PartsClient):
         """Forget the thread in a forked child, which does not have it."""
         self._lock = threading.Lock()
         self._parents, self._running = self._running, None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _here(self) -> _Running:
         with self._lock:

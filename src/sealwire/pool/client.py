@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from sealwire.client_base import check_keepalive
+from sealwire.closing import Closing
 from sealwire.errors import DeadlineExceeded, SealwireError
 from sealwire.fork import this_process
 from sealwire.middleware.chain import Middleware
@@ -37,7 +37,7 @@ from sealwire.wire.frames import Payload, VerifiedPayload
 _T = TypeVar("_T")
 
 
-class ClientPool(PartsClient, BasePool[ClientChannel]):
+class ClientPool(Closing, PartsClient, BasePool[ClientChannel]):
     """A client for several equivalent servers, for threads.
 
     A request goes to the server with the fewest requests in flight, in turn if there are several. A server that cannot
@@ -86,14 +86,6 @@ class ClientPool(PartsClient, BasePool[ClientChannel]):
         self.keepalive = check_keepalive(keepalive)
         self._keep_alive = None if self.keepalive is None else KeepAlive(self, self.keepalive)
         self._shared = self._new_shared()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # Requests
 

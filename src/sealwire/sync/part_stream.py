@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from inspect import currentframe
 from threading import get_ident
-from types import TracebackType
 from typing import Any, Protocol, Self
 
+from sealwire.closing import Closing
 from sealwire.errors import ConnectionClosed, LimitExceeded, RemoteError, SealwireError
 from sealwire.fork import this_process
 from sealwire.retry import Resend, outcome_unknown
@@ -232,7 +232,7 @@ class Download(Exchange, Ending):
                 self._sequence = None
 
 
-class PartStream(PartsOfReply, Iterator[Any]):
+class PartStream(Closing, PartsOfReply, Iterator[Any]):
     """The parts of a reply: an iterator, and a context manager that closes it. Made by a client's ``stream``."""
 
     def __init__(self, download: Download) -> None:
@@ -263,14 +263,6 @@ class PartStream(PartsOfReply, Iterator[Any]):
                 GeneratorExit if it was closed before. It must not raise.
         """
         self._download.add_done_callback(function)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Tell the server that the rest is not wanted, and end the iteration. Does nothing after its end.

@@ -12,9 +12,9 @@ import socket
 import ssl
 from contextlib import suppress
 from time import monotonic
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from sealwire.closing import Closing
 from sealwire.errors import SealwireError
 from sealwire.session import explain
 from sealwire.session.requests import LINGER, Sealed
@@ -36,7 +36,7 @@ Carrier = TLSSocket | PlainSocket
 """A socket that carries frames: TLS on TCP, or a plain Unix socket."""
 
 
-class Channel(Sealed):
+class Channel(Closing, Sealed):
     """One end of a sealed connection. As a context manager it closes the connection.
 
     Args:
@@ -57,14 +57,6 @@ class Channel(Sealed):
         self._broken_off = False
         """True while a frame is being written, and after that was interrupted: then nothing may follow it."""
         self.failure: OSError | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def fileno(self) -> int:
         """Return the socket's descriptor, -1 if it is closed."""

@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from sealwire.client_base import BaseClient, Connection
+from sealwire.closing import Closing
 from sealwire.errors import (
     DeadlineExceeded,
     HandshakeFailed,
@@ -105,7 +106,7 @@ class Call(Turn, Generic[_C]):
             self.channel.interrupt()
 
 
-class SharedClient(BaseClient, Generic[_C]):
+class SharedClient(Closing, BaseClient, Generic[_C]):
     """The base class of all synchronous clients."""
 
     def __init__(self, timeout: float, wait: float, security: Security, middleware: Sequence[Middleware] = ()) -> None:
@@ -121,14 +122,6 @@ class SharedClient(BaseClient, Generic[_C]):
         self, call: Call[_C], payload: Payload, time: CallTime, idempotent: bool, envelope: Envelope | None
     ) -> VerifiedPayload:
         """Send a request and return the reply."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def _channel(self) -> _C | None:
