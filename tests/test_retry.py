@@ -10,7 +10,7 @@ import pytest
 
 from sealwire import retry
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, HandshakeFailed, HandshakeRejected, TransportError
-from sealwire.retry import ConnectRetry, Resend, outcome_unknown
+from sealwire.retry import ConnectRetry, Resend, outcome_unknown, shares
 from sealwire.security import Security
 from sealwire.session.client import ConnectionLost
 
@@ -213,3 +213,12 @@ def test_outcome_unknown() -> None:
     assert type(error) is ConnectionClosed
     assert (error.code, error.last) == (1, 3)
     assert "idempotent=True" in str(error)
+
+
+def test_addresses_share_the_time(clock: Clock) -> None:
+    """What one of them does not use is the others'."""
+    found = []
+    for address, seconds in shares(["a", "b", "c"], clock.now + 9):
+        found.append((address, seconds))
+        clock.now += 1
+    assert found == [("a", 3), ("b", 4), ("c", 7)]

@@ -8,9 +8,10 @@ connection is sent again at most once, and only if no handler can have seen it o
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from random import SystemRandom
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
 from sealwire.backoff import Backoff
 from sealwire.errors import (
@@ -37,6 +38,16 @@ _RESENDABLE: Final = (None, CloseCode.DONE, CloseCode.IDLE, CloseCode.GOING_AWAY
 Any other code reports a protocol error, which would only repeat itself.
 """
 _random = SystemRandom()
+_T = TypeVar("_T")
+
+
+def shares(found: Sequence[_T], deadline: float) -> Iterator[tuple[_T, float]]:
+    """Yield each address of a host with its share of the seconds until the deadline.
+
+    The remaining addresses share the remaining time, so that one without an answer does not use it up.
+    """
+    for number, address in enumerate(found):
+        yield address, (deadline - monotonic()) / (len(found) - number)
 
 
 class ConnectRetry:

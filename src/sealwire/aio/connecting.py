@@ -16,6 +16,7 @@ from sealwire.client_base import check_seconds
 from sealwire.client_counts import counted_on_loop
 from sealwire.errors import DeadlineExceeded
 from sealwire.listeners import address_text, check_port, path_text, socket_path, too_long
+from sealwire.retry import shares
 from sealwire.security import Security
 from sealwire.session import explain, terms
 from sealwire.trust.identity import canonical_host
@@ -67,12 +68,10 @@ async def connect_to(
     name, address = canonical_host(host), address_text((host, port))
     security = security.pinned()
     failed, last = "no address", None
-    for number, (*_, endpoint) in enumerate(found):
+    for (*_, endpoint), seconds in shares(found, deadline):
         channel = AsyncClientChannel(security, security.credentials.current, host=name, address=address)
-        # The remaining addresses share the remaining time, so that one without an answer does not use it up.
-        share = (deadline - monotonic()) / (len(found) - number)
         try:
-            await within(_connect_to(endpoint, channel), share, address)
+            await within(_connect_to(endpoint, channel), seconds, address)
         except DeadlineExceeded:
             failed = "no answer in time"
         except OSError as error:

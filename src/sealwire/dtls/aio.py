@@ -30,6 +30,7 @@ from sealwire.errors import (
 )
 from sealwire.fork import blank, leave_in_children
 from sealwire.listeners import address_text
+from sealwire.retry import shares
 from sealwire.session import explain
 from sealwire.session.envelope import envelope_of
 from sealwire.trust.identity import PeerIdentity, canonical_host
@@ -290,15 +291,13 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
         address = address_text((self.host, self.port))
         await refresh(self.security, deadline - monotonic())
         found = await resolve(self.host, self.port, socket.SOCK_DGRAM, address)
-        for number, (*_, endpoint) in enumerate(found, 1):
-            # The remaining addresses share the remaining time, so that one without an answer does not use it up.
-            share = (deadline - monotonic()) / (len(found) - number + 1)
+        for each, seconds in shares(found, deadline):
             try:
-                return await self._try_address(endpoint, address, share)
+                return await self._try_address(each[4], address, seconds)
             except (HandshakeFailed, HandshakeRejected, PeerNotAllowed):
                 raise
             except (TransportError, DeadlineExceeded):
-                if number == len(found):
+                if each is found[-1]:
                     raise
         raise explain.unresolved(address)
 

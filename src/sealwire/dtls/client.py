@@ -28,7 +28,7 @@ from sealwire.errors import (
 )
 from sealwire.fork import leave_in_children
 from sealwire.listeners import address_text
-from sealwire.retry import Resend
+from sealwire.retry import Resend, shares
 from sealwire.security import Security
 from sealwire.session import explain, misuse
 from sealwire.session.call_time import CallTime
@@ -336,24 +336,20 @@ def _connect(host: str, port: int, security: Security, deadline: float) -> UDPCo
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError, OverflowError):
         raise explain.unresolved(address) from None
-    for number, (family, kind, protocol, _, endpoint) in enumerate(found, 1):
-        now = monotonic()
-        # The remaining addresses share the remaining time, so that one without an answer does not use it up.
-        share = (deadline - now) / (len(found) - number + 1)
+    for each, seconds in shares(found, deadline):
         try:
-            return _try_address(family, kind, protocol, endpoint, host, address, security, now + share)
+            return _try_address(each, host, address, security, monotonic() + seconds)
         except (HandshakeFailed, HandshakeRejected, PeerNotAllowed):
             raise
         except (TransportError, DeadlineExceeded):
-            if number == len(found):
+            if each is found[-1]:
                 raise
     raise explain.unresolved(address)
 
 
-def _try_address(
-    family: int, kind: int, protocol: int, endpoint: Any, host: str, address: str, security: Security, deadline: float
-) -> UDPConnection:
+def _try_address(found: Any, host: str, address: str, security: Security, deadline: float) -> UDPConnection:
     """Connect to one address; begin again, with more patience, each time that the handshake stalls."""
+    family, kind, protocol, _, endpoint = found
     patience = PATIENCE
     while True:
         sock = socket.socket(family, kind, protocol)

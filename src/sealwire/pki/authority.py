@@ -23,12 +23,12 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sealwire.errors import ConfigurationError
 from sealwire.pki.extensions import find_extension
-from sealwire.pki.pem import read_certificates, read_private_key
+from sealwire.pki.pem import private_key_pem, read_certificates, read_private_key
 from sealwire.pki.subject_names import subject_alternative_names
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
@@ -71,7 +71,7 @@ class Issued:
     @property
     def key_pem(self) -> bytes:
         """The private key (PKCS #8, PEM), not encrypted: its file needs mode 0600."""
-        return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return private_key_pem(self.private_key)
 
     @property
     def fingerprint(self) -> str:
@@ -167,8 +167,7 @@ class Issuer(Issued):
         if ca_end <= (not_before or datetime.now(UTC)):
             raise ConfigurationError(f"the CA's certificate expired at {ca_end.isoformat()}; make a new CA")
         if subject is None:
-            first = str(names[0].value)
-            subject = _common_name(first) if len(first) <= _MAX_COMMON_NAME else x509.Name([])
+            subject = leaf_subject(names)
         builder = (
             _builder(key, subject, self.certificate.subject, start, min(end, ca_end))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -299,6 +298,12 @@ def _key_usage(
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def leaf_subject(names: Sequence[x509.GeneralName]) -> x509.Name:
+    """Return the subject of a leaf: its first name, unless that is too long for a common name."""
+    first = str(names[0].value)
+    return _common_name(first) if len(first) <= _MAX_COMMON_NAME else x509.Name([])
 
 
 def _common_name(text: str) -> x509.Name:

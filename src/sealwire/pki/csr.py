@@ -12,7 +12,7 @@ from typing import cast, get_args
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sealwire.errors import ConfigurationError
 from sealwire.pki.authority import (
@@ -26,12 +26,12 @@ from sealwire.pki.authority import (
     check_strength,
     digest,
     leaf_names,
+    leaf_subject,
     new_key,
 )
 from sealwire.pki.extensions import alternative_names, extended_key_usage
+from sealwire.pki.pem import private_key_pem
 from sealwire.pki.subject_names import NAME_KINDS, name_text, subject_alternative_names
-
-_MAX_COMMON_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,18 @@ class Requested:
     @property
     def key_pem(self) -> bytes:
         """The private key (PKCS #8, PEM), not encrypted: its file needs mode 0600."""
-        return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return private_key_pem(self.private_key)
 
 
 def request(*names: str, profile: Profile = "server", key_type: KeyType = "p256") -> Requested:
     """Make a key, and a request for a certificate of it. Arguments and errors as for :meth:`Issuer.issue`."""
     alternatives = leaf_names(names, profile)
     key = new_key(key_type)
-    first = str(alternatives[0].value)
-    subject = [x509.NameAttribute(x509.NameOID.COMMON_NAME, first)] if len(first) <= _MAX_COMMON_NAME else []
+    subject = leaf_subject(alternatives)
     builder = (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name(subject))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=not subject)
+        .subject_name(subject)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=not subject.rdns)
         .add_extension(x509.ExtendedKeyUsage(USES[profile]), critical=False)
     )
     return Requested(builder.sign(key, digest(key)), key)

@@ -9,7 +9,13 @@ from typing import Any, Final, TypeVar
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from sealwire.errors import ConfigurationError
 from sealwire.pki.forms import found_instead
@@ -101,6 +107,11 @@ def _spki(key: Any) -> bytes:
 def to_pem(items: Iterable[x509.Certificate | x509.CertificateRevocationList]) -> bytes:
     """Return certificates or revocation lists as PEM, one after the other."""
     return b"".join(item.public_bytes(Encoding.PEM) for item in items)
+
+
+def private_key_pem(key: PrivateKeyTypes) -> bytes:
+    """Return a private key as PEM (PKCS #8), not encrypted: its file needs mode 0600."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _unreadable(data: bytes, kind: str, name: str) -> ConfigurationError:

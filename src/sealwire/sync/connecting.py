@@ -15,6 +15,7 @@ from sealwire.client_counts import counted
 from sealwire.errors import ConnectionClosed, SealwireError
 from sealwire.limits import Limits
 from sealwire.listeners import address_text, check_port, path_text, socket_path, too_long
+from sealwire.retry import shares
 from sealwire.security import Security
 from sealwire.session import explain, terms
 from sealwire.session.begin import begin_client_session, begin_unix_client_session
@@ -164,12 +165,11 @@ def _connect_tcp(
 ) -> TLSSocket:
     """Connect to the first address of the host that answers; the TLS handshake is still to come."""
     failed, last = "no address", None
-    for number, (family, kind, protocol, _, endpoint) in enumerate(found):
+    for (family, kind, protocol, _, endpoint), seconds in shares(found, deadline):
         sock = socket.socket(family, kind, protocol)
         try:
             set_options(sock, limits)
-            # The remaining addresses share the remaining time, so that one without an answer does not use it up.
-            sock.settimeout(remaining(deadline) / (len(found) - number))
+            sock.settimeout(min(seconds, remaining(deadline)))
             sock.connect(endpoint)
             return TLSSocket(sock, context, host=name)
         except TimeoutError:

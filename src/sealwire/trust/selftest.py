@@ -19,10 +19,10 @@ from functools import cache, partial
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sealwire.errors import ConfigurationError
 from sealwire.fork_gate import apart_from_forks
+from sealwire.pki.pem import private_key_pem, to_pem
 from sealwire.trust.certificates import Certificates, is_root
 from sealwire.trust.contexts import (
     CRL_CODES,
@@ -222,7 +222,4 @@ def _self_signed() -> tuple[bytes, bytes]:
         .not_valid_after(now + timedelta(days=3650))
         .sign(key, hashes.SHA256())
     )
-    return (
-        certificate.public_bytes(Encoding.PEM),
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-    )
+    return to_pem([certificate]), private_key_pem(key)

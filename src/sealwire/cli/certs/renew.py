@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sealwire.cli.certs.common import (
     CA,
@@ -42,7 +42,7 @@ from sealwire.pki.authority import MAX_LEAF_DAYS, Issuer, PrivateKey
 from sealwire.pki.csr import key_like
 from sealwire.pki.csr import renew as renew_certificate
 from sealwire.pki.files import PUBLIC, NewFile, locked
-from sealwire.pki.pem import private_key_of, read_private_key
+from sealwire.pki.pem import private_key_of, private_key_pem, read_private_key
 
 _DEFAULT_PART: Final = 66
 _LONGEST_PAUSE: Final = timedelta(hours=1)
@@ -235,7 +235,7 @@ def _renew(ca: Issuer, path: Path, options: _Options) -> list[Path]:
             return []
         made, key = _successor(ca, path, old, options)
         pem = made.public_bytes(Encoding.PEM)  # intermediates behind the old leaf were its issuer's; this CA has none
-        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        private = private_key_pem(key)
         keep = options.keep_key
         write([NewFile(path, pem, mode_of(path, PUBLIC))] if keep else new_pair(path, pem, private))
     report_written(path, "the new certificate")
