@@ -23,10 +23,11 @@ from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.keyring import Keyring
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Established
+from sealwire.wire.features import Features
 from sealwire.wire.frames import RejectCode
 from sealwire.wire.keys import Key
 from sealwire.wire.server import ServerProtocol
-from support.certificates import HOST, Files, Handshake, make
+from support.certificates import HOST, Files, Handshake, make, make_ca
 from support.session import Clock
 from support.throwaway import ANYBODY, SECRETS, credentials, security
 from support.wire import feed, sent
@@ -279,6 +280,35 @@ class TestNames:
         made = place.security("by address", "2001:db8::7", "b.example", peers=ANYBODY)
         assert accepts(made, name) is accepted
 
+    @pytest.mark.parametrize(
+        ("name", "accepted"),
+        [
+            ("a.wild.example", True),
+            ("b.wild.example", True),
+            ("wild.example", False),
+            ("a.b.wild.example", False),
+            ("*.wild.example", False),
+            ("A.wild.example", False),
+            ("a.wild.example.", False),
+            ("a.other.example", False),
+            ("host.7", False),
+        ],
+    )
+    def test_of_a_wildcard(self, tmp_path: Path, name: str, accepted: bool) -> None:
+        """As TLS matches it; what is in the certificate, and yet no host name, names no server."""
+        ca = make_ca()
+        found = Files(tmp_path).credentials(make("*.wild.example", "host.7", issuer=ca), ca)
+        made = Security(credentials=found, keys=Keyring([Key("k1", SECRETS["k1"])]), peers=ANYBODY)
+        assert accepts(made, name) is accepted
+
+
+class TestFeatures:
+    def test_of_a_server(self, place: Throwaway) -> None:
+        """Parts need handlers that take them; metadata and cancelling do not."""
+        made = security(place, "server", limits=Limits(part_window=70_000))
+        assert terms.server_features(made, at_once=7, in_parts=True) == Features(True, True, 70_000, 7)
+        assert terms.server_features(made, at_once=7, in_parts=False) == Features(True, True, 0, 0)
+
 
 class TestWithoutFiles:
     """Handshakes are made with snapshots: on asyncio they run on the event loop, which must not wait for a disk."""
@@ -426,6 +456,8 @@ class TestChecks:
     def test_no_security(self, value: Any, side: str) -> None:
         with pytest.raises(ConfigurationError, match=f"^a {side} needs a Security, as in security=Security"):
             terms.check_security(value, side)
+        with pytest.raises(ConfigurationError, match=r"^a server needs a Security"):
+            terms.check_server(value)
 
     @pytest.mark.parametrize(
         ("options", "says"),

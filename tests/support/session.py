@@ -8,8 +8,14 @@ from typing import Any
 
 from sealwire.security import Security
 from sealwire.server_events import ServerEvents
-from sealwire.session.begin import begin_client_session, begin_server_session
+from sealwire.session.begin import (
+    begin_client_session,
+    begin_server_session,
+    begin_unix_client_session,
+    begin_unix_server_session,
+)
 from sealwire.trust.contexts import ALPN
+from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.events import Doubted, Event, Request
 from sealwire.wire.features import NO_FEATURES, Features
 from support.wire import feed, sent
@@ -87,12 +93,13 @@ class Connection:
         host: str = "localhost",
         busy: int | None = None,
         features: Features = NO_FEATURES,
+        above: tuple[bytes, ...] = (),
     ) -> None:
         self.clock = clock
         self.slot = slot or Slot()
         ours, theirs = server.credentials.current, client.credentials.current
         self.client, self.asking = begin_client_session(
-            client, theirs, ALPN, ours.leaf, host=host, address=ADDRESS, now=clock.now
+            client, theirs, ALPN, ours.leaf, above=above, host=host, address=ADDRESS, now=clock.now
         )
         self.server, self.session = begin_server_session(
             server,
@@ -100,6 +107,7 @@ class Connection:
             ALPN,
             theirs.leaf,
             theirs.identity,
+            above=above,
             slot=self.slot,
             busy=lambda: busy,
             now=clock.now,
@@ -140,3 +148,33 @@ class Connection:
         request = self.ask(payload)
         assert self.take(request)
         return request
+
+
+class UnixConnection(Connection):
+    """Both ends of one connection on a Unix socket, between a client and a server with these identities."""
+
+    CLIENT, SERVER = PeerIdentity.of_process(1000, 1000, 1), PeerIdentity.of_process(2000, 2000, 2)
+
+    def __init__(
+        self,
+        server: Security,
+        client: Security,
+        clock: Clock,
+        *,
+        busy: int | None = None,
+        features: Features = NO_FEATURES,
+    ) -> None:
+        self.clock = clock
+        self.slot = Slot()
+        self.client, self.asking = begin_unix_client_session(
+            client, client.credentials.current, self.SERVER, self.CLIENT, address="/run/x.sock", now=clock.now
+        )
+        self.server, self.session = begin_unix_server_session(
+            server,
+            server.credentials.current,
+            self.CLIENT,
+            slot=self.slot,
+            busy=lambda: busy,
+            now=clock.now,
+            features=features,
+        )
