@@ -15,13 +15,15 @@ from sealwire.session.server import MAX_UNANSWERED
 from sealwire.session.validity import Termination
 from sealwire.trust.known_peers import KnownPeers
 from sealwire.wire.events import Closed, Faulted, Ponged, Rejected, Reply, Request
-from sealwire.wire.frames import CloseCode, FaultCode
-from support.session import Clock, Connection, Slot
+from sealwire.wire.features import Features
+from sealwire.wire.frames import CloseCode, FaultCode, Flag
+from support.session import Clock, Connection, Slot, counted
 from support.wire import feed, sent
 
 Connect = Callable[..., Connection]
 IDLE, FRAME, INTERVAL = 30.0, 5.0, 1.0
 LIMITS = {"idle_timeout": IDLE, "frame_timeout": FRAME, "reload_interval": INTERVAL}
+FEATURES = Features(metadata=True, cancel=True, window=65_536, at_once=8)
 EXPIRED = Termination("the key expired")
 REVOKED = Termination("the key was removed", immediate=True)
 
@@ -141,6 +143,71 @@ class TestRate:
         (fault,) = connection.to_client()
         assert fault == Faulted(2, FaultCode.OVERLOADED, explain.FAULT_TEXTS[FaultCode.OVERLOADED])
         assert connection.session.working == 2
+
+
+class TestCancelled:
+    """A client that has given up gets FAULT 22 for what no handler has begun (docs/protocol.md, section 4)."""
+
+    def test_is_not_run(self, connect: Connect) -> None:
+        connection = connect(features=FEATURES)
+        cancelled, other = connection.ask(), connection.ask()
+        connection.client.cancel(cancelled.sequence)
+        assert connection.to_server() == []
+        assert not connection.take(cancelled)
+        assert connection.take(other)
+        assert connection.session.working == connection.slot.requests == 1
+        assert connection.session.unanswered == 1
+        assert counted(connection, "requests")["cancelled"] == 1
+        assert counted(connection, "requests_started") == 1
+
+    def test_is_still_answered_by_its_handler(self, connect: Connect) -> None:
+        connection = connect(features=FEATURES)
+        request = connection.in_hand()
+        connection.client.cancel(request.sequence)
+        connection.to_server()
+        connection.session.fault(request.sequence, FaultCode.CANCELLED)
+        assert connection.session.unanswered == 0
+
+
+class TestStreams:
+    """Requests with parts hold buffers and credit, so that there are only so many of one connection."""
+
+    def stream(self, connection: Connection) -> Request:
+        connection.client.send_request(b"?", flags=Flag.PARTS)
+        (request,) = connection.to_server()
+        return request
+
+    def test_above_the_limit_they_are_not_run(self, connect: Connect) -> None:
+        connection = connect(features=FEATURES, limits=LIMITS | {"max_streams": 2})
+        first, second, third = (self.stream(connection) for _ in range(3))
+        assert [connection.take(each) for each in (first, second, third)] == [True, True, False]
+        assert connection.session.working == 2
+        assert counted(connection, "limit_hits")["max_streams"] == 1
+        assert counted(connection, "requests")["overloaded"] == 1
+        assert connection.take(connection.ask()), "a request without parts"
+
+    def test_those_that_are_answered_count_no_more(self, connect: Connect) -> None:
+        connection = connect(features=FEATURES, limits=LIMITS | {"max_streams": 2})
+        for _ in range(5):
+            one, other = self.stream(connection), self.stream(connection)
+            assert connection.take(one)
+            assert connection.take(other)
+            assert not connection.take(self.stream(connection))
+            connection.session.reply(one.sequence, b"", connection.clock.now)
+            connection.session.fault(other.sequence, FaultCode.HANDLER_FAILED)
+
+
+class TestMetadata:
+    def test_of_a_reply(self, connect: Connect) -> None:
+        connection = connect(features=FEATURES)
+        request = connection.in_hand()
+        connection.session.reply(request.sequence, b"!", connection.clock.now, {"a": "b"})
+        assert connection.to_client() == [Reply(1, b"!", {"a": "b"})]
+
+    def test_a_client_that_does_not_know_it_gets_none(self, connection: Connection) -> None:
+        request = connection.in_hand()
+        connection.session.reply(request.sequence, b"!", connection.clock.now, {"a": "b"})
+        assert connection.to_client() == [Reply(1, b"!")]
 
 
 class TestTake:
@@ -435,6 +502,13 @@ class TestSlowFrames:
         assert connection.session.closing is None
         # And the next frame has all the time that a frame has.
         connection.session.begin_frame(connection.clock.now)
+        assert connection.session.input_deadline(connection.clock.now) == connection.clock.now + FRAME
+
+    def test_have_their_time_again_after_this_side_did_not_read(self, connection: Connection) -> None:
+        connection.session.restart_frame(connection.clock.now)
+        assert connection.session.input_deadline(connection.clock.now) == connection.clock.now + IDLE, "none has begun"
+        connection.session.begin_frame(connection.clock.now)
+        connection.session.restart_frame(connection.clock.forward(4))
         assert connection.session.input_deadline(connection.clock.now) == connection.clock.now + FRAME
 
     def test_checks_are_made_meanwhile(self, connect: Connect) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
+from sealwire.metrics import FAMILIES
 from sealwire.security import Security
 from sealwire.server_events import ServerEvents
 from sealwire.session.begin import (
@@ -21,6 +22,11 @@ from sealwire.wire.features import NO_FEATURES, Features
 from support.wire import feed, sent
 
 ADDRESS = "localhost:4711"
+
+
+def counted(connection: Connection, family: str) -> Any:
+    """What the server's metrics say."""
+    return FAMILIES[family].shown(connection.slot.events.counts)
 
 
 class Clock:
