@@ -435,6 +435,12 @@ class TestIdle:
         connection.session.finish_handling(connection.clock.now)
         assert self.idle_at(connection) == IDLE
 
+    def test_from_a_reply_that_comes_after_its_handler(self, connection: Connection) -> None:
+        request = connection.in_hand()
+        connection.session.finish_handling(connection.clock.now)
+        connection.session.reply(request.sequence, b"", connection.clock.forward(20))
+        assert self.idle_at(connection) == IDLE
+
     def test_from_the_moment_at_which_the_handler_lets_go(self, connection: Connection) -> None:
         request = connection.in_hand()
         connection.session.reply(request.sequence, b"", connection.clock.now)
