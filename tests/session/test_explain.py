@@ -6,6 +6,7 @@ import errno
 import re
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ from sealwire.errors import (
 from sealwire.session import explain
 from sealwire.trust.certificates import Certificates
 from sealwire.wire.frames import MAX_FAULT_TEXT, FaultCode, RejectCode
-from support.certificates import Files, make, make_ca
+from support.certificates import Files, make, make_ca, make_crl
 from support.session import ADDRESS
 
 
@@ -241,6 +242,122 @@ class TestServer:
         error = explain.dropped_reply()
         assert "before the reply, which was dropped" in str(error)
         assert (error.code, error.last) == (None, None)
+
+
+RESET = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+REASONS: list[tuple[str, Callable[[Certificates], SealwireError], str]] = [
+    ("an unknown host", lambda _: explain.unresolved(ADDRESS), "unreachable"),
+    ("no connection", lambda _: explain.unreachable(ADDRESS, "x"), "unreachable"),
+    ("a connection that was reset", lambda _: explain.not_accepted(ADDRESS, "x", RESET), "unreachable"),
+    ("a bad server certificate", lambda _: explain.server_certificate(ADDRESS, "x"), "certificate"),
+    ("TLS with a server", lambda c: explain.client_tls(tls_error("X"), ADDRESS, c), "tls"),
+    ("a refused certificate", lambda _: explain.client_refused(ADDRESS, "unknown ca", anonymous=False), "certificate"),
+    ("another alert", lambda _: explain.client_refused(ADDRESS, "internal error", anonymous=False), "tls"),
+    ("no certificate", lambda _: explain.client_refused(ADDRESS, "unknown ca", anonymous=True), "tls"),
+    ("REJECT 1", lambda _: explain.rejected(ADDRESS, 1), "version"),
+    ("REJECT 2", lambda _: explain.rejected(ADDRESS, 2), "codec"),
+    ("REJECT 3", lambda _: explain.rejected(ADDRESS, 3), "not_authorised"),
+    ("REJECT 4", lambda _: explain.rejected(ADDRESS, 4), "overloaded"),
+    ("REJECT 5", lambda _: explain.rejected(ADDRESS, 5), "draining"),
+    ("no answer", lambda _: explain.ended_handshake(ADDRESS), "ended"),
+    ("a client's bad certificate", lambda c: explain.server_tls(verification_error(10, "x"), c), "certificate"),
+    ("TLS with a client", lambda c: explain.server_tls(tls_error("NO_SHARED_CIPHER"), c), "tls"),
+    ("the end of TLS", lambda c: explain.server_tls(tls_error("UNEXPECTED_EOF_WHILE_READING"), c), "ended"),
+    ("a reset in TLS", lambda c: explain.server_tls(RESET, c), "ended"),
+    ("a probe", lambda _: explain.silent(), "silent"),
+    ("a client that refuses", lambda _: explain.server_refused("tlsv1 alert unknown ca"), "server_certificate"),
+    ("a server that is full", lambda _: explain.not_established(4), "overloaded"),
+    ("a server that drains", lambda _: explain.not_established(5), "draining"),
+    ("a client that leaves", lambda _: explain.not_established(None), "ended"),
+    ("a beginning that is none", lambda _: explain.ended_at_start(RESET), "ended"),
+]
+
+
+class TestReasons:
+    """The words in audit records and metrics do not change."""
+
+    @pytest.mark.parametrize(("make_error", "word"), [row[1:] for row in REASONS], ids=[row[0] for row in REASONS])
+    def test_word(
+        self, certificates: Certificates, make_error: Callable[[Certificates], SealwireError], word: str
+    ) -> None:
+        assert make_error(certificates).reason == word
+
+    @pytest.mark.parametrize(
+        ("make_error", "transient"),
+        [
+            (lambda _: explain.not_accepted(ADDRESS, "x", RESET), True),
+            (lambda c: explain.client_tls(RESET, ADDRESS, c), True),
+            (lambda c: explain.client_tls(tls_error("UNEXPECTED_EOF_WHILE_READING"), ADDRESS, c), True),
+            (lambda c: explain.client_tls(tls_error("WRONG_VERSION_NUMBER"), ADDRESS, c), False),
+            (lambda c: explain.client_tls(tls_error(None), ADDRESS, c), False),
+            (lambda _: explain.missing_welcome(ConnectionClosed("x"), ADDRESS, RESET, anonymous=False), True),
+            (lambda _: explain.missing_welcome(TruncatedFrame("x"), ADDRESS, RESET, anonymous=False), False),
+            (lambda _: explain.other_protocol(ADDRESS), False),
+        ],
+    )
+    def test_only_what_an_overloaded_server_does_is_transient(
+        self, certificates: Certificates, make_error: Callable[[Certificates], HandshakeFailed], transient: bool
+    ) -> None:
+        """Clients try again at once."""
+        assert make_error(certificates).transient is transient
+
+    def test_a_connection_that_was_not_accepted(self) -> None:
+        for error in (None, ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")):
+            made = explain.not_accepted(ADDRESS, "Connection refused", error)
+            assert type(made) is TransportError
+            assert str(made) == str(explain.unreachable(ADDRESS, "Connection refused"))
+        assert str(explain.not_accepted(ADDRESS, "x", RESET)) == str(explain.unreachable(ADDRESS, "x"))
+
+    @pytest.mark.parametrize(
+        ("make_error", "sent"),
+        [
+            (lambda: explain.no_answer(ADDRESS), False),
+            (lambda: explain.incomplete(ADDRESS), False),
+            (lambda: explain.nothing_came(ADDRESS), True),
+            (lambda: explain.no_time_to_resend(sent=True), True),
+            (lambda: explain.no_time_to_resend(sent=False), False),
+            (lambda: explain.not_encoded(), False),
+            (lambda: explain.other_requests(), False),
+            (lambda: explain.no_reply(ADDRESS, sent=True), True),
+            (lambda: explain.no_reply(ADDRESS, sent=False), False),
+            (lambda: explain.not_taken(), False),
+            (lambda: explain.not_taken(sent=True), True),
+        ],
+    )
+    def test_whether_a_handler_may_have_seen_the_request(
+        self, make_error: Callable[[], DeadlineExceeded], sent: bool
+    ) -> None:
+        assert make_error().sent is sent
+
+    def test_a_late_reply(self) -> None:
+        assert str(explain.no_reply(ADDRESS, sent=True)) == f"nothing came from {ADDRESS} in time"
+        assert "no handler has seen it" in str(explain.no_reply(ADDRESS, sent=False))
+        assert str(explain.nothing_came()) == "nothing came from the peer in time"
+
+    def test_the_carrier_of_what_failed(self) -> None:
+        assert str(explain.server_refused("no shared cipher", "DTLS")) == "DTLS failed: no shared cipher"
+        assert str(explain.ended_at_start(RESET)) == "the connection ended at its beginning: Connection reset by peer"
+        assert str(explain.ended_at_start(RESET, "in its header")).startswith("the connection ended in its header: ")
+
+    def test_a_ca_that_is_revoked(self, tmp_path: Path) -> None:
+        ca = make_ca()
+        loaded = Files(tmp_path).loaded(make("own.example", issuer=ca), ca, crl=make_crl(ca))
+        path = loaded.paths["crl"]
+        assert str(explain.revoked_above(loaded)).startswith(f"the certificate of a CA above it is revoked, by {path};")
+
+    def test_a_copy_has_no_frames(self) -> None:
+        """A kept error with frames would keep the connection that it came through."""
+        with pytest.raises(HandshakeRejected) as raised:
+            raise explain.rejected(ADDRESS, 4)
+        assert raised.value.__traceback__ is not None
+        kept = explain.without_frames(raised.value)
+        assert kept.__traceback__ is None
+        assert (type(kept), kept.args, kept.reason, kept.code) == (
+            HandshakeRejected,
+            explain.rejected(ADDRESS, 4).args,
+            "overloaded",
+            4,
+        )
 
 
 class TestReason:
