@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from sealwire.session.buffers import STEP, Buffers, Holding
@@ -119,6 +121,66 @@ def test_release(times: int) -> None:
     for _ in range(times):
         server.holdings[0].release()
     assert server.buffers.used == 0
+
+
+class TestPublish:
+    """Other processes hear of each connection, and may end it."""
+
+    def test_they_hear_what_counts(self) -> None:
+        holding, heard = Server(1).holdings[0], []
+        holding.publish = lambda held: heard.append(held) or False
+        for held in (10, 3 * STEP, 3 * STEP + 10, 20):
+            holding.update(held)
+        assert heard == [3 * STEP, 0]
+
+    def test_a_connection_that_must_end_is_ended_once(self) -> None:
+        server = Server(2)
+        told: list[str] = []
+        server.holdings[1].when_changed(lambda: told.append("ended"))
+        server.holdings[0].publish = lambda held: True
+        for held in (STEP, 2 * STEP, 3 * STEP):
+            server.holdings[0].update(held)
+        assert server.ended == [0]
+        assert server.holdings[0].ended
+        assert told == ["ended"]
+
+    def test_one_that_has_ended_is_not_ended(self) -> None:
+        holding = Server(1).holdings[0]
+        holding.update(5 * STEP)
+        holding.publish = lambda held: True
+        holding.release()
+        assert not holding.ended
+
+    def test_one_that_was_the_largest_is_not_ended_twice(self) -> None:
+        server = Server(1)
+        server.holdings[0].publish = lambda held: True
+        server.holdings[0].update(LIMIT + STEP)
+        assert server.ended == [0]
+
+
+def test_to_look_does_nothing_for_a_process_alone() -> None:
+    server = Server(1)
+    server.holdings[0].update(10 * STEP)
+    server.buffers.look()
+    assert server.ended == []
+
+
+class TestCells:
+    def test_are_numbers_that_begin_at_0(self) -> None:
+        cells = Cells(3)
+        assert len(cells) == 3
+        assert [cells[index] for index in range(3)] == [0, 0, 0]
+        cells[2] = 1 << 40
+        assert (cells[2], cells.total, cells.largest) == (1 << 40, 1 << 40, 1 << 40)
+
+    def test_a_forked_child_writes_them(self) -> None:
+        cells = Cells(2)
+        child = os.fork()
+        if child == 0:
+            cells[1] = 7
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert (cells[0], cells[1]) == (0, 7)
 
 
 class TestProcesses:
