@@ -456,8 +456,10 @@ class TestChecks:
     def test_no_security(self, value: Any, side: str) -> None:
         with pytest.raises(ConfigurationError, match=f"^a {side} needs a Security, as in security=Security"):
             terms.check_security(value, side)
-        with pytest.raises(ConfigurationError, match=r"^a server needs a Security"):
-            terms.check_server(value)
+
+    def test_a_server_without_a_security(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"^a server needs a Security, as in"):
+            terms.check_server(None)
 
     @pytest.mark.parametrize(
         ("options", "says"),
