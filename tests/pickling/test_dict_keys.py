@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
+from pickling.assembler import call, integer, list_, message
+from sealwire import Codec, Limits
 from sealwire.errors import LimitExceeded, MalformedPickle
 from sealwire.pickling.dict_keys import KeyTable, check_pairs
 from sealwire.pickling.hash_collisions import check_hashes
@@ -48,6 +52,26 @@ def test_collisions_after_dense_keys(is_set):
         [add(table, batch) for batch in batches]
 
 
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+@pytest.mark.parametrize("is_set", [False, True])
+@pytest.mark.parametrize("max_probes", [8, 10, 14, 40])
+@pytest.mark.parametrize("count", [9, 20, 40, 66, 90, 130])
+def test_a_table_bounds_collisions_as_one_of_its_kind(is_set, max_probes, count, batch):
+    """Those of a set are other ones than those of a dict."""
+    keys = [n << 40 for n in range(1, count)]
+
+    def accepted(check):
+        try:
+            check()
+        except LimitExceeded as error:
+            return str(error)
+        return None
+
+    table = KeyTable(is_set, max_probes)
+    found = accepted(lambda: [add(table, keys[at : at + batch]) for at in range(0, len(keys), batch)])
+    assert found == accepted(lambda: check_hashes(keys, is_set=is_set, max_probes=max_probes))
+
+
 @pytest.mark.parametrize("is_set", [False, True])
 def test_keys_with_keyed_hashes_are_not_counted(is_set):
     table = KeyTable(is_set, 8)
@@ -65,14 +89,49 @@ def test_benign_keys_over_batches(is_set):
     assert table._counter is not None
 
 
-def test_pairs_of_fractions_that_collide_are_charged() -> None:
+def pairs_of_one_hash(count: int, denominator: int = 7) -> list[tuple[int, int, int]]:
+    numerators = [3 + PRIME * n * denominator for n in range(count)]
+    return [(hash((numerator, denominator)), numerator, denominator) for numerator in numerators]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "cost"),
+    [
+        (pairs_of_one_hash(2), 2 * 3),
+        (pairs_of_one_hash(8), 8 * 7 * 3),
+        (pairs_of_one_hash(8)[::-1] * 3, 8 * 7 * 3),
+        (pairs_of_one_hash(1) * 99, 0),
+        (pairs_of_one_hash(4) + pairs_of_one_hash(3, 11), 4 * 3 * 3 + 3 * 2 * 3),
+        (pairs_of_one_hash(3, 7 + (PRIME << 600)), 2 * (8 + 13 + 13)),
+        ([(n, n, 1) for n in range(99)], 0),
+    ],
+)
+def test_pairs_of_fractions_are_charged_as_keys_of_one_set(pairs, cost) -> None:
     """From CPython 3.12 on the hashes of all of them are kept in one table, found by a pair that a peer chooses."""
-    pairs = [(hash((3 + PRIME * n * 7, 7)), 3 + PRIME * n * 7, 7) for n in range(8)]
-    assert len({pair[0] for pair in pairs}) == 1
-    check_pairs(pairs, KeyCosts(8 * 7 // 2 * 2 * 3 + 100), 8)
-    with pytest.raises(LimitExceeded, match="max_expanded_nodes"):
-        check_pairs(pairs, KeyCosts(8 * 7 // 2 * 2), 8)
-    check_pairs(pairs[:1] * 99, KeyCosts(0), 8)
+    distinct = list(dict.fromkeys(pairs))
+    assert cost == KeyCosts(0).alike_cost([pair[1:] for pair in distinct], [pair[0] for pair in distinct])
+    check_pairs(pairs, KeyCosts(cost), 1024)
+    if cost:
+        with pytest.raises(LimitExceeded, match="max_expanded_nodes"):
+            check_pairs(pairs, KeyCosts(cost - 1), 1024)
+
+
+def test_a_message_with_fractions_of_one_hash() -> None:
+    pairs = pairs_of_one_hash(4)
+    made = [call("fractions", "Fraction", integer(first), integer(second)) for _, first, second in pairs]
+    data = message(list_(*made, *made))
+    value = Codec(limits=Limits(max_expanded_nodes=4 * 3 * 3)).decode(data)
+    assert value == [Fraction(first, second) for _, first, second in pairs] * 2
+    with pytest.raises(LimitExceeded, match="max_expanded_nodes: hashing and comparing"):
+        Codec(limits=Limits(max_expanded_nodes=4 * 3 * 3 - 1)).decode(data)
+
+
+@pytest.mark.parametrize("count", [9, 40, 80])
+def test_a_few_pairs_of_fractions_that_meet_in_one_slot(count) -> None:
+    """The bound is that of a dict."""
+    pairs = [(n << 40, n, 1) for n in range(count)]
+    with pytest.raises(LimitExceeded, match="max_probes"):
+        check_pairs(pairs, KeyCosts(0), 2)
 
 
 def test_pairs_of_fractions_that_follow_one_another() -> None:
@@ -137,5 +196,6 @@ def test_hashes_that_collide_as_keys_themselves(is_set: bool) -> None:
     values = [(n << 44) % PRIME + n % 8 * PRIME for n in range(1, 641 if is_set else 101)]
     keys = [Hashed(value - (1 << 64) if value >> 63 else value) for value in values]
     check_hashes(map(hash, keys), is_set=is_set, max_probes=8)
+    add(KeyTable(True, 8), keys[:100])  # too many for a dict, and not for a set
     with pytest.raises(LimitExceeded, match="max_probes"):
         add(KeyTable(is_set, 8), keys)

@@ -92,20 +92,33 @@ def test_the_probes_are_those_of_cpython(is_set, value):
     assert told > 690
 
 
-@pytest.mark.parametrize("is_set", [False, True])
-@pytest.mark.parametrize("count", [5, 6, 100, 700, 5000, 70_000])
-def test_the_table_grows_as_in_cpython(is_set, count):
-    hashes = list(range(count))
+@pytest.mark.parametrize(("is_set", "start"), [(False, 0), (True, 0), (True, 4880), (True, 78_600), (True, 629_100)])
+def test_the_table_grows_as_in_cpython(is_set, start):
+    """A set grows at the end of an insertion, and here before the next one."""
+    table = set(range(start)) if is_set else dict.fromkeys(range(start))
     counted = CollisionCounter(is_set, 1024)
-    counted.add(hashes)
-    table = set() if is_set else {}
-    for value in hashes:
+    counted.add(list(range(start)))
+    for value in range(start, start + 100 if start else 2000):
+        size = _size_of(table)
         table.add(value) if is_set else table.__setitem__(value, None)
-    # A set grows at the end of an insertion, here that is seen with the next one.
-    sizes = {len(counted._slots)}
-    counted.add([count])
-    sizes.add(len(counted._slots))
-    assert _size_of(table) in sizes
+        counted.add([value])
+        assert len(counted._slots) == (size if is_set else _size_of(table)), value
+
+
+def test_the_bound_is_met_exactly():
+    """The second key finds the slot of the first one taken, the third those of two, and so on."""
+    CollisionCounter(False, 2).add([5] * 3)
+    one_by_one = CollisionCounter(False, 2)
+    for _ in range(3):
+        one_by_one.add([5])
+    with pytest.raises(LimitExceeded):
+        one_by_one.add([5])
+    with pytest.raises(LimitExceeded):
+        CollisionCounter(False, 2).add([5] * 4)
+    # The table grows with the sixth key. The first five are in the slots 5, 10, 3, 0 and 1, which takes 15 probes.
+    CollisionCounter(False, 3).add([5] * 5 + [0])
+    with pytest.raises(LimitExceeded):
+        CollisionCounter(False, 3).add([5] * 5 + [3])
 
 
 def _size_of(table):

@@ -102,6 +102,8 @@ COSTS = {
     "wide ints of one hash": ([1 << 1281, 1 << 1342], 20 + 2 * 11),
     "long str in tuples of one hash": ([("x" * 160, -1), ("x" * 160, -2)], 2 * 2 + 2 * 13),
     "wide ints among others": ([*range(1, 20), 1 << 128], 1),
+    "the narrowest wide int among others": ([*range(1, 20), 1 << 127], 1),
+    "the narrowest negative one among others": ([*range(1, 20), -(1 << 127)], 1),
     "a tuple among ints": ([*range(1, 20), (1, 2)], 2),
     "many wide ints": ([(1 << 127) + n for n in range(20)], 20),
     "many narrow ints": ([n - (1 << 127) for n in range(1, 20)], 0),
@@ -117,6 +119,64 @@ def test_the_cost_of(what: str) -> None:
     keys, cost = COSTS[what]
     for is_set in (False, True):
         assert charged(keys, is_set=is_set) == cost
+
+
+WEIGHTS = {
+    "an int": (5, 1),
+    "a wide int": (1 << 1279, 11),
+    "a str": ("x" * 160, 11),
+    "bytes": (b"x" * 160, 11),
+    "None": (None, 1),
+    "a float": (1.5, 1),
+    "a tuple": ((1, 2.0, "x" * 32), 6),
+    "a frozenset": (frozenset((1, 2)), 3),
+    "a frozenset of two of one hash": (frozenset((-1, -2)), 3 + 2),
+    "a frozenset of two hashes of two": (frozenset((-1, -2, (1, -1), (1, -2), 7)), 10 + 2 + 6),
+    "a frozenset of three of one hash": (frozenset((0, PRIME, 2 * PRIME)), 4 + 6),
+    "a frozenset of frozensets": (frozenset((frozenset((1, 2)), frozenset((3,)))), 6),
+}
+
+
+@pytest.mark.parametrize("what", WEIGHTS)
+def test_the_weight_of(what: str) -> None:
+    value, weight = WEIGHTS[what]
+    costs = KeyCosts(0)
+    assert costs.weight(value) == weight
+    assert costs.weight(value) == weight
+    assert costs.weight((value, value)) == 1 + 2 * weight
+
+
+class Noted(KeyCosts):
+    """Notes the keys of other types that it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.hashed: list[Any] = []
+        self.weighed: list[Any] = []
+
+    def other_hashing_cost(self, key: Any) -> int:
+        self.hashed.append(key)
+        return 5
+
+    def other_weight(self, key: Any) -> int:
+        self.weighed.append(key)
+        return 7
+
+
+def test_shared_parts_of_keys_are_looked_at_once() -> None:
+    """Otherwise a short message could have a key of a million million parts."""
+    leaf = Leaf(1)
+    key: Any = (leaf,)
+    for _ in range(12):
+        key = (key, key)
+    costs = Noted()
+    assert costs.hashing_cost([key]) == 2**12 * 6 + 2 * (2**12 - 1)
+    assert costs.weight(key) == 2**12 * 8 + (2**12 - 1)
+    assert [id(each) for each in costs.hashed] == [id(each) for each in costs.weighed] == [id(leaf)]
+    shared = frozenset((leaf,))
+    costs = Noted()
+    assert costs.weight((shared, shared)) == 1 + 2 * 8
+    assert costs.weighed == [leaf]
 
 
 def frozenset_(*items: bytes) -> bytes:

@@ -231,16 +231,22 @@ cdef class KeyTable:
 cdef int check_pairs(list pairs, KeyCosts costs, long long max_probes) except -1:
     """Check the arguments of all Fractions of a message, each with its hash."""
     cdef list hashes = []
-    cdef list group = []
-    cdef long long size
-    for value, first, second in sorted(pairs):
+    cdef long long size = 0
+    cdef long long weights = 0
+    cdef long long weight
+    last = None
+    for pair in sorted(pairs):
+        if pair == last:
+            continue
+        last = pair
+        value, first, second = pair
         if not hashes or value != hashes[len(hashes) - 1]:
             hashes.append(value)
-            group = []
-        if not group or group[len(group) - 1] != (first, second):
-            group.append((first, second))
-            size = len(group)
-            if size > 1:
-                costs.charge(size * costs.weight(group[size - 1]))
+            size = weights = 0
+        weight = 1 + costs.weight(first) + costs.weight(second)
+        if size:
+            costs.charge(size * weight + weights)
+        size += 1
+        weights += weight
     if len(hashes) > max_probes and not CollisionCounter(False, max_probes).add(hashes):
         raise InDoubt

@@ -9,6 +9,8 @@ hashes tells most keys apart here, and those of equal hashes are charged before 
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from sealwire.errors import MalformedPickle
@@ -25,21 +27,16 @@ HashedPair = tuple[int, int, int]
 
 
 def check_pairs(pairs: list[HashedPair], costs: KeyCosts, max_probes: int) -> None:
-    """Check the arguments of all Fractions of a message.
+    """Check the arguments of all Fractions of a message, each once.
 
     CPython 3.12 and later cache the hashes of Fractions in one table of the process, with these pairs as keys.
     Raises LimitExceeded: max_probes, if they collide too often; max_expanded_nodes, if comparing them costs too much.
     """
     hashes: list[int] = []
-    group: list[Any] = []
-    for value, first, second in sorted(pairs):
-        if not hashes or value != hashes[-1]:
-            hashes.append(value)
-            group = []
-        if not group or group[-1] != (first, second):
-            group.append((first, second))
-            if len(group) > 1:
-                costs.charge(len(group) * costs.weight(group[-1]))
+    for value, group in groupby((pair for pair, _ in groupby(sorted(pairs))), itemgetter(0)):
+        hashes.append(value)
+        weights = [1 + costs.int_weight(first) + costs.int_weight(second) for _, first, second in group]
+        costs.charge((len(weights) - 1) * sum(weights))
     check_hashes(hashes, is_set=False, max_probes=max_probes)
 
 
