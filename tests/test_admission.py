@@ -85,7 +85,7 @@ def test_one_that_was_welcomed_has_more_time(pairs: Pairs) -> None:
     assert not welcomed.evicted
     assert admission.unauthenticated()[0] is welcomed
     pairs.now += limits.handshake_timeout - 2 * GRACE
-    admission.evict_oldest()
+    admission.wait_for_room(0)
     assert welcomed.evicted
 
 
@@ -155,7 +155,7 @@ def test_a_closed_socket_is_not_touched(pairs: Pairs) -> None:
     slot = admission.acquire(ours)
     slot.track_socket(None)
     pairs.now += 100
-    admission.evict_oldest()
+    admission.wait_for_room(0)
     assert slot.evicted
     assert not ended(theirs)
 
@@ -236,7 +236,6 @@ class From:
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self.shut = False
 
     def getpeername(self) -> tuple[str, int]:
         return self._host, 4711
@@ -245,7 +244,7 @@ class From:
         raise OSError
 
     def shutdown(self, _: int) -> None:
-        self.shut = True
+        pass
 
 
 class TestSources:

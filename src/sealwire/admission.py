@@ -269,13 +269,6 @@ class Admission:
         with self.changed:
             return list(self._slots)
 
-    def evict_oldest(self) -> None:
-        """Evict the oldest unauthenticated connection if GRACE has passed."""
-        with self.changed:
-            late = next(filter(Slot.is_late, self._pending()), None)
-            if late is not None:
-                late.evict()
-
     def evict(self, slots: Iterable[Slot]) -> None:
         """End the connections of those slots that are still in use."""
         with self.changed:

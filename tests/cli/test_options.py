@@ -8,11 +8,11 @@ from click.testing import CliRunner
 
 from sealwire.cli.addresses import Address
 from sealwire.cli.app import app
-from sealwire.cli.options import address_argument
+from sealwire.cli.options import optional_address_argument
 
 
 @click.command()
-@address_argument
+@optional_address_argument
 def connect(address: Address) -> None:
     click.echo(repr(tuple(address)))
 

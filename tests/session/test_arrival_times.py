@@ -13,9 +13,6 @@ from sealwire.session.arrival_times import Arrivals
 from sealwire.wire.events import Request
 from support.wire import established, sent
 
-CHUNKS = st.lists(st.integers(0, 50), max_size=20)
-"""Sizes; the number of a chunk is the moment at which it arrived."""
-
 
 @given(
     st.integers(0, 50), st.lists(st.tuples(st.integers(0, 50), st.lists(st.integers(1, 60), max_size=4)), max_size=20)

@@ -36,7 +36,6 @@ class PartType(click.ParamType[float]):
 
 
 _TCP: Final = AddressType([Address])
-address_argument = click.argument("address", metavar="HOST:PORT", type=_TCP)
 server_argument = click.argument("address", type=AddressType(FORMS))
 optional_address_argument = click.argument("address", metavar="[HOST:PORT]", type=_TCP, required=False)
 config_option = configuration()
