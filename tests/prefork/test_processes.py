@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sealwire.prefork import processes
+from sealwire.prefork.link import EXIT_MARGIN, Message
 from sealwire.prefork.processes import WorkerProcess, WorkerState, WorkerTable
-from sealwire.prefork.worker import EXIT_MARGIN, Message
 
 pytestmark = pytest.mark.usefixtures("clean")
 

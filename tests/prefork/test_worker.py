@@ -12,13 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from sealwire.prefork import worker
-from sealwire.prefork.worker import (
-    Message,
-    RestartPolicy,
-    follow_parent,
-    resident_memory,
-    send,
-)
+from sealwire.prefork.link import Message
+from sealwire.prefork.worker import RestartPolicy, follow_parent, resident_memory
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -54,16 +49,6 @@ def never() -> RestartPolicy:
 
 
 class TestMessages:
-    def test_send(self, links: tuple[socket.socket, socket.socket]) -> None:
-        parent, link = links
-        assert send(link, Message.READY)
-        assert parent.recv(10) == Message.READY
-        parent.close()
-        assert not send(link, Message.READY)
-
-    def test_are_single_bytes(self) -> None:
-        assert {len(message) for message in Message} == {1}
-
     @pytest.mark.parametrize(("last", "replaced"), [(Message.DRAIN, False), (Message.REPLACED, True)])
     def test_follow_parent(
         self,

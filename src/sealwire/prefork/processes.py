@@ -1,4 +1,18 @@
-"""The parent's table of workers, with restarts and deadlines."""
+"""The parent's table of workers, with their states, restarts and deadlines.
+
+========  ===================  =====================================================================================
+state     begins with          and then
+========  ===================  =====================================================================================
+STARTING  fork                 READY makes it SERVING
+SERVING   READY                it runs until it asks for a successor, exits, or the server shuts down
+OUTGOING  REPLACE received     it still accepts; when its successor is READY, the parent sends REPLACED
+DRAINING  REPLACED, DRAIN      it must exit within Limits.drain_timeout and EXIT_MARGIN, or the parent kills it
+========  ===================  =====================================================================================
+
+A worker that exits while STARTING or SERVING has failed and is started again, after a growing pause if it lived for
+less than five seconds. If it was a successor, its replacement takes over the duty to dismiss the outgoing worker. At
+most as many workers drain as serve; beyond that an outgoing worker goes on serving.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +28,7 @@ from typing import Final
 
 from sealwire.backoff import Backoff
 from sealwire.events import emit
-from sealwire.prefork.worker import EXIT_MARGIN, Message, send
+from sealwire.prefork.link import EXIT_MARGIN, Message, send
 
 _CRASH_SECONDS: Final = 5.0
 """A worker that exits sooner delays its replacement, so that a crash loop does not use up the processor."""
@@ -28,7 +42,7 @@ _MESSAGES: Final = {message[0]: message for message in Message}
 
 
 class WorkerState(Enum):
-    """A worker's stage of life; see the head of ``supervisor``."""
+    """A worker's stage of life; see the head of the module."""
 
     STARTING = auto()
     SERVING = auto()

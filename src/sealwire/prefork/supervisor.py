@@ -5,38 +5,8 @@ whichever worker is free. With one socket per worker (SO_REUSEPORT), connections
 would be reset. Connections, keys in use, sequence numbers and the bounds in Limits belong to each worker alone, except
 max_buffered, the memory of what is decoded, and max_requests_per_second, which all workers share.
 
-Each worker has a socket pair to its parent, its *link*, for messages of one byte. The end of the stream tells either
-side that the other process is gone.
-
-=================  ==================  =============================================================================
-message            direction           meaning
-=================  ==================  =============================================================================
-READY              worker to parent    I accept connections; you may dismiss the worker that I replace
-REPLACE            worker to parent    I have reached max_requests or max_memory, or got SIGTERM: start a successor
-REPLACED           parent to worker    your successor is ready: stop accepting, finish the requests in progress, exit
-DRAIN              parent to worker    the server shuts down: reject new connections, else as for REPLACED
-RELOAD             parent to worker    read the files of certificates and keys now
-RELOADED           worker to parent    answers RELOAD: the content of the files is in service
-RELOAD_REJECTED    worker to parent    answers RELOAD: the content is not acceptable, and the previous one stays
-=================  ==================  =============================================================================
-
-The parent keeps a state for each worker:
-
-========  ===================  =====================================================================================
-state     begins with          and then
-========  ===================  =====================================================================================
-STARTING  fork                 READY makes it SERVING
-SERVING   READY                it runs until it asks for a successor, exits, or the server shuts down
-OUTGOING  REPLACE received     it still accepts; when its successor is READY, the parent sends REPLACED
-DRAINING  REPLACED, DRAIN      it must exit within Limits.drain_timeout and EXIT_MARGIN, or the parent kills it
-========  ===================  =====================================================================================
-
-A worker that exits while STARTING or SERVING has failed and is started again, after a growing pause if it lived for
-less than five seconds. If it was a successor, its replacement takes over the duty to dismiss the outgoing worker. At
-most as many workers drain as serve; beyond that an outgoing worker goes on serving.
-
-If the parent is killed, each worker sees the end of its link and drains as for DRAIN. A worker reads its link in a
-thread and sets a kernel timer before it drains, so even one whose event loop is blocked ends in time.
+:mod:`sealwire.prefork.link` has the messages between the parent and a worker, :mod:`sealwire.prefork.processes` the
+states of a worker.
 """
 
 from __future__ import annotations
@@ -61,8 +31,9 @@ from sealwire.listeners import check_listener, is_unix, listen
 from sealwire.metrics import FAMILIES
 from sealwire.middleware.chain import Middleware
 from sealwire.middleware.serving import Served
+from sealwire.prefork.link import Message, send
 from sealwire.prefork.processes import WorkerProcess, WorkerState, WorkerTable
-from sealwire.prefork.worker import Message, RestartPolicy, run_worker, send
+from sealwire.prefork.worker import RestartPolicy, run_worker
 from sealwire.report import Board, Statistics, process_report
 from sealwire.security import Security
 from sealwire.session.terms import check_security, check_server

@@ -1,4 +1,8 @@
-"""The worker's side: messages to and from the parent, and when to ask for replacement."""
+"""The worker's side: its process, what it does as its parent says, and when it asks for replacement.
+
+If the parent is killed, each worker sees the end of its link and drains as for DRAIN. A worker reads its link in a
+thread and sets a kernel timer before it drains, so even one whose event loop is blocked ends in time.
+"""
 
 from __future__ import annotations
 
@@ -12,41 +16,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from enum import Enum
 from random import SystemRandom
 from typing import Final, NoReturn
 
 from sealwire.events import emit
 from sealwire.failures import error_location
 from sealwire.fork import ClosedInChildren, flush_output, take_signals
+from sealwire.prefork.link import EXIT_MARGIN, Message, send
 
-EXIT_MARGIN: Final = 5.0
-"""Seconds beyond Limits.drain_timeout after which a worker that has not exited is killed."""
 _MEMORY_CHECK: Final = 1.0
 """Seconds between two checks of the memory in use."""
 _JITTER: Final = 0.1
 """The largest part of max_requests to leave out at random, so that workers are not all replaced at once."""
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-
-
-class Message(bytes, Enum):
-    """A message between a worker and its parent. The head of ``supervisor`` explains them."""
-
-    READY = b"r"
-    REPLACE = b"x"
-    REPLACED = b"s"
-    DRAIN = b"d"
-    RELOAD = b"l"
-    RELOADED = b"+"
-    RELOAD_REJECTED = b"-"
-
-
-def send(link: socket.socket, message: Message) -> bool:
-    """Send a message to the other process; return False if that process is gone."""
-    try:
-        return link.send(message) == 1
-    except OSError:
-        return False
 
 
 def run_worker(
