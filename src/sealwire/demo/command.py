@@ -38,6 +38,7 @@ handled = count(1)
 def respond(order):
     return {"accepted": order, "handled": next(handled)}
 '''
+# Raw pickle on purpose: what an attacker would write.
 _MAKE_HOSTILE = """\
 import os, pickle, sys
 class Order:
@@ -45,7 +46,7 @@ class Order:
         return os.system, (sys.argv[1],)
 sys.stdout.buffer.write(pickle.dumps(Order()))
 """
-# The service without Sealwire: the victim, in a process of its own.
+# Raw pickle on purpose, in a process of its own: the victim, which is the service without Sealwire.
 _LOAD_RAW = "import pickle, sys; pickle.load(sys.stdin.buffer)"
 _MARKER = "marker"
 
@@ -150,6 +151,7 @@ def _wrong(attack: Attack, end: str, handled: int, *, executed: bool) -> str:
 def _prove_hostile(console: Console, directory: Path) -> list[str]:
     """Load the attacker's bytes with raw pickle: an attack that cannot succeed anywhere would show nothing."""
     with (directory / HOSTILE).open("rb") as hostile:
+        # Raw pickle on purpose: it runs the attacker's command, which makes an empty file in a throwaway directory.
         run(directory, "-c", _LOAD_RAW, stdin=hostile)
     if not (directory / _MARKER).exists():
         return ["the hostile pickle is harmless even to raw pickle, so it shows nothing"]

@@ -244,7 +244,7 @@ class Reloadable(ABC, Generic[T]):
                 self._put_in_service(value, status, status.digest)
             return value is not previous
         finally:
-            try:  # noqa: SIM105 - as above
+            try:  # noqa: SIM105 - suppress() would be a call before release(); see the head of the module
                 self._lock.release()
             except RuntimeError:
                 pass
@@ -284,7 +284,7 @@ class Reloadable(ABC, Generic[T]):
             self._next_check, self._checked_since = ended + pause, began
             return complete
         finally:
-            try:  # noqa: SIM105 - as above
+            try:  # noqa: SIM105 - suppress() would be a call before release(); see the head of the module
                 self._lock.release()
             except RuntimeError:
                 pass
