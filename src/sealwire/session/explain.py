@@ -257,7 +257,7 @@ def ended_at_start(error: OSError, step: str = "at its beginning") -> HandshakeF
 
 
 def too_many_of_address() -> HandshakeFailed:
-    """Explain why a connection is refused whose address, as a proxy told it, has too many already."""
+    """Explain why a connection is refused: its address, as a proxy told it, has too many already."""
     return HandshakeFailed("its address has most of max_handshakes, or max_handshakes_per_source")
 
 

@@ -61,7 +61,7 @@ class Slot(Protocol):
     """The slot of a connection among those that its server admits.
 
     Attributes:
-        events: Takes what is to be reported.
+        events: Receives the events to report.
         address: The client's address.
         since: When the connection was accepted.
     """
@@ -97,7 +97,7 @@ class ServerSession:
 
     Attributes:
         key_id: The id of the key that the client proved to have.
-        events: Takes what is to be reported.
+        events: Receives the events to report.
         closing: The code of the CLOSE to send when no request is in progress; None while the connection goes on.
         termination: The reason if certificates, key or age end the connection.
         working: Number of requests that handlers are working on.
@@ -149,7 +149,7 @@ class ServerSession:
         return self._slot.peer
 
     def source(self, request: int | None = None) -> Source:
-        """Return what is known of the client, and of one of its requests by its number, for a report."""
+        """Return details of the client, and of one of its requests by its number, for a report."""
         protocol, slot = self._protocol, self._slot
         named = "" if request is None else protocol.request_id(request)
         return Source(slot.address, slot.peer, self.key_id, protocol.connection_id, named)

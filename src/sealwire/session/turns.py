@@ -46,7 +46,7 @@ class RoundRobin(Generic[T]):
         queue.append(item)
 
     def pop(self) -> T:
-        """Remove and return the first item of the key whose turn it is. Raises IndexError if there is none."""
+        """Remove and return the first item of the next key. Raises IndexError if there is none."""
         if not self.queues:
             raise IndexError
         key = next(iter(self.queues))
