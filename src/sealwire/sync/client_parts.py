@@ -30,7 +30,7 @@ class ClientPartsChannel(Channel):
     _session: ClientSession
 
     def begin(self, payload: Payload, deadline: float, metadata: Mapping[str, str] | None, flags: Flag) -> int:
-        """Send a request in parts, or one whose reply may come in parts, and return its number.
+        """Send a request in parts, or one that may have a reply in parts, and return its number.
 
         Raises FeatureNotSupported if the server does not know parts, or metadata.
         """

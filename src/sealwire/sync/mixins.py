@@ -93,7 +93,7 @@ class Forking(socketserver.ForkingMixIn, _TCPServer):
         self._silent.add(request, client_address, self._slots[request])
 
     def _connection_waits(self, seconds: float, *_: Any) -> bool:
-        """Wait as TCPServer does, and do meanwhile what silent connections need."""
+        """Wait as TCPServer does, and attend to silent connections meanwhile."""
         pause = min(seconds, self._silent.until_due)
         waits: bool = super()._connection_waits(pause, *self._silent)
         self._attend_silent()

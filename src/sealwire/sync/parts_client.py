@@ -21,7 +21,7 @@ class PartsClient(BaseClient):
 
     @abstractmethod
     def _place(self) -> Own:
-        """Return what gives connections, and takes them back."""
+        """Return the lender of connections, which takes them back."""
 
     def stream(
         self,
@@ -31,7 +31,7 @@ class PartsClient(BaseClient):
         idempotent: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> PartStream:
-        """Send a request whose reply comes in parts: what its handler yields.
+        """Send a request for a reply in parts: the values that its handler yields.
 
         The request is sent when the first part is asked for. The iterator has a connection of its own until it is
         exhausted or closed, so the body of a loop over it can use the client. Leaving the loop closes the iterator,

@@ -36,7 +36,7 @@ from sealwire.wire.frames import FaultCode, Payload, VerifiedPayload
 SHORT_LINGER: Final = 0.1
 """Seconds to linger on a connection that the server has ended already; the caller is waiting for a new one."""
 _INSTANT: Final = (list, tuple, range, deque)
-"""Iterables whose next item is there at once: replies need not be looked for before."""
+"""Iterables that have their next item at once: replies need not be looked for before."""
 _NOTICED: Final = 0.001
 """Seconds of the caller's code from which on they are taken off the time of requests."""
 _SLOW: Final = 0.01

@@ -70,7 +70,7 @@ class ServerChannel(PartsChannel):
         # A slot that no server counts has no holding.
         self._holding: Holding = getattr(slot, "holding", None) or Buffers(security.limits.max_buffered).open()
         self.share: Hashable = getattr(slot, "key", None)
-        """The peer whose share of the server's time the connection's work is."""
+        """The peer that the connection's work is charged to."""
         self._has_turn = False
         """True while this thread is the one of its peer that works (see :mod:`sealwire.computing`)."""
         self._read_ahead = read_ahead

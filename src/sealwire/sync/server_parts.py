@@ -149,7 +149,7 @@ class PartsChannel(Channel, RequestChannel):
     def next_part(self, request: int) -> VerifiedPayload | None:
         """Return the next part of a request; None after the last one.
 
-        A request whose parts are all here is like any other: its handler may finish.
+        A request with all its parts here is like any other: its handler may finish.
 
         Raises:
             RequestCancelled: The client does not want the reply, or the server drains.

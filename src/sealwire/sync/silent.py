@@ -1,4 +1,4 @@
-"""Connections that a forking server has accepted and whose clients have sent nothing yet.
+"""Connections that a forking server has accepted, and on which nothing has come yet.
 
 A fork costs milliseconds, and anyone can open a connection. So the parent keeps it until bytes have arrived. A TLS
 client sends its ClientHello, and a client on a Unix socket its HELLO, as soon as it is connected. A connection that
