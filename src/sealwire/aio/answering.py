@@ -8,9 +8,9 @@ Limits.max_in_flight bounds the requests in progress per connection, and Limits.
 request is read only if there is a place of the first, so a client cannot queue more requests in this process's memory.
 It keeps that place until its reply was passed to the transport, but gives the second one back when its handler returns.
 
-A *stream* is a request in parts, or one whose reply may be. Streams last, so they have places of their own, and the
-connection reads on while it has any, even without room: what they wait for comes behind other frames. A request for
-which there is no place then is refused.
+A *stream* is a request in parts, or one that may have a reply in parts. Streams last, so they have places of their own,
+and the connection reads on while it has any, even without room: what they wait for comes behind other frames. A request
+for which there is no place then is refused.
 
 A handler that is a coroutine is cancelled with its request, and when its connection ends: no client waits for it.
 
@@ -72,7 +72,7 @@ class Answering:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         """The tasks of requests that wait, by their numbers."""
         self._yielding: set[int] = set()
-        """The requests whose handlers are async generators."""
+        """The requests with async generators as their handlers."""
         self._ended_by_drain: set[int] = set()
         """Those of them that were cancelled because the connection closes."""
         self._freed: asyncio.Future[None] | None = None

@@ -370,7 +370,7 @@ class AsyncClientChannel(ClientPartsChannel):
             self._timer = self._loop.call_later(max(0.0, due - monotonic()), self._time_out)
 
     def _time_out(self) -> None:
-        """Fail the requests whose time has run out. The others have later deadlines than the timer had."""
+        """Fail the requests that have run out of time. The others have later deadlines than the timer had."""
         now = monotonic()
         for sequence, deadline in self._deadlines.items():
             future = self._replies.get(sequence)
@@ -399,7 +399,7 @@ class AsyncClientChannel(ClientPartsChannel):
         await self.close()
 
     def _process_input(self, now: float) -> bool:
-        """Resolve the futures of all requests whose replies have come; return False if there is more to do."""
+        """Resolve the futures of all requests that have their replies; return False if there is more to do."""
         if self._reader is None:
             return False
         while self.end_error is None:

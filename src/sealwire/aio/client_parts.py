@@ -1,7 +1,7 @@
 """A client's end of a connection on asyncio, as far as it is about parts, cancellation and metadata.
 
-An *exchange* is a request in parts, or one whose reply may be. It shares the connection with other requests: what comes
-for it is kept, within the credit that the server has, until its task takes it.
+An *exchange* is a request in parts, or one that may have a reply in parts. It shares the connection with other
+requests: the parts that come for it are kept, within the credit that the server has, until its task takes them.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class ClientPartsChannel(AsyncChannel):
     # Exchanges
 
     async def begin(self, payload: Payload, deadline: float, metadata: Metadata | None, flags: Flag) -> Exchange:
-        """Send a request in parts, or one whose reply may be.
+        """Send a request in parts, or one that may have a reply in parts.
 
         Raises FeatureNotSupported, PayloadTooLarge, DeadlineExceeded, ConnectionLost.
         """
@@ -207,7 +207,7 @@ class ClientPartsChannel(AsyncChannel):
         return sequence is not None and self._frames_sent > sequence
 
     def late(self, request: int, begun: float) -> DeadlineExceeded:
-        """Return the error for an exchange whose server let the time run out since ``begun``."""
+        """Return the error for an exchange in which the server let the time run out since ``begun``."""
         self._doubt(request, begun)
         return explain.no_reply(self._address, sent=True)
 
@@ -222,7 +222,7 @@ class ClientPartsChannel(AsyncChannel):
 
 
 class Exchange:
-    """A request in parts, or one whose reply may be, on a connection.
+    """A request in parts, or one that may have a reply in parts, on a connection.
 
     Args:
         channel: The connection.

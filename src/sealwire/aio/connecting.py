@@ -23,7 +23,7 @@ from sealwire.trust.identity import canonical_host
 
 _T = TypeVar("_T")
 _QUEUE_POLL: Final = 0.01
-"""Seconds between two attempts to connect to a Unix socket whose queue is full."""
+"""Seconds between two attempts to connect to a Unix socket with a full queue."""
 
 
 async def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) -> AsyncClientChannel:

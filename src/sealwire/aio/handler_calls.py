@@ -119,7 +119,7 @@ class HandlerCalls:
     async def send_parts(
         self, handler: RequestHandler, request: Request, generator: AsyncGenerator[Any, None], key: Hashable
     ) -> None:
-        """Send what an async generator yields as the parts of a reply. Raises like send_async_parts."""
+        """Send the values of an async generator as the parts of a reply. Raises like send_async_parts."""
 
         async def encode(part: Any) -> Payload:
             if is_large(part):

@@ -21,7 +21,7 @@ class AsyncPartsClient(BaseClient):
 
     @abstractmethod
     def _lender(self, *, idempotent: bool) -> Lender:
-        """Return what gives connections, and takes them back."""
+        """Return the lender of connections, which takes them back."""
 
     def stream(
         self,
@@ -31,7 +31,7 @@ class AsyncPartsClient(BaseClient):
         metadata: Metadata | None = None,
         idempotent: bool = False,
     ) -> AsyncPartStream:
-        """Send a request whose reply comes in parts, and return an async iterator over them.
+        """Send a request for a reply in parts, and return an async iterator over the parts.
 
         Each part is decoded as it is asked for; the server sends no more ahead than Limits.part_window. After the last
         part, ``result`` of the iterator is the reply itself. Other requests go on meanwhile. The request is sent when

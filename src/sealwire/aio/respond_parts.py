@@ -149,7 +149,7 @@ async def send_async_parts(
     encode: Callable[[Any], Coroutine[Any, Any, Payload]],
     most: int,
 ) -> None:
-    """Send what an async generator yields as the parts of a reply; the reply itself is None.
+    """Send the values of an async generator as the parts of a reply; the reply itself is None.
 
     Raises:
         AnswersInParts: The client did not ask for parts, and there are some.

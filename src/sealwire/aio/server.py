@@ -358,7 +358,7 @@ class AsyncTCPServer:
         return Acceptor(self.socket, self._admission, self._reserve)
 
     async def _connect(self, channel: AsyncServerChannel, sock: Any) -> None:
-        """Connect a channel to what was accepted."""
+        """Connect a channel to an accepted connection."""
         await asyncio.get_running_loop().connect_accepted_socket(lambda: channel, sock)
 
     async def _serve_requests(self, channel: AsyncServerChannel, client_address: Any) -> None:

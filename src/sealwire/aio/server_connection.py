@@ -110,7 +110,7 @@ class AsyncServerChannel(PartsChannel):
 
     @property
     def share(self) -> Hashable:
-        """The peer whose share of the server's time the connection's work is."""
+        """The peer that the connection's work is charged to."""
         return self._slot.key
 
     @property

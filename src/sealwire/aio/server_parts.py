@@ -35,7 +35,7 @@ class PartsChannel(CountedChannel, AnswerChannel):
     _protocol: ServerProtocol
     _uploads: dict[int, Upload]
     _contexts: dict[int, Context]
-    """The contexts of the requests in progress whose handlers have asked for them."""
+    """The contexts that handlers of requests in progress have asked for."""
     _waiters: dict[int, list[asyncio.Future[bool]]]
     """The futures of the handlers that wait for credit or for a part, by request."""
 
@@ -211,7 +211,7 @@ class PartsChannel(CountedChannel, AnswerChannel):
             context.cancel()
 
     def forget_context(self, request: int) -> None:
-        """Forget the context of a request whose handler has returned."""
+        """Forget the context of a request after its handler has returned."""
         self._contexts.pop(request, None)
 
     def forget(self, request: Request) -> None:
