@@ -8,7 +8,7 @@ keyring           the pre-shared keys in service, reloaded from their file
 reloading         follows files by content and swaps in a new value as one
 peers             the list of peers that may be at the other end
 identity          a peer's identity, from its verified certificate or its process
-known_peers       what the certificates of known peers say, parsed once
+known_peers       the certificates of known peers, parsed once
 contexts          TLS contexts of clients and servers
 selftest          a TLS handshake in memory, before new certificates are taken
 file_permissions  tells if other users can open a file

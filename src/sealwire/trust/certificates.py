@@ -152,7 +152,7 @@ class Certificates:
 
     @property
     def known_authorities(self) -> tuple[x509.Certificate, ...]:
-        """The CAs whose certificates are here: the trust anchors, and those above the own leaf."""
+        """The CAs with certificates here: the trust anchors, and those above the own leaf."""
         return (*self.authorities, *self.certificates[1:])
 
     @property

@@ -44,7 +44,7 @@ def open_to_others(path: str | os.PathLike[str], status: os.stat_result, *, keyr
 
 
 def remedy(name: str, status: os.stat_result) -> str:
-    """Return what to do about a file that is open to others."""
+    """Return the remedy for a file that is open to others."""
     if open_to_others(name, status, keyring_group=True):
         return f"run {command('chmod', '600', name)}"
     return f"run {command('chmod', '600', name)}, or set keyring_group if its group is meant to have it"

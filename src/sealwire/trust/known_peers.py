@@ -1,4 +1,4 @@
-"""Remembers what the certificates of peers say, so that those of a peer that comes again need not be parsed again.
+"""Remembers the content of peers' certificates, so that those of a peer that comes again need not be parsed again.
 
 Parsing a certificate takes as long as all else that Sealwire adds to the TLS handshake. Only the names and facts in it
 are remembered, under the hash of its bytes: chain, dates, revocation and the list of peers are judged at every

@@ -1,4 +1,4 @@
-"""Reads small files that others may replace at any time; each error names the file, and what to do."""
+"""Reads small files that others may replace at any time; each error names the file, and the remedy."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class Revocations:
 
 
 def signers_of(crl: x509.CertificateRevocationList, known: Iterable[x509.Certificate]) -> list[x509.Certificate]:
-    """Return those of the known CAs that the list names and whose key signed it."""
+    """Return those of the known CAs that the list names, and that have signed it."""
     issuer = canonical_name(crl.issuer)
     return [each for each in known if canonical_name(each.subject) == issuer and _has_signed(each, crl)]
 
