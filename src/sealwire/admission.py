@@ -61,7 +61,7 @@ class Admission:
         forks: Whether each connection has a process of its own.
 
     Attributes:
-        events: Takes what is to be reported.
+        events: Receives the events to report.
     """
 
     def __init__(self, limits: Limits, *, forks: bool = False) -> None:
@@ -226,7 +226,7 @@ class Admission:
     def publish_held(self, index: int, held: int) -> bool:
         """Write the bytes that a connection holds into shared memory.
 
-        Return True in a child process whose connection holds most of all children's, and the sum is above the limit.
+        Return True in the child process that holds most, if the sum of all children's is above the limit.
         """
         self._table.held[index] = held
         if os.getpid() == self._process or not held:
@@ -234,7 +234,7 @@ class Admission:
         return self._table.held.total > self._limits.max_buffered and held == self._table.held.largest
 
     def shed_children(self) -> None:
-        """End the child processes whose connections hold most, as long as all hold more than max_buffered."""
+        """End the child processes that hold most, as long as all together hold more than max_buffered."""
         used = self._table.held.total
         if used > self._limits.max_buffered:
             with self.changed:

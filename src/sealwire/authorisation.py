@@ -53,7 +53,7 @@ class Rule:
 
 
 class Authorisation:
-    """The rules of one service. What none of them allows is refused.
+    """The rules of one service. A message that none of them allows is refused.
 
     Args:
         rules: At least one.

@@ -78,7 +78,7 @@ class Computations:
         self._paces: dict[Hashable, _Pace] = {}
 
     def share(self, memory: Memory) -> None:
-        """Share the memory of what is decoded with other processes, from now on."""
+        """Share the memory for decoding with other processes, from now on."""
         self._memory = memory
 
     @property
@@ -148,7 +148,7 @@ class Computations:
 
 
 class DecodingCells:
-    """The bytes that processes need for what they decode: for each process a cell for large messages and one for small.
+    """The bytes that processes need for decoding: for each process a cell for large messages and one for small.
 
     Args:
         count: Number of processes, at most.

@@ -89,7 +89,7 @@ class Activity:
         return several
 
     def newcomer(self, now: float) -> None:
-        """Note that a connection was accepted, whose handshake must not wait for many threads of another peer."""
+        """Note an accepted connection: its handshake must not wait for many threads of another peer."""
         self.until = max(self.until, now + _NEWCOMER)
         if not self._quick:
             self._switch(True)

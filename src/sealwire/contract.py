@@ -225,7 +225,7 @@ class Contract:
 
     @staticmethod
     def _taking_parts(operations: Iterable[Operation]) -> Operation | None:
-        """Return the function whose message comes in parts."""
+        """Return the function that takes its message in parts."""
         found = [each for each in operations if each.signature.takes_parts]
         if len(found) > 1:
             names = " and ".join(each.signature.name for each in found)

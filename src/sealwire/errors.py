@@ -236,7 +236,7 @@ class EnvelopeForged(EnvelopeError):
 
 
 class EnvelopeExpired(EnvelopeError):
-    """A genuine envelope whose time is over."""
+    """A genuine envelope that has expired."""
 
 
 class EnvelopeContextMismatch(EnvelopeError):

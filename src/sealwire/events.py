@@ -74,8 +74,8 @@ def emit(name: str, text: str, *, level: int | None = None, error: BaseException
         name: Its name, one of EVENTS.
         text: Its line.
         level: Its level. Default: as in EVENTS.
-        error: An exception whose traceback the line has. Default: none.
-        fields: What is known about it. None and empty texts are left out.
+        error: An exception, logged with its traceback. Default: none.
+        fields: Details. None and empty texts are left out.
     """
     event = EVENTS[name]
     level = event.level if level is None else level

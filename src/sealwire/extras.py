@@ -1,4 +1,4 @@
-"""Optional dependencies: what is missing of an extra, and how to install it from where this installation came.
+"""Optional dependencies: the packages that an extra lacks, and how to install them from where this installation came.
 
 A name alone would be looked up on a package index, where another project may have it.
 """
@@ -22,7 +22,7 @@ _REQUIREMENT: Final = re.compile(r"([\w.-]+)(?:\[[^]]*\])?(?:>=([\d.]+))?.*extra
 
 
 def missing(extra: str, feature: str) -> ConfigurationError:
-    """Return the error for a feature whose extra is not installed: it names all that is missing, and how to install it.
+    """Return the error for a feature without its extra: it names everything that is missing, and how to install it.
 
     Args:
         extra: The extra's name.
@@ -33,7 +33,7 @@ def missing(extra: str, feature: str) -> ConfigurationError:
 
 
 def lacking(extra: str) -> list[str]:
-    """Return what is not installed of an extra, or too old; empty if it is complete."""
+    """Return the packages of an extra that are not installed, or too old; empty if it is complete."""
     found = []
     for name, least in _requirements(extra).items():
         try:

@@ -1,4 +1,4 @@
-"""Request handlers: the class that services derive from, and what a server accepts as a handler."""
+"""Request handlers: the class that services derive from, and the forms of handlers that a server accepts."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def send_parts(
     encode: Callable[[Any], Payload],
     most: int,
 ) -> Any:
-    """Send what a generator yields as the parts of a reply, and return the reply itself.
+    """Send the values of a generator as the parts of a reply, and return the reply itself.
 
     To a client that did not ask for parts, only the reply is sent.
 

@@ -4,7 +4,7 @@ Each process has a row of numbers, which no other one writes. So counting takes 
 ``row[COLUMN] += 1``, which no other thread of the process comes between, since CPython switches threads only at calls
 and at jumps. A row stays when its process has ended, and the next one that has it counts on: so a sum never goes back.
 
-:data:`FAMILIES` says what there is. A report has it by these names, Prometheus as ``sealwire_server_`` and the name.
+:data:`FAMILIES` lists them. A report has it by these names, Prometheus as ``sealwire_server_`` and the name.
 """
 
 from __future__ import annotations

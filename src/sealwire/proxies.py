@@ -1,4 +1,4 @@
-"""The proxies whose PROXY headers a server believes, by their addresses."""
+"""The proxies that a server trusts to send PROXY headers, by their addresses."""
 
 from __future__ import annotations
 

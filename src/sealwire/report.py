@@ -30,7 +30,7 @@ class Statistics(NamedTuple):
     Attributes:
         established: Connections of clients that have authenticated themselves.
         handshaking: Connections of others.
-        numbers: What was counted since the start, by :mod:`sealwire.metrics`.
+        numbers: The counts since the start, by :mod:`sealwire.metrics`.
         peers: Connections by the client's identity.
     """
 
@@ -79,7 +79,7 @@ def process_report(server: Reporting) -> dict[str, Any]:
 
 
 def files_report(status: SecurityStatus) -> dict[str, Any]:
-    """Return what is in service of configuration, certificates and keys."""
+    """Return the configuration, certificates and keys in service."""
     credentials, keys, configuration = status
     now = datetime.now(UTC)
     own = credentials.identity
@@ -104,7 +104,7 @@ def files_report(status: SecurityStatus) -> dict[str, Any]:
 
 
 def problems(security: Security, status: SecurityStatus) -> list[str]:
-    """Return what keeps clients from being served: the status is critical if there is anything."""
+    """Return the problems that keep clients from being served: the status is critical if there are any."""
     credentials, keys, _ = status
     now = datetime.now(UTC)
     own = credentials.identity

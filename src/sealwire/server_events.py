@@ -133,7 +133,7 @@ class ServerEvents:
         self._shared.counters.forget_in_flight(index)
 
     def numbers(self) -> list[float]:
-        """Return what was counted by this process and its children; of one of several, by itself alone."""
+        """Return the counts of this process and its children; of one of several, by itself alone."""
         if self._before is None:
             return self._shared.counters.totals()
         return [now - before for now, before in zip(self.counts, self._before, strict=True)]
@@ -157,10 +157,10 @@ class ServerEvents:
         Args:
             name: Its name.
             source: The client.
-            text: What the line says behind the client.
+            text: The text of the line, behind the client.
             level: As for :func:`sealwire.events.emit`.
             error: As there.
-            fields: What else is known.
+            fields: Further details.
         """
         left_out = others = 0
         if name in _LIMITED and (level is None or level > logging.DEBUG):

@@ -56,7 +56,7 @@ class Service(RequestHandler):
         return [read_signature(method, skip=1) for method in methods.values()]
 
     def respond(self, message: Any) -> Any:
-        """Return what the method for this message returns."""
+        """Pass the message to its method, and return the reply."""
         return _begin(self, message)
 
 

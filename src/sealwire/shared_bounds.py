@@ -24,7 +24,7 @@ class SharedBounds:
 
     Attributes:
         held: The bytes that the connections of each process hold.
-        decoding: The bytes that each process needs for what it decodes.
+        decoding: The bytes that each process needs for decoding.
         rates: The requests of each identity; None without a bound.
         events: What they count and limit in the log. The last row is the parent's.
     """
@@ -42,6 +42,6 @@ class SharedBounds:
         return min(set(range(len(self.held))).difference(used), default=0)
 
     def clear_others(self, used: Collection[int]) -> None:
-        """Forget what processes had that have ended."""
+        """Forget the holdings of processes that have ended."""
         self.held.clear_others(used)
         self.decoding.clear_others(used)

@@ -46,7 +46,7 @@ class Slot:
         self.address = address
         """The client's address."""
         self.events = admission.events
-        """Takes what is to be reported."""
+        """Receives the events to report."""
         self.since = monotonic()
         self.header = header
         """The header that the connection must, or must not, begin with; None without one, or when it has been read."""

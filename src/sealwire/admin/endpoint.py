@@ -90,7 +90,7 @@ class AdminEndpoint(Closing):
             self._file.remove()
 
     def report(self) -> dict[str, Any]:
-        """Return what ``/status`` shows."""
+        """Return the content of ``/status``."""
         return report_of(self._server)
 
     def _ready(self) -> Answer:

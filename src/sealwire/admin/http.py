@@ -2,7 +2,8 @@
 
 It answers GET and HEAD of a few paths, and reads nothing but a request line and a few headers. http.server is as well
 kept as Python, and what it lacks against hostile clients is added here: few connections, of which the oldest gives way
-to a new one, a time for each as a whole, and few bytes. It runs in a thread of its own, at whose end all is closed.
+to a new one, a time for each as a whole, and few bytes. It runs in a thread of its own, which closes everything when it
+ends.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ MAX_SECONDS: Final = 5.0
 MAX_BYTES: Final = 8192
 """Bytes of a request line and its headers."""
 _POLL: Final = 0.25
-"""Seconds between two looks for connections whose time is over."""
+"""Seconds between two looks for connections that are over their time."""
 _HOSTS: Final = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
@@ -105,7 +106,7 @@ class HTTPServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         return sock, address
 
     def service_actions(self) -> None:
-        """End the connections whose time is over."""
+        """End the connections that are over their time."""
         now = monotonic()
         with self._lock:
             late = [sock for sock, deadline in self._connections.items() if now >= deadline]

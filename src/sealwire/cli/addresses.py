@@ -82,7 +82,7 @@ def _without_password(text: str) -> str:
 
 
 def parse_address(text: str) -> ServerAddress:
-    """Return what an address on the command line names. Raises ValueError, which says what is wrong with it."""
+    """Parse an address on the command line. Raises ValueError, which says what is wrong with it."""
     scheme, separator, rest = text.partition("://")
     if separator and "," not in scheme:
         if scheme == "udp":
@@ -146,7 +146,7 @@ class AddressType(click.ParamType[Any]):
         self._kinds = tuple(kinds)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return what the address names."""
+        """Parse the address, and refuse the forms that this command does not know."""
         reason = "this command does not know that form"
         try:
             found = parse_address(value)

@@ -21,7 +21,7 @@ admin_option = click.option("--admin", metavar="ADDRESS", help="The server's adm
 
 
 def fetch_report(address: str) -> dict[str, Any]:
-    """Return what ``/status`` of an admin endpoint shows. Raises ConfigurationError, TransportError."""
+    """Return the ``/status`` of an admin endpoint. Raises ConfigurationError, TransportError."""
     where = admin_address(address)
     connection = http.client.HTTPConnection("localhost", timeout=_TIMEOUT)
     try:

@@ -181,7 +181,7 @@ def _entries(table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _row(adapter: Adapter, option: str, entry: Any) -> dict[str, Any]:
-    """Return what is to be known of a type, for scripts."""
+    """Return the facts about a type, for scripts."""
     return {
         "type": adapter.qualified_name,
         "kind": adapter.kind,

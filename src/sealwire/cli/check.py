@@ -30,7 +30,7 @@ _SHOWN = 3
 
 
 class _Plugin(click.Command):
-    """A command whose every error is UNKNOWN, on standard output, as plugins have it."""
+    """A command that reports every error as UNKNOWN, on standard output, as plugins do."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         try:
@@ -59,7 +59,7 @@ def _end_unknown(reason: str) -> None:
 
 @dataclass
 class _Result:
-    """What was found, what is good, and figures: name, value with its unit, warning, critical, least value."""
+    """Findings, good news, and figures: name, value with its unit, warning, critical, least value."""
 
     findings: list[Finding] = field(default_factory=list)
     good: list[str] = field(default_factory=list)

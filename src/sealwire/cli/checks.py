@@ -170,7 +170,7 @@ def check_shown(security: Security) -> None:
 
 
 def _refused_by_peers(current: Certificates, role: str) -> Iterator[tuple[str, str]]:
-    """Yield the reasons for which peers must refuse a loaded certificate, and what to do."""
+    """Yield the reasons for which peers must refuse a loaded certificate, and the remedies."""
     own, now = current.identity, datetime.now(UTC)
     if own is None:
         return

@@ -1,4 +1,4 @@
-"""``sealwire completion``: what makes a shell complete commands, options and names of contexts."""
+"""``sealwire completion``: scripts for shells, which complete commands, options and names of contexts."""
 
 from __future__ import annotations
 

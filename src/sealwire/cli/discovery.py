@@ -21,7 +21,7 @@ from sealwire.remedies import command
 HERE: Final = Path("sealwire.toml")
 """The configuration that is found in the current directory."""
 QUIET: Final = "sealwire.quiet"
-"""What says in the context of a command that it is to print nothing."""
+"""The key, in a command's context, of the flag that silences the command."""
 _NAME: Final = re.compile(r"\w[\w.-]*", re.ASCII)
 _CONTEXT: Final = "sealwire.context"
 

@@ -69,7 +69,7 @@ def doctor(*, address: Address | None, config: Path, days: int | None, page: Pat
 
 
 def _load(config: Path) -> tuple[Security | None, list[Finding]]:
-    """Return what a configuration loads, or the finding that it cannot be loaded."""
+    """Load a configuration; return it, or the finding that it cannot be loaded."""
     import_from_here()
     try:
         return Security.from_toml(config), []

@@ -53,8 +53,8 @@ def report_page(
 
     Args:
         config: The file of the configuration.
-        findings: What ``doctor`` has found.
-        security: What the file loads; None if it cannot be loaded.
+        findings: The findings of ``doctor``.
+        security: The Security that the file loads; None if it cannot be loaded.
         days: As for :func:`warning_from`.
         form: The version of Sealwire, in words.
     """

@@ -36,7 +36,7 @@ class _Use(NamedTuple):
     allowed: str
     """Empty if it is not."""
     danger: str
-    """What makes it a known attack; empty otherwise."""
+    """The reason why it is a known attack; empty otherwise."""
 
 
 @click.command()

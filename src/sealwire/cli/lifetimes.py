@@ -113,7 +113,7 @@ def expiring(credentials: CredentialsStatus, keys: KeyringStatus, days: int | No
 
 
 def first_end(credentials: CredentialsStatus, keys: KeyringStatus) -> Lifetime | None:
-    """Return what ends first of all that is in service; None if nothing has an end."""
+    """Return the first lifetime to end of all that is in service; None if nothing has an end."""
     files, own, now = credentials.files, credentials.identity, datetime.now(UTC)
     lives = [] if own is None else [Lifetime(files["cert"], "certificate", own.not_before, own.not_after)]
     lives += [Lifetime(files["ca"], "trust anchor", *life_of(anchor)) for anchor in credentials.authorities]

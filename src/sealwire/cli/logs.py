@@ -1,4 +1,4 @@
-"""The log of ``sealwire serve``: its options, and what they set up."""
+"""Sets up the log of ``sealwire serve``, by its options."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def set_up_logging(level: str | None, form: str | None, config: Path | None) -> 
 
 
 def _has_no_other_line(record: logging.LogRecord) -> bool:
-    """Return False for a record of the audit log whose event has a line in the log anyway."""
+    """Return False for a record of the audit log if the log has a line for its event anyway."""
     audit = getattr(record, "audit", None)
     return record.name != AUDIT or not isinstance(audit, dict) or not EVENTS[audit["event"]].logger
 

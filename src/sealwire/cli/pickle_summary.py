@@ -85,7 +85,7 @@ class _Item:
         depth: Levels of nesting in it.
         text: The value, if it is a str.
         name: Module and name, if it was imported.
-        maker: Module and name of the function whose call made it.
+        maker: Module and name of the function that made it.
         pair: An imported name and a str, if it is a tuple of these: the arguments of getattr.
     """
 

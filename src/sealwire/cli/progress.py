@@ -1,4 +1,4 @@
-"""A progress bar for what may take more than a moment: on standard error, if that is a terminal, and else nowhere."""
+"""A progress bar for work that may take a while: on standard error, if that is a terminal, and else nowhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def progress(text: str, total: float | None = None, *, mixed: bool = True) -> It
     Args:
         text: What is being done.
         total: The whole; None if it is not known, for a bar that only moves.
-        mixed: False for a command whose own output goes on meanwhile: then there is none if that has the terminal.
+        mixed: False for a command that prints meanwhile: it has no bar if its own output goes to the terminal.
     """
     if not sys.stderr.isatty() or not (mixed or not sys.stdout.isatty()):
         yield _show_nothing
@@ -57,4 +57,4 @@ def progress(text: str, total: float | None = None, *, mixed: bool = True) -> It
 
 
 def _show_nothing(_: float, __: str = "", /) -> None:
-    """Do what a bar does that is not there."""
+    """Take the progress, and show nothing."""

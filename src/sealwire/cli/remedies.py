@@ -1,4 +1,4 @@
-"""What to do about certificates, keys and CAs, as commands that fit the files that are there."""
+"""Remedies for certificates, keys and CAs, as commands that fit the files that are there."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def _load(options: _Options) -> tuple[type, Security]:
 
 
 def _check_security(options: _Options, security: Security, kinds: Collection[bool]) -> None:
-    """Check what servers on Unix sockets, or on TCP, need. Raises ConfigurationError, naming the file."""
+    """Check the settings that servers on Unix sockets, or on TCP, need. Raises ConfigurationError, naming the file."""
     try:
         for unix in kinds:
             check_server(security, unix=unix)

@@ -52,7 +52,7 @@ MEANINGS: Final = {
     ExitStatus.OUTCOME_UNKNOWN: "the connection ended before the reply; the server may or may not have acted",
     ExitStatus.REFUSED: "one side refused the other's certificate, identity or key, or the request's type",
 }
-"""What each status means; the checks are `check`, `status`, `doctor` and `certs expiring`."""
+"""The meaning of each status; the checks are `check`, `status`, `doctor` and `certs expiring`."""
 
 
 # click has 2, which is CRITICAL, and no setting for it.

@@ -43,7 +43,7 @@ class Number(float):
 
 
 def kind_of(value: Any) -> str:
-    """Return what JSON calls a value: never the value itself, which may be secret."""
+    """Return JSON's name for the type of a value: never the value itself, which may be secret."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     names = {str: "a string", list: "an array", dict: "an object", int: "a whole number"}

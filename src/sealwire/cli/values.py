@@ -40,7 +40,7 @@ _MOST: Final = 8
 
 
 class Builder:
-    """Makes values of what JSON has. Only types of the allowlist are made, by their own constructors.
+    """Makes values of JSON. Only types of the allowlist are made, by their own constructors.
 
     Args:
         allowlist: The configured types.

@@ -50,7 +50,7 @@ class Demultiplexer:
 
     Attributes:
         in_progress: Number of requests that handlers are working on.
-        events: Takes what is to be reported.
+        events: Receives the events to report.
         associations: The table of all associations.
     """
 

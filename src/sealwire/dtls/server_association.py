@@ -49,7 +49,7 @@ class ServerAssociation(Association):
         establish: Called when the client has authenticated itself; returns False if there is no room for it.
         rates: Bounds the requests of each account; None without a bound.
         holding: Counts the bytes that the association holds.
-        events: Takes what is to be reported.
+        events: Receives the events to report.
 
     Attributes:
         holding, events: As given.

@@ -96,7 +96,7 @@ class Telemetry:
         self._server_duration = _duration(meter.create_histogram, "server", "an incoming")
 
     def client(self, context: CallContext, message: Any, call_next: CallNext) -> Any:
-        """Pass a request on within a span, whose context goes with it: middleware for any client.
+        """Pass a request on within a span, and the span's context with it: middleware for any client.
 
         The span of ``stream`` ends with the stream.
         """
@@ -211,7 +211,7 @@ def _done(
 
 
 def _within(reply: Any, span: Span) -> Any:
-    """Return a reply whose parts, if it has any, are made while the span is the current one."""
+    """Return a reply that makes its parts, if it has any, while the span is the current one."""
     if type(reply) is GeneratorType:
         return _parts(reply, span)
     if type(reply) is AsyncGeneratorType:

@@ -34,7 +34,7 @@ def audit(context: Context, message: Any, call_next: CallNext) -> Any:
         call_next: Passes it on.
 
     Returns:
-        What ``call_next`` returns.
+        The reply, as ``call_next`` returned it.
     """
     begun = monotonic()
     kind = "parts" if isinstance(message, PartsOfMessage) else type_name(type(message))
@@ -42,9 +42,9 @@ def audit(context: Context, message: Any, call_next: CallNext) -> Any:
     def done(error: BaseException | None) -> None:
         outcome, seconds = _outcome(error), round(monotonic() - begun, 6)
         source = context._session.source(context.sequence)._replace(request=context.request_id)
-        who = f"{context.peer or 'anonymous'} from {address_text(context.client_address)}"
+        client = f"{context.peer or 'anonymous'} from {address_text(context.client_address)}"
         emit(
-            "request.ended", f"{who}: {kind} {outcome} in {seconds:.3f} s, request {context.request_id}",
+            "request.ended", f"{client}: {kind} {outcome} in {seconds:.3f} s, request {context.request_id}",
             **source.fields | {"peer": str(context.peer or "anonymous")}, type=kind, outcome=outcome, seconds=seconds,
         )  # fmt: skip
 

@@ -27,7 +27,7 @@ class NotAuthorised(Refuse):
 
 
 class Authorise:
-    """Refuses what no rule allows; see :func:`authorise`.
+    """Refuses messages that no rule allows; see :func:`authorise`.
 
     Attributes:
         rules: The rules.

@@ -43,7 +43,7 @@ def measure(context: CallContext, message: Any, call_next: CallNext) -> Any:
         call_next: Passes it on.
 
     Returns:
-        What ``call_next`` returns.
+        The reply, as ``call_next`` returned it.
     """
     begun = monotonic()
     in_flight = CLIENT_FAMILIES["requests_in_flight"].first

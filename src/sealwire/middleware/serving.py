@@ -1,4 +1,4 @@
-"""Middleware around the handlers of a server: a handler class whose ``respond`` runs it.
+"""Middleware around the handlers of a server: a handler class with a ``respond`` that runs it.
 
 Every server has a :class:`Served` of its handler and makes each handler of the class for its connection's Security, as
 a configuration that is loaded again may have other rules. So no pump knows of middleware, and without any a handler is
@@ -37,7 +37,7 @@ class Served:
     def of(
         cls, handler: object, security: Security, middleware: Sequence[Middleware], *, coroutines: bool = False
     ) -> Served:
-        """Return what a server serves, for its arguments; the handler itself if it is Served, by another server."""
+        """Return a server's Served, made of its arguments; the handler itself if it is Served, by another server."""
         if isinstance(handler, Served):
             return handler
         return cls(handler, security.authorisation, middleware, coroutines=coroutines)

@@ -1,4 +1,4 @@
-"""The client on NATS for asyncio: a pool whose servers are sessions.
+"""The client on NATS for asyncio: a pool with sessions as its servers.
 
 Each session is what a server is to :class:`~sealwire.pool.AsyncClientPool`: requests go to the least busy one, one that
 fails is left out until it can be opened again, and a request that was lost goes to another if it may.

@@ -86,7 +86,7 @@ class Link:
         Args:
             urls: Their URLs.
             address: Their name in messages.
-            security: The Security whose certificates TLS uses, unless ``options`` has another context.
+            security: The Security with the certificates for TLS, unless ``options`` has another context.
             options: Options of nats-py's connect.
             seconds: Seconds for connecting, at most.
 

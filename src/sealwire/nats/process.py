@@ -15,7 +15,7 @@ from sealwire.security import Security
 
 
 class WorkerProcess:
-    """A NATSServer whose ``serve_forever`` runs an event loop: uvloop's if that is installed.
+    """A NATSServer with a ``serve_forever`` that runs an event loop: uvloop's if that is installed.
 
     Args:
         url: URL of a NATS server, or a list.

@@ -1,4 +1,4 @@
-"""A worker: the asyncio server, whose connections are sessions on NATS."""
+"""A worker: the asyncio server, with sessions on NATS as its connections."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Session(asyncio.Transport):
         self._told = link.window
         """The position up to which the other end was told that it may send."""
         self._incoming = bytearray()
-        """What has come and was not delivered; one buffer, since many small messages would take much more memory."""
+        """Bytes not delivered yet; one buffer, since many small messages take much more memory."""
         self._reading = True
         self._delivery_is_due = False
         self._peer_ended = self._end_is_told = False
@@ -169,7 +169,7 @@ class Session(asyncio.Transport):
     # Input
 
     def _deliver_soon(self) -> None:
-        """Pass what has come to the protocol in a callback of the loop, as a socket's transport does.
+        """Pass the bytes that have come to the protocol in a callback of the loop, as a socket's transport does.
 
         The protocol runs handlers in tasks of its own, which nothing can do inside nats-py's.
         """
@@ -178,7 +178,7 @@ class Session(asyncio.Transport):
             self._loop.call_soon(self._deliver)
 
     def _deliver(self) -> None:
-        """Pass what has come to the protocol, as long as it reads."""
+        """Pass the bytes that have come to the protocol, as long as it reads."""
         self._delivery_is_due = False
         protocol = self._protocol
         if protocol is None or self._lost:
@@ -257,7 +257,7 @@ class Session(asyncio.Transport):
             self._lose(None)
 
     def write_eof(self) -> None:
-        """End this end's stream after what was written."""
+        """End this end's stream, after all that was written."""
         self._ending = True
         self._flush()
 
@@ -281,7 +281,7 @@ class Session(asyncio.Transport):
         return self._closing or self._lost
 
     def close(self) -> None:
-        """Send what was written, then the end of the stream, and end the session."""
+        """Send the remaining bytes, then the end of the stream, and end the session."""
         if not self.is_closing():
             self._closing, self._reading = True, False
             self.write_eof()

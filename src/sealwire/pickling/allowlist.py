@@ -276,7 +276,7 @@ class Allowlist:
         """Return the types that a message can contain, to compile the checks of annotations.
 
         Args:
-            encoded: Include the types whose values are encoded as bytes.
+            encoded: Include the types that are encoded as bytes.
         """
         standard = self._standard() | (_BUFFERS if encoded else frozenset[type]())
         return Types(standard, self._covered, self._fields, self._narrow)
@@ -378,7 +378,7 @@ def not_on_the_list(value: object) -> str:
 
 
 def not_allowed(value: object) -> str:
-    """Return the error text for a value of a type that is not on the allowlist, with what to do."""
+    """Return the error text for a value of a type that is not on the allowlist, with the remedy."""
     text = not_on_the_list(value)
     cls: Any = value if issubclass(type(value), type) else type(value)
     group = _GROUP_OF.get(cls)

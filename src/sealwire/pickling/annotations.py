@@ -110,7 +110,7 @@ class _Reader:
         """The checks of annotations that may contain themselves; of those that are being made, an empty list."""
 
     def _inside(self, variables: Variables, module: str) -> _Reader:
-        """Return a reader of what another class or alias declares."""
+        """Return a reader of the declaration of another class or alias."""
         return _Reader(self._types, self._owner, variables, self._cls, module, self._done)
 
     def check(self, annotation: Any) -> Check:

@@ -25,7 +25,7 @@ _OBJECT: Final = 16
 _FLOAT: Final = 64
 _CONSTANTS: Final = frozenset((type(None), bool))
 _KEPT: Final = frozenset((type(None), bool, float, str, bytes, frozenset))
-"""Types whose hashes CPython keeps, or computes in no time."""
+"""Types with hashes that CPython keeps, or computes in no time."""
 _NUMBERS: Final = frozenset((complex, Decimal, Fraction))
 _SEQUENCES: Final = frozenset((list, set, deque))
 _MAPPINGS: Final = frozenset((dict, OrderedDict, defaultdict, Counter))
@@ -50,7 +50,7 @@ class BuiltKeyCosts(KeyCosts):
         """Some numbers are converted when they are compared."""
 
     def remember(self, value: Any, placeholder: Any) -> None:
-        """Note the placeholder that a value was made of, whose parts say how much the value weighs."""
+        """Note the placeholder of a value: its parts say how much the value weighs."""
         if not self._converts and (type(value) is Decimal or type(value) is Fraction):
             self._converts = True
             self._weights.clear()

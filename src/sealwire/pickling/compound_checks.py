@@ -21,7 +21,7 @@ from sealwire.pickling.type_checks import (
 
 
 def union_of(checks: Sequence[Check], expected: str) -> Check:
-    """Return a check that accepts what one of these accepts."""
+    """Return a check that accepts a value if one of these does."""
     exact_types = frozenset[type]().union(*(check.exact_types for check in checks))
     container_types = frozenset[type]().union(*(check.container_types for check in checks))
     fallbacks = [check for check in checks if not isinstance(check.check_value, RejectAll)]
@@ -60,7 +60,7 @@ def literal(arguments: tuple[Any, ...], expected: str) -> Check:
 
 
 def items_of(candidates: frozenset[type], item: Check, expected: str) -> Check:
-    """Return a check of containers of these types, all of whose items are checked."""
+    """Return a check of containers of these types, and of all their items."""
 
     def check_value(value: Any) -> None:
         if type(value) not in candidates:
@@ -75,7 +75,7 @@ def items_of(candidates: frozenset[type], item: Check, expected: str) -> Check:
 
 
 def tuple_of(candidates: frozenset[type], items: Sequence[Check], expected: str) -> Check:
-    """Return a check of tuples, each of whose items has a check of its own."""
+    """Return a check of tuples, with a check of its own for each item."""
     literals = [(index, check) for index, check in enumerate(items) if check.is_literal]
     exact_types = [check.exact_types for check in items]
 
@@ -102,7 +102,7 @@ def tuple_of(candidates: frozenset[type], items: Sequence[Check], expected: str)
 
 
 def mapping_of(candidates: frozenset[type], key: Check, item: Check, expected: str) -> Check:
-    """Return a check of dicts of these types, all of whose keys and values are checked.
+    """Return a check of dicts of these types, and of all their keys and values.
 
     The factory of a defaultdict must make such values, since a missing key is one look-up away from being there.
     """
@@ -131,7 +131,7 @@ def instance_of(
     argument_check: Callable[[Any], bool] | None,
     expected: str,
 ) -> Check:
-    """Return a check of instances of these classes, some of whose attributes are checked."""
+    """Return a check of instances of these classes, and of some of their attributes."""
 
     def check_value(value: Any) -> None:
         if type(value) not in candidates or (argument_check is not None and not argument_check(value)):
@@ -144,7 +144,7 @@ def instance_of(
 
 
 def typed_dict_of(checks: Mapping[str, Check], required: Set[str], expected: str) -> Check:
-    """Return a check of dicts, each of whose values has a check of its own."""
+    """Return a check of dicts, with a check of its own for each value."""
     literals = [(name, check) for name, check in checks.items() if check.is_literal]
 
     def has_keys(value: Any) -> bool:

@@ -145,7 +145,7 @@ class Encoder:
         raise EncodeError(not_allowed(item))
 
     def _with_known_zone(self, item: Any) -> Any:
-        """Return a datetime or time whose zone can be sent: its own, or its offset from UTC at that moment."""
+        """Return a datetime or time with a zone that can be sent: its own, or its offset from UTC at that moment."""
         zone = item.tzinfo
         if zone is None or type(zone) in self.adapters or type(zone) is datetime.timezone:
             return item

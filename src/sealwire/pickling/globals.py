@@ -101,7 +101,7 @@ _NUMPY_MODULES: Final = ("numpy._core.multiarray", "numpy.core.multiarray", "num
 
 
 def how_to_allow(name: str) -> str:
-    """Return what to write so that a type is accepted, given its name as ``module:name``."""
+    """Return the line to write so that a type is accepted, given its name as ``module:name``."""
     return f'types = ["{name}"] under [allowlist] in the configuration, or Allowlist({name.partition(":")[2]})'
 
 

@@ -242,7 +242,7 @@ class Nodes(Leaves):
                 values[entry] = self._leaf_value(entry) if entry >= 0 else self._node_value(~entry)
 
     def _node_value(self, node: int) -> Any:
-        """Return the value of a node whose parts have theirs."""
+        """Return the value of a node after its parts have theirs."""
         kind = self._kinds[node] & KIND
         if kind in (TUPLE_NODE, FROZENSET_NODE):
             parts = self._items[node]

@@ -43,7 +43,7 @@ class Signature(NamedTuple):
 
     @property
     def module(self) -> str:
-        """The module whose names its annotations use."""
+        """The module in which the names in its annotations are looked up."""
         return str(getattr(_innermost(self.function), "__module__", None) or "builtins")
 
     @property
@@ -57,7 +57,7 @@ class Signature(NamedTuple):
 
 
 def read_signature(function: Any, *, skip: int = 0) -> Signature:
-    """Return what a function declares.
+    """Return the types that a function declares.
 
     Args:
         function: A function, or anything else that can be called.
@@ -130,7 +130,7 @@ def _argument(annotation: Any, index: int) -> Any:
 
 
 def signatures_of(handler: Any) -> list[Signature]:
-    """Return what a handler declares: a function, or a class derived from RequestHandler.
+    """Return the types that a handler declares: a function, or a class derived from RequestHandler.
 
     Raises:
         ConfigurationError: It is neither, or an annotation cannot be resolved.

@@ -77,7 +77,7 @@ class Examining:
     def __init__(self, max_expanded_nodes: int) -> None:
         self.remaining = max_expanded_nodes
         self.key_costs = KeyCosts(max_expanded_nodes)
-        """Knows what the keys of the message weigh."""
+        """Knows the weight of the message's keys."""
         self.results: dict[ValueCheck, dict[int, Any]] = {}
         """For each check, by the id of an object: the object itself if it is acceptable, or a Refusal. Both keep it, so
         that no id is used again."""

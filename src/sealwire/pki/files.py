@@ -76,7 +76,7 @@ def write_files(files: Iterable[NewFile], *, replace: bool = False, keep: bool =
 
 
 def pair(cert: NewFile, key: NewFile, old_key: bytes) -> list[NewFile]:
-    """Return what to write, in this order, to replace a certificate and its private key.
+    """Return the files to write, in this order, to replace a certificate and its private key.
 
     Two files cannot be replaced at one moment. So the file of the key has both keys, the old one first, until the
     certificate is the new one: whenever a process reads the two or is interrupted between, there is a key that fits.

@@ -1,4 +1,4 @@
-"""Recognises what stands in a file in the place of the PEM that was expected, and tells how to convert it."""
+"""Recognises the form of a file that should have been PEM, and tells how to convert it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LABELS: Final = {
 
 
 def found_instead(data: bytes, kind: str, name: str) -> str:
-    """Return the end of an error message: the form of the file, and what to do about it; empty if it is not known.
+    """Return the end of an error message: the form of the file, and the remedy; empty if it is not known.
 
     Args:
         data: The content of the file.
@@ -51,7 +51,7 @@ def _text(data: bytes, kind: str, name: str) -> str | None:
 
 
 def _convertible(labels: list[str], name: str) -> str | None:
-    """Return what a file with these labels is, and the command that makes of it what was expected."""
+    """Return the form of a file with these labels, and the command that converts it to the expected one."""
     out = f"{name}.pem"
     if "CERTIFICATE REQUEST" in labels or "NEW CERTIFICATE REQUEST" in labels:
         sign = command("sealwire", "certs", "sign", name, "--as", "STEM")

@@ -93,7 +93,7 @@ def private_key_of(pem: bytes, name: str, public: CertificatePublicKeyTypes) -> 
 
 
 def _read(item: _Item) -> _Item:
-    """Return a certificate or revocation list whose names can be read: ``cryptography`` parses them when asked."""
+    """Return a certificate or revocation list if its names can be read: ``cryptography`` parses them when asked."""
     _ = item.issuer
     if isinstance(item, x509.Certificate):
         _ = item.subject

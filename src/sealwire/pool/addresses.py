@@ -1,4 +1,4 @@
-"""The addresses of a pool: what a caller writes, and what DNS has for it."""
+"""The addresses of a pool: as the caller writes them, and as DNS resolves them."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Lookup:
 
 
 def numeric(address: Address) -> list[Any] | None:
-    """Return what getaddrinfo has for an IP address; None for a name, which only DNS can tell."""
+    """Return getaddrinfo's result for an IP address; None for a name, which only DNS can resolve."""
     try:
         return socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV

@@ -84,7 +84,7 @@ class AsyncPlace:
             self._shared.end(self._lost_call)
 
     _lost_call: AsyncCall | None = None
-    """The call whose connection was given back last."""
+    """The call that gave its connection back last."""
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Call a function in the event loop, from any thread, if it runs."""

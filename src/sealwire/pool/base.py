@@ -83,7 +83,7 @@ class BasePool(BaseClient, Generic[_K]):
     def status(self) -> list[ServerStatus]:
         """Return the state of each server that is known: of all addresses that DNS has for the hosts.
 
-        A host whose name was not looked up yet, or could not be, has no entry.
+        A host that was not looked up yet, or could not be, has no entry.
         """
         roster: Any = self._roster
         return [] if roster is None else [server.status() for server in list(roster.servers)]

@@ -142,7 +142,7 @@ class LoopRoster(OneLoop):
                 return channel
 
     async def judge(self, call: AsyncCall, error: SealwireError | None) -> None:
-        """Judge the outcome of what a call did on its connection. Returns if its request is done, or is to be repeated.
+        """Judge the outcome of a call's work on its connection. Returns if its request is done, or is to be repeated.
 
         Args:
             call: The call.

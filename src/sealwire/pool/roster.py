@@ -173,7 +173,7 @@ class Roster(Generic[_K]):
             self.serve_queue()
 
     def begin_probe(self, claim: Claim[_K], now: float) -> bool:
-        """Give a claim a server whose back-off is over, if others serve; the caller tries it.
+        """Give a claim a server at the end of its back-off, if others serve; the caller tries it.
 
         Return False if there is none.
         """
@@ -194,7 +194,7 @@ class Roster(Generic[_K]):
                 yield lookup
 
     def update(self, lookup: Lookup, found: Sequence[Any] | TransportError, now: float) -> None:
-        """Take over what a look-up has found, and drop the idle connections of servers that DNS no longer has.
+        """Take over the result of a look-up, and drop the idle connections of servers that DNS no longer has.
 
         After a failed look-up the servers remain that were known before.
         """

@@ -88,7 +88,7 @@ class SharedRoster:
 
     Attributes:
         roster: As given.
-        process: The process whose connections these are.
+        process: The process that made these connections.
         lock: Held by callers of the roster, of trips and of the retry budget.
         chores: The work beside the calls.
         loops: The loops that are under way and have a connection, each with its call as its ``place``.
@@ -155,7 +155,7 @@ class SharedRoster:
                 return channel
 
     def judge(self, call: Call, error: SealwireError | None) -> None:
-        """Judge the outcome of what a call did on its connection. Returns if its request is done, or is to be repeated.
+        """Judge the outcome of a call's work on its connection. Returns if its request is done, or is to be repeated.
 
         Args:
             call: The call.

@@ -217,7 +217,7 @@ class Trip:
         return self._resend
 
     def out_of_time(self) -> DeadlineExceeded:
-        """Return the error of a call whose time ran out before it had a place at a server."""
+        """Return the error of a call that ran out of time before it had a place at a server."""
         if any(server.serves for server in self._roster.servers):
             return DeadlineExceeded(
                 "all connections of the pool were in use all the time, and this request was not sent; raise the "

@@ -302,7 +302,7 @@ class PreforkTCPServer:
         return "serving" if self._life.serving and self._was_complete else "starting"
 
     def statistics(self) -> Statistics:
-        """Return what all workers have counted since the start, for reports; each reports its own connections."""
+        """Return the counts of all workers since the start, for reports; each reports its own connections."""
         return Statistics(0, 0, self._shared.events.counters.totals(), Counter())
 
     def collect_reports(self) -> None:

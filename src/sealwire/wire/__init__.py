@@ -7,7 +7,7 @@ frame_reader   cuts a stream of bytes into frames, at bounded cost: checks lengt
 sequence       checks the sequence numbers and headers of incoming frames; the replay window of datagrams
 sealing        seals outgoing frames
 handshake      HELLO, WELCOME and REJECT
-features       what a client offers in HELLO and a server takes up in WELCOME
+features       the features that a client offers in HELLO, and a server takes up in WELCOME
 metadata       the map of str to str that travels with a request or reply
 parts          credit for the parts of a request or reply
 events         the events that a pump receives
@@ -16,5 +16,5 @@ stream         carries frames over a stream, in order
 datagram       carries frames in datagrams, which may be lost, repeated or reordered
 client         the client's side: requests out, replies in
 server         the server's side: requests in, replies out
-proxy_header   what a proxy sends before a connection: the client's address
+proxy_header   the header that a proxy sends before a connection: the client's address
 """

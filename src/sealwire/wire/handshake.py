@@ -200,7 +200,7 @@ def _connection_id(log: bytes) -> str:
 
 
 def reject(code: int) -> bytes:
-    """Return a REJECT frame, whose tag is zero because no key has been agreed on."""
+    """Return a REJECT frame. Its tag is zero because no key has been agreed on."""
     return _unsigned(Kind.REJECT, pack_reject(code)) + bytes(TAG)
 
 

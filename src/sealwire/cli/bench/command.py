@@ -29,7 +29,7 @@ _DURATION: Final = 10.0
 _SIZE: Final = 100
 _MAX_CLIENTS: Final = 10_000
 _BUSY: Final = 0.9
-"""The part of a processor from which on this end may be what is slow."""
+"""The share of a processor from which on this end may be the bottleneck."""
 
 
 @click.command()
@@ -104,7 +104,7 @@ def bench(*, address: _Server, config: Path, as_json: bool, plot: Path | None, *
 
 
 def _client_maker(address: _Server, timeout: float, wait: float, security: Security) -> Callable[[], Client]:
-    """Return what makes a client of the server. Raises ConfigurationError."""
+    """Return a function that makes a client of the server. Raises ConfigurationError."""
     if isinstance(address, UnixAddress):
         return partial(AsyncUnixClient, address.path, timeout, wait, security=security)
     client: Callable[..., Client] = AsyncTCPClient

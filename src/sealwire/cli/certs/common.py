@@ -99,8 +99,8 @@ def write(files: Iterable[NewFile], *, replace: bool = True, remedy: str = "") -
 
 
 def new_pair(path: Path, cert: bytes, key: bytes) -> list[NewFile]:
-    """Return what to write for a certificate (PEM) and its private key (PEM), beside each other, with the modes that
-    are there."""
+    """Return the files to write for a certificate and its private key (both PEM), side by side, with the modes of those
+    that are there."""
     key_path = path.with_suffix(".key")
     old_key = None
     with suppress(ConfigurationError, OSError):  # there is no pair yet, or none that fits

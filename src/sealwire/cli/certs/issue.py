@@ -132,7 +132,7 @@ def _write(issued: Mapping[str, Issued], directory: Path, *, force: bool) -> Non
 
 
 def _other_ca(directory: Path) -> str:
-    """Return what to do if there are files of a CA already."""
+    """Return the remedy if there are files of a CA already."""
     more = certs_command(directory, "issue", "PROFILE", "NAME", "--as", "STEM")
     other = command("sealwire", "certs", "init", "--dir", "DIRECTORY")
     return (

@@ -161,7 +161,7 @@ def _finish(errors: Sequence[str]) -> None:
 
 
 def _go_on(options: _Options) -> None:
-    """Renew what is due again and again."""
+    """Renew the certificates that are due, again and again."""
     waiting: list[Path] = []
     pause = _AFTER_FAILURE
     while True:
@@ -193,7 +193,7 @@ def _next(options: _Options) -> list[datetime]:
 
 
 def _round(options: _Options) -> tuple[list[Path], list[str]]:
-    """Renew what is due. Return the files that were written, and what went wrong with others."""
+    """Renew the certificates that are due. Return the files that were written, and the problems with others."""
     renewed: list[Path] = []
     errors: list[str] = []
 
@@ -280,7 +280,7 @@ def _renew_crl(ca: Issuer, options: _Options) -> list[Path]:
 
 
 def _run(command: str | None, renewed: Sequence[Path]) -> str | None:
-    """Run the user's command; return what went wrong."""
+    """Run the user's command; return the problem if it failed."""
     if command is None:
         return None
     variables = os.environ | {"SEALWIRE_RENEWED": " ".join(map(os.path.abspath, renewed))}

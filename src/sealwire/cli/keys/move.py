@@ -110,7 +110,7 @@ def import_(*, source: Path, path: Path) -> None:
 
 
 def _take(file: KeyringFile, key: Key) -> str:
-    """Put a key into a keyring, and return in a word what that changed. Raises ConfigurationError."""
+    """Put a key into a keyring, and return the change in a word. Raises ConfigurationError."""
     if key.id in file.revoked:
         raise ConfigurationError(f"{file.path}: key {key.id!r} was revoked there, so nothing was written; take another")
     present = next((each for each in file.keys if each.id == key.id), None)

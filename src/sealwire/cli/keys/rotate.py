@@ -85,7 +85,7 @@ def rotate(
 
 
 def _owners(file: KeyringFile, identity: str | None, now: datetime, *, everything: bool) -> list[str | None]:
-    """Return the clients whose keys to rotate; None stands for keys of every client. Raises ConfigurationError."""
+    """Return the clients that get new keys; None stands for keys of every client. Raises ConfigurationError."""
     present = key_owners(key for key in file.keys if key.valid_at(now))
     if everything and present:
         following = key_owners(key for key in file.keys if key.not_before is not None and key.not_before > now)

@@ -113,7 +113,7 @@ def _parsed(function: Any) -> ast.FunctionDef | None:
 
 
 def _without_source(function: Any, symbols: dict[str, Symbol]) -> Made:
-    """Return what a function makes whose source is not there, as those of dataclasses: what it stores, it keeps."""
+    """Return what a function without source makes, such as that of a dataclass: it keeps what it stores."""
     stored = [each.argval for each in dis.get_instructions(function) if each.opname == "STORE_ATTR"]
     attributes = {name: symbols.get(name) for name in stored}
     args: list[Symbol] | None = [None] if "__init__" in function.__code__.co_names else None

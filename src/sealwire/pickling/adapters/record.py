@@ -119,7 +119,7 @@ _MAX_EXPECTED: Final = 160
 
 
 def described(mismatch: Mismatch, place: str = "") -> str:
-    """Return what was expected in a place, and the type of what came."""
+    """Return the type that was expected in a place, and the one that came."""
     expected = mismatch.expected
     if len(expected) > _MAX_EXPECTED:
         expected = f"{expected[:_MAX_EXPECTED]}…"
