@@ -72,7 +72,7 @@ LEAVES = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore::BytesWarning")
+@pytest.mark.filterwarnings("ignore::BytesWarning")  # of text beside bytes, with -b: the equality is the point
 def test_leaves_are_equal_keys_as_they_are_in_python() -> None:
     values = [pickle.loads(message(leaf)) for leaf in LEAVES]
     first = integer(2**99)
