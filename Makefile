@@ -218,10 +218,6 @@ $(VENV)/.development: $(VENV)/.runtime | $(NATIVE)
 	@$(PIP) install --group dev
 	@touch $@
 
-$(VENV)/.mutants: $(VENV)/.development
-	@$(PIP) install --group mutants
-	@touch $@
-
 # Where it cannot be compiled, the tests run without it, unless SEALWIRE_NATIVE=require.
 $(NATIVE): hatch_build.py $(wildcard src/sealwire/native/*.pyx src/sealwire/native/*.pxd) | $(VENV)/.runtime
 	@$(PIP) install --upgrade 'pip>=25.1'
