@@ -49,7 +49,8 @@ class WallClock:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def now(self, _: Any) -> datetime:
+    def now(self, zone: Any) -> datetime:
+        assert zone is UTC, "a time without a zone cannot be compared with those of certificates and keys"
         return self._clock.moment
 
 
