@@ -6,17 +6,21 @@ import base64
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sealwire.pki.authority import Issuer, create_ca
+from sealwire.security import Security
 from sealwire.session import validity as module
 from sealwire.session.validity import EXPIRY_MARGIN, Termination, Validity
 from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.known_peers import KnownPeers
 from sealwire.wire.frames import CloseCode
 from sealwire.wire.keys import Key
+from support.certificates import Made, make_ca
 from support.session import Clock, Connection
 from support.sides import SECRETS, Side, revocation_list
 
@@ -147,6 +151,102 @@ class TestAge:
         assert made.check(clock.now + 86_400) == KEY_REMOVED
 
 
+class TestConfiguration:
+    """A configuration that was changed counts for the connections that are there."""
+
+    @pytest.fixture
+    def side(self, tmp_path: Path) -> Side:
+        side = Side(tmp_path / "server", "localhost")
+        ca = create_ca("CA")
+        side.leaf(ca, days=30)
+        side.trust(ca)
+        side.keys("k1")
+        self.client = leaf(ca, "client.example")
+        self.configure(side)
+        return side
+
+    def configure(self, side: Side, *, peer: str = "client.example", service: str = "", interval: float = 2.0) -> None:
+        files = [f'{name} = "{name}"' for name in ("cert", "key", "ca", "keyring")]
+        lines = [
+            f'peers = ["dns:{peer}"]',
+            f'service = "{service}"',
+            *files,
+            "[limits]",
+            f"reload_interval = {interval}",
+        ]
+        side.write(**{"sealwire.toml": "\n".join(lines).encode()})
+
+    def validity(self, security: Security, clock: Clock) -> Validity:
+        peer = PeerIdentity.from_der(self.client)
+        current = security.credentials.current
+        made = Validity(security.pinned(), current, peer=peer, leaf=self.client, client=peer, now=clock.now)
+        made.set_key("k1")
+        return made
+
+    @pytest.mark.parametrize(
+        ("change", "found"),
+        [
+            ({}, None),
+            (
+                {"peer": "other.example"},
+                Termination("the peer is not on the list of peers any more", CloseCode.CREDENTIAL, immediate=True),
+            ),
+            (
+                {"service": "orders"},
+                Termination("the configuration has another service, codec or allowlist now", CloseCode.DONE),
+            ),
+        ],
+        ids=["nothing", "peers", "service"],
+    )
+    def test_changed(self, side: Side, clock: Clock, change: dict[str, Any], found: Termination | None) -> None:
+        security = Security.from_toml(side.path("sealwire.toml"))
+        made = self.validity(security, clock)
+        self.configure(side, **change)
+        assert security.reload()
+        assert made.check(clock.now) == found
+
+    def test_another_interval(self, side: Side, clock: Clock) -> None:
+        security = Security.from_toml(side.path("sealwire.toml"))
+        made = self.validity(security, clock)
+        self.configure(side, interval=0.5)
+        assert security.reload()
+        assert made.next_check == clock.now + 2.0
+        assert made.check(clock.now) is None
+        assert made.next_check == clock.now + 0.5
+
+
+class TestKeysOfTheHandshake:
+    def test_are_those_of_its_beginning_or_of_another_look(self, server: Server) -> None:
+        made = server.validity()
+        before = server.security.keys.current
+        server.in_service(key("k2", "k2"))
+        assert made.keys is before
+        made.renew_keys()
+        assert made.keys is server.security.keys.current
+        assert made.keys is not before
+
+
+class TestRememberPeer:
+    @pytest.fixture
+    def known(self, monkeypatch: pytest.MonkeyPatch) -> KnownPeers:
+        known = KnownPeers()
+        monkeypatch.setattr(module, "known_peers", known)
+        return known
+
+    def test_by_its_certificate(self, server: Server, known: KnownPeers) -> None:
+        made = server.validity()
+        assert len(known) == 0
+        made.remember_peer()
+        assert len(known) == 1
+        assert known.identify(server.client) is known.identify(server.client)
+
+    @pytest.mark.parametrize("peer", [None, PeerIdentity.of_process(1, 1, 1)])
+    def test_not_without_one(self, server: Server, clock: Clock, known: KnownPeers, peer: PeerIdentity | None) -> None:
+        current = server.security.credentials.current
+        Validity(server.security, current, peer=peer, leaf=None, client=peer, now=clock.now).remember_peer()
+        assert len(known) == 0
+
+
 class TestCertificate:
     @pytest.mark.parametrize(("late", "expired"), [(-SECOND, False), (0 * SECOND, False), (SECOND, True)])
     def test_expired(self, server: Server, clock: Clock, late: timedelta, expired: bool) -> None:
@@ -176,6 +276,33 @@ class TestCertificate:
         made = Validity(server.security, old, peer=peer, leaf=server.client, client=peer, now=clock.now)
         made.set_key("k1")
         assert made.check(clock.now) == REVOKED
+
+    def test_the_certificate_of_a_ca_above_it(self, server: Server, clock: Clock) -> None:
+        above = make_ca("the CA above", issuer=Made(server.ca.certificate, server.ca.private_key))
+        peer = PeerIdentity.from_der(server.client)
+        made = Validity(
+            server.security,
+            server.security.credentials.current,
+            peer=peer,
+            leaf=server.client,
+            above=(above.der,),
+            client=peer,
+            now=clock.now,
+        )
+        made.set_key("k1")
+        server.revoke(1)
+        assert made.check(clock.now) is None
+        server.revoke(above.certificate.serial_number)
+        assert made.check(clock.now) == REVOKED
+
+    def test_a_process_has_none(self, server: Server, clock: Clock) -> None:
+        process = PeerIdentity.of_process(1, 1, 1)
+        security = server.side.security(crl=True, peers=["uid:1"], service="orders", limits=LIMITS)
+        made = Validity(security, security.credentials.current, peer=process, leaf=None, client=process, now=clock.now)
+        made.set_key("k1")
+        server.side.revoke(server.ca, 1)
+        assert security.credentials.reload()
+        assert made.check(clock.now) is None
 
     def test_another_issuers_list(self, server: Server, clock: Clock) -> None:
         """Serial numbers are an issuer's."""
@@ -466,3 +593,56 @@ class TestNewerCredentials:
         clock.moment += 1000 * DAY
         assert made.check(clock.now) is None
         assert not made.expires_soon()
+
+
+class TestIsReplaced:
+    """Clients leave what they would not make again, each at its own moment (docs/protocol.md, section 8)."""
+
+    @pytest.fixture(autouse=True)
+    def drawn(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        drawn = [0.5]
+        fixed = SimpleNamespace(random=lambda: drawn.pop(0), uniform=lambda low, _: low)
+        monkeypatch.setattr(module, "_random", fixed)
+        return drawn
+
+    def test_nothing_newer(self, client: Client, clock: Clock) -> None:
+        made = client.validity()
+        assert not made.is_replaced(clock.now, clock.forward(1000.0))
+
+    def test_within_half_an_interval(self, client: Client, clock: Clock) -> None:
+        made = client.validity()
+        client.side.leaf(client.ca)
+        client.reload()
+        due, end = clock.now, clock.now + INTERVAL / 4
+        assert not made.is_replaced(due, clock.now)
+        assert made.next_check == end
+        for now, left in ((end - 0.001, False), (end, True), (end + 1, True)):
+            assert made.is_replaced(now, now) is left, "the moment is drawn once"
+
+    def test_a_check_that_is_earlier_stays(self, client: Client, clock: Clock) -> None:
+        made = client.validity()
+        client.side.leaf(client.ca)
+        client.reload()
+        made.next_check = clock.now + 0.1
+        assert not made.is_replaced(clock.now, clock.now)
+        assert made.next_check == clock.now + 0.1
+
+    def test_at_once_if_it_was_idle_meanwhile(self, client: Client, clock: Clock) -> None:
+        made = client.validity()
+        client.side.leaf(client.ca)
+        client.reload()
+        assert made.is_replaced(clock.now - INTERVAL, clock.now)
+
+    def test_another_moment_after_it_was_in_use_again(self, client: Client, clock: Clock, drawn: list[float]) -> None:
+        drawn.append(1.0)
+        made = client.validity()
+        for part in (4, 2):
+            client.side.keys("k2")
+            client.reload()
+            now = clock.forward(10.0)
+            assert not made.is_replaced(now, now + INTERVAL / part - 0.001)
+            assert made.is_replaced(now, now + INTERVAL / part)
+            client.side.keys("k1")
+            client.reload()
+            assert not made.is_replaced(now, now + 1000.0)
+        assert drawn == []
