@@ -24,8 +24,10 @@ from sealwire.pki.authority import Issuer, create_ca
 from sealwire.session import validity
 from sealwire.session.client import ConnectionLost
 from sealwire.session.validity import EXPIRY_MARGIN, Termination
+from sealwire.trust.known_peers import KnownPeers
 from sealwire.wire.events import Closed, Established, Ponged
 from sealwire.wire.frames import CloseCode, FaultCode
+from support.events import logged
 from support.session import ADDRESS, Clock, Connection
 from support.sides import Side
 from support.wire import feed, sent
@@ -339,3 +341,70 @@ class TestUsable:
         assert not connection.asking.usable(rotating.clock.forward(1.0))
         with pytest.raises(ConfigurationError, match="no key of the keyring"):
             rotating.connect()
+
+
+class TestEvents:
+    """What the log says of a request or a connection, with the ids that the server's log has."""
+
+    @pytest.fixture(autouse=True)
+    def level(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "sealwire.client")
+
+    def test_a_fault(self, connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
+        request = connection.in_hand()
+        named = connection.server.request_id(request.sequence)
+        connection.session.fault(request.sequence, FaultCode.OVERLOADED)
+        (event,) = connection.to_client()
+        result = connection.asking.receive(event)
+        assert result is not None
+        assert isinstance(result[1], RemoteError)
+        assert result[1].request_id == named
+        (record,) = logged(caplog, "sealwire.client")
+        assert record.getMessage() == f"request {named} to {ADDRESS}: fault {FaultCode.OVERLOADED:d}"
+        assert record.__dict__["audit"] == {
+            "event": "client.fault",
+            "address": ADDRESS,
+            "request_id": named,
+            "fault": FaultCode.OVERLOADED,
+        }
+
+    def test_a_request_that_was_lost(self, connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
+        request = connection.in_hand()
+        named = connection.server.request_id(request.sequence)
+        connection.asking.lost(closed_by(None, None), request.sequence)
+        (record,) = logged(caplog, "sealwire.client")
+        assert record.getMessage() == f"request {named} to {ADDRESS}: lost with its connection"
+        assert record.__dict__["audit"] == {"event": "client.lost", "address": ADDRESS, "request_id": named}
+
+    def test_a_request_that_was_not_sent(self, connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
+        connection.asking.lost(closed_by(None, None), None)
+        assert logged(caplog, "sealwire.client") == []
+
+    def test_a_connection_that_is_left(
+        self, connection: Connection, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        validity = connection.asking.validity
+        validity.check = lambda _: Termination("the key was removed")  # type: ignore[method-assign]  # as above
+        assert not connection.asking.usable(clock.forward(10))
+        peer = str(connection.asking.peer)
+        (record,) = logged(caplog, "sealwire.client")
+        assert record.__dict__["audit"] == {
+            "event": "client.left",
+            "address": ADDRESS,
+            "peer": peer,
+            "why": "the key was removed",
+        }
+        assert not connection.asking.usable(clock.forward(10))
+        assert len(logged(caplog, "sealwire.client")) == 1, "it is left once"
+
+
+class TestRemembers:
+    def test_the_server_once_it_has_proved_its_key(self, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+        remembered = KnownPeers()
+        monkeypatch.setattr(validity, "known_peers", remembered)
+        connection = connect(established=False)
+        feed(connection.server, sent(connection.client))
+        (event,) = connection.to_client()
+        assert len(remembered) == 0
+        connection.asking.establish(event)
+        assert len(remembered) == 1

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from sealwire.codec import RawCodec
-from sealwire.errors import ConfigurationError, PeerNotAllowed, RemoteProtocolError, UnknownKey
+from sealwire.errors import AuthenticationError, ConfigurationError, PeerNotAllowed, RemoteProtocolError, UnknownKey
 from sealwire.limits import Limits
 from sealwire.security import Security
 from sealwire.session import terms
 from sealwire.testing import Throwaway
 from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.key_snapshot import KeySnapshot
 from sealwire.trust.keyring import Keyring
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Established
@@ -27,7 +28,7 @@ from sealwire.wire.features import Features
 from sealwire.wire.frames import RejectCode
 from sealwire.wire.keys import Key
 from sealwire.wire.server import ServerProtocol
-from support.certificates import HOST, Files, Handshake, make, make_ca
+from support.certificates import HOST, Files, Handshake, make, make_ca, make_crl
 from support.session import Clock
 from support.throwaway import ANYBODY, SECRETS, credentials, security
 from support.wire import feed, sent
@@ -181,6 +182,65 @@ class TestServer:
             assert not accepts(plain, name)
         for name in ("server.example/", "server.example/orders/", "/orders/orders", "0:0:0:0:0:0:0:1/orders"):
             assert not accepts(served, name)
+
+
+class TestDoubt:
+    """A server looks for other keys before it refuses a client as not authorised (docs/protocol.md, section 8)."""
+
+    def doubts(self, server: Security, keys: Callable[[], KeySnapshot] | None) -> bool:
+        current = server.credentials.current
+        return terms.server_parameters(server, current, client=None, leaf=None, busy=lambda: None, keys=keys).doubt()
+
+    def test_without_other_keys_there_is_none(self, place: Throwaway) -> None:
+        server = security(place, "server", peers=ANYBODY)
+        assert not self.doubts(server, lambda: server.keys.current)
+        assert not self.doubts(server, None)
+
+    def test_others_are_in_use_by_now(self, place: Throwaway) -> None:
+        server, before = security(place, "server", peers=ANYBODY), security(place, "server").keys.current
+        assert self.doubts(server, lambda: before)
+
+    def test_the_file_may_have_others(self, place: Throwaway) -> None:
+        server = place.security("a server", HOST, peers=ANYBODY)
+        assert self.doubts(server, lambda: server.keys.current)
+
+
+class TestReason:
+    """The word in audit records for a client that may not connect at all."""
+
+    def test_of_one_that_is_not_listed(self, place: Throwaway) -> None:
+        server, client = security(place, "server", peers=["dns:other.example"]), security(place, "client")
+        assert server.credentials.leaf is not None
+        hello = sent(client_protocol(client, host=HOST, leaf=server.credentials.leaf))
+        with pytest.raises(AuthenticationError, match="is not on the peer list") as refused:
+            feed(server_protocol(server, client), hello)
+        assert refused.value.reason == "peer_not_listed"
+
+    def test_of_one_below_a_revoked_ca(self, tmp_path: Path) -> None:
+        root, files = make_ca("root"), Files(tmp_path)
+        above = make_ca("the CA above", issuer=root)
+        lists = make_crl(root, above) + make_crl(above)
+        ends = {
+            name: Security(
+                credentials=files.credentials(make(name, issuer=above), root, chain=[above], crl=crl),
+                keys=Keyring([Key("k1", SECRETS["k1"])]),
+                peers=ANYBODY,
+            )
+            for name, crl in ((HOST, lists), ("client.example", None))
+        }
+        server, client = ends[HOST], ends["client.example"]
+        assert server.credentials.leaf is not None
+        parameters = terms.server_parameters(
+            server,
+            server.credentials.current,
+            client=client.credentials.identity,
+            leaf=client.credentials.leaf,
+            above=(above.der,),
+            busy=lambda: None,
+        )
+        with pytest.raises(AuthenticationError, match="of a CA above it is revoked") as refused:
+            feed(ServerProtocol(parameters), sent(client_protocol(client, host=HOST, leaf=server.credentials.leaf)))
+        assert refused.value.reason == "certificate"
 
 
 class TestClient:
