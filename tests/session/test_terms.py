@@ -6,6 +6,7 @@ import builtins
 import io
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
