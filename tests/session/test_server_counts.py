@@ -47,6 +47,7 @@ def test_counts_of_what_was_lost_with_the_connection(connection: Connection) -> 
         for _ in range(3):
             connection.in_hand()
         connection.session.drop_unanswered()
+        assert counted(connection, "requests_in_flight") == 0
         connection.session.drop_unanswered()  # each is lost once
     assert counted(connection, "requests_in_flight") == 0
     assert counted(connection, "requests")["dropped"] == 6
@@ -54,22 +55,24 @@ def test_counts_of_what_was_lost_with_the_connection(connection: Connection) -> 
 
 def test_counts_of_what_no_handler_began(connection: Connection) -> None:
     """It is neither begun nor in flight, and has no duration."""
-    request = connection.ask()
-    connection.session.fault(request.sequence, FaultCode.OVERLOADED)
-    assert counted(connection, "requests")["overloaded"] == 1
+    refused, answered = connection.ask(), connection.ask()
+    connection.session.fault(refused.sequence, FaultCode.OVERLOADED)
+    connection.session.reply(answered.sequence, b"", connection.clock.now)
+    assert (counted(connection, "requests")["overloaded"], counted(connection, "requests")["answered"]) == (1, 1)
     assert counted(connection, "requests_in_flight") == counted(connection, "requests_started") == 0
     assert counted(connection, "request_duration_seconds")["buckets"]["+Inf"] == 0
 
 
 def test_counts_of_the_time_to_a_reply(connection: Connection) -> None:
-    for seconds in (0.5, 0.25):
+    for seconds in (0.5, 0.25, 0.25):
         request = connection.in_hand()
         connection.session.reply(request.sequence, b"", connection.clock.forward(seconds))
         connection.session.finish_handling(connection.clock.now)
     took = counted(connection, "request_duration_seconds")
-    assert took["sum"] == 0.75
+    assert took["sum"] == 1.0
+    assert counted(connection, "requests")["answered"] == 3
     buckets = took["buckets"]
-    assert (buckets["0.1"], buckets["0.25"], buckets["0.5"], buckets["+Inf"]) == (0, 1, 2, 2)
+    assert (buckets["0.1"], buckets["0.25"], buckets["0.5"], buckets["+Inf"]) == (0, 2, 3, 3)
 
 
 def test_counts_of_the_time_to_a_fault(connection: Connection) -> None:
