@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from sealwire.errors import ConnectionClosed, HandshakeFailed, InvalidState, PayloadTooLarge, RemoteProtocolError
+from sealwire.server_events import Source
 from sealwire.session import explain
 from sealwire.session import validity as module
 from sealwire.session.server import MAX_UNANSWERED
 from sealwire.session.validity import Termination
+from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.known_peers import KnownPeers
 from sealwire.wire.events import Closed, Faulted, Ponged, Rejected, Reply, Request
 from sealwire.wire.features import Features
@@ -24,13 +26,16 @@ Connect = Callable[..., Connection]
 IDLE, FRAME, INTERVAL = 30.0, 5.0, 1.0
 LIMITS = {"idle_timeout": IDLE, "frame_timeout": FRAME, "reload_interval": INTERVAL}
 FEATURES = Features(metadata=True, cancel=True, window=65_536, at_once=8)
+CLIENT = PeerIdentity.of_process(1000, 1000, 1)
 EXPIRED = Termination("the key expired")
 REVOKED = Termination("the key was removed", immediate=True)
 
 
 @pytest.fixture
 def connection(connect: Connect) -> Connection:
-    return connect(limits=LIMITS)
+    slot = Slot()
+    slot.peer = CLIENT
+    return connect(limits=LIMITS, slot=slot)
 
 
 def close_of(connection: Connection) -> Closed:
@@ -135,14 +140,30 @@ class TestAuthentication:
 class TestRate:
     def test_requests_above_it_are_not_run(self, connect: Connect) -> None:
         slot = Slot()
-        allowed = iter([True, False, True])
-        slot.allow_request = lambda now: next(allowed)  # as the slots of a server have
+        allowed, asked = iter([True, False, True]), []
+        slot.allow_request = lambda now: asked.append(now) or next(allowed)  # as the slots of a server have
         connection = connect(slot=slot)
         requests = [connection.ask() for _ in range(3)]
         assert [connection.take(request) for request in requests] == [True, False, True]
         (fault,) = connection.to_client()
         assert fault == Faulted(2, FaultCode.OVERLOADED, explain.FAULT_TEXTS[FaultCode.OVERLOADED])
         assert connection.session.working == 2
+        assert asked == [connection.clock.now] * 3
+        assert counted(connection, "limit_hits")["max_requests_per_second"] == 1
+
+
+class TestSource:
+    """What reports say of the client."""
+
+    def test_of_a_connection(self, connection: Connection) -> None:
+        ids = connection.server.connection_id
+        assert connection.session.source() == Source(("192.0.2.1", 4711), CLIENT, "k1", ids, "")
+
+    def test_of_a_request(self, connection: Connection) -> None:
+        request = connection.ask()
+        found = connection.session.source(request.sequence)
+        assert found == connection.session.source()._replace(request=connection.client.request_id(request.sequence))
+        assert found.request
 
 
 class TestCancelled:
@@ -153,8 +174,8 @@ class TestCancelled:
         cancelled, other = connection.ask(), connection.ask()
         connection.client.cancel(cancelled.sequence)
         assert connection.to_server() == []
-        assert not connection.take(cancelled)
         assert connection.take(other)
+        assert not connection.take(cancelled)
         assert connection.session.working == connection.slot.requests == 1
         assert connection.session.unanswered == 1
         assert counted(connection, "requests")["cancelled"] == 1
