@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from sealwire.trust.known_peers import KnownPeers
 from sealwire.wire.events import Closed, Faulted, Ponged, Rejected, Reply, Request
 from sealwire.wire.features import Features
 from sealwire.wire.frames import CloseCode, FaultCode, Flag
+from support.events import logged
 from support.session import Clock, Connection, Slot, counted
 from support.wire import feed, sent
 
@@ -164,6 +166,30 @@ class TestSource:
         found = connection.session.source(request.sequence)
         assert found == connection.session.source()._replace(request=connection.client.request_id(request.sequence))
         assert found.request
+
+
+class TestLog:
+    def test_a_client_that_has_proved_its_key(self, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "sealwire.server")
+        connection = connect()
+        assert logged(caplog) == []
+        for _ in range(2):
+            connection.ask()
+        (record,) = logged(caplog)
+        assert record.getMessage() == f"{connection.session.source()}: connected"
+
+    def test_a_refused_request(self, connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
+        """A client can cause it at will, so that it is no warning."""
+        request = connection.ask()
+        caplog.set_level(logging.INFO, "sealwire.server")
+        connection.session.refuse(request.sequence, "max_in_flight")
+        (record,) = logged(caplog)
+        assert record.levelno == logging.INFO
+        source = connection.session.source(request.sequence)
+        assert record.getMessage() == f"{source}: refused a request: max_in_flight"
+        assert record.__dict__["audit"]["limit"] == "max_in_flight"
+        code = FaultCode.OVERLOADED
+        assert connection.to_client() == [Faulted(request.sequence, code, explain.FAULT_TEXTS[code])]
 
 
 class TestCancelled:
