@@ -170,7 +170,7 @@ class TestSource:
 
 class TestLog:
     def test_a_client_that_has_proved_its_key(self, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.INFO, "sealwire.server")
+        caplog.set_level(logging.DEBUG, "sealwire.server")
         connection = connect()
         assert logged(caplog) == []
         for _ in range(2):
