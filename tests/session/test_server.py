@@ -76,6 +76,10 @@ class TestHandshake:
         assert connection.slot.welcomed
         assert not connection.session.ended
 
+    def test_there_is_no_key_before_it(self, connect: Connect) -> None:
+        session = connect(established=False).session
+        assert session.key_id == session.source().key_id == ""
+
     @pytest.mark.parametrize(("code", "says"), [(4, "max_connections"), (5, "shutting down")])
     def test_busy(self, connect: Connect, code: int, says: str) -> None:
         connection = connect(established=False, busy=code)
