@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from sealwire.middleware import audit
 from sealwire.session.context import Context
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.events import Request
 from sealwire.wire.features import Features
+from support.events import audited
 from support.session import Connection, Slot
 
 FEATURES = Features(metadata=True, cancel=True)
@@ -83,3 +86,13 @@ def test_the_event_is_of_the_handlers_kind(connection: Connection) -> None:
 def test_shows_no_more_than_the_client_and_the_id(connection: Connection) -> None:
     made = context(connection, request_id="a\n\u2028b")
     assert repr(made) == rf"<Context of request 'a\n\u2028b' from {CLIENT}>"
+
+
+def test_the_audit_log_knows_the_connection(connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sealwire.audit")
+    request = connection.ask()
+    made = context(connection, request)
+    audit(made, "a message", lambda context, message: None)
+    (record,) = audited(caplog, "request.ended")
+    known = connection.session.source(request.sequence)._replace(request="an id").fields
+    assert {name: record[name] for name in known} == known

@@ -51,6 +51,18 @@ def key(name: str = "k1", secret: str = "k1", **options: Any) -> Key:
     return Key(name, SECRETS[secret], **options)
 
 
+def keyring(*keys: Key) -> bytes:
+    """The file of these keys."""
+    text = ""
+    for key in keys:
+        text += f'[[key]]\nid = "{key.id}"\nsecret = "{base64.b64encode(key.secret).decode()}"\n'
+        if key.not_after is not None:
+            text += f"not_after = {key.not_after:%Y-%m-%dT%H:%M:%S.%f}Z\n"
+        if key.identity is not None:
+            text += f'identity = "{key.identity}"\n'
+    return text.encode()
+
+
 class Server:
     """A server's Security, whose keys and revocation lists are replaced, and a client's certificate."""
 
@@ -67,14 +79,7 @@ class Server:
 
     def keys(self, *keys: Key) -> None:
         """Replace the file of keys."""
-        text = ""
-        for key in keys:
-            text += f'[[key]]\nid = "{key.id}"\nsecret = "{base64.b64encode(key.secret).decode()}"\n'
-            if key.not_after is not None:
-                text += f"not_after = {key.not_after:%Y-%m-%dT%H:%M:%S.%f}Z\n"
-            if key.identity is not None:
-                text += f'identity = "{key.identity}"\n'
-        self.side.write(keyring=text.encode())
+        self.side.write(keyring=keyring(*keys))
 
     def in_service(self, *keys: Key) -> None:
         """Replace the keys in service."""
@@ -136,6 +141,10 @@ class TestAge:
         assert found is not None
         assert (found.code, found.immediate) == (CloseCode.DONE, False)
         assert "max_connection_age" in found.reason
+
+    def test_at_its_end(self, server: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_random", SimpleNamespace(uniform=lambda low, high: high))
+        assert server.validity().check(clock.now + 86_400.0) is not None
 
     def test_is_random(self, server: Server, clock: Clock) -> None:
         """Connections made at one moment do not end at one moment, and none is older than it may be."""
@@ -350,6 +359,11 @@ class TestKey:
         assert made.check(clock.now) == found
         assert made.check(clock.forward(INTERVAL)) == found
 
+    def test_one_that_never_was_in_service(self, server: Server, clock: Clock) -> None:
+        made = server.validity()
+        made.set_key("k9")
+        assert made.check(clock.now) == Termination("the key 'k9' was removed from the keyring", immediate=True)
+
     @pytest.mark.parametrize(("late", "found"), [(-SECOND, None), (0 * SECOND, None), (SECOND, KEY_EXPIRED)])
     def test_expired(self, server: Server, clock: Clock, late: timedelta, found: Termination | None) -> None:
         end = clock.moment + HOUR
@@ -534,6 +548,10 @@ class TestExpiresSoon:
         client.reload()
         assert made.expires_soon()
 
+    def test_made_at_that_very_moment(self, client: Client, clock: Clock) -> None:
+        clock.moment = client.own.not_after - EXPIRY_MARGIN
+        assert not client.validity(days=30).expires_soon()
+
     def test_anonymous(self, client: Client, clock: Clock) -> None:
         server = leaf(client.ca, "localhost")
         current = client.security.credentials.current
@@ -587,6 +605,22 @@ class TestNewerCredentials:
         client.side.keys("k2")
         client.reload()
         assert made.has_newer_credentials()
+
+    @pytest.mark.parametrize(
+        ("identity", "newer"), [("dns:client.example", True), ("dns:other.example", False), ("anonymous", False)]
+    )
+    def test_a_key_of_its_own_identity(self, client: Client, identity: str, newer: bool) -> None:
+        made = client.validity()
+        client.side.write(keyring=keyring(key(), key("k2", "k2", identity=identity)))
+        client.reload()
+        assert made.has_newer_credentials() is newer
+
+    @pytest.mark.parametrize(("identity", "newer"), [("uid:1", True), ("uid:2", False), ("dns:client.example", False)])
+    def test_a_key_of_its_own_user(self, client: Client, identity: str, newer: bool) -> None:
+        made = client.unix(PeerIdentity.of_process(1, 1, 1), PeerIdentity.of_process(2, 2, 2))
+        client.side.write(keyring=keyring(key(), key("k2", "k2", identity=identity)))
+        client.reload()
+        assert made.has_newer_credentials() is newer
 
     def test_on_a_unix_socket_nothing_expires(self, client: Client, clock: Clock) -> None:
         made = client.unix(PeerIdentity.of_process(1, 1, 1), PeerIdentity.of_process(2, 2, 2))

@@ -26,7 +26,7 @@ class Envelope:
     def __init__(self, metadata: Mapping[str, str] | None, reply_metadata: dict[str, str] | None) -> None:
         if not isinstance(reply_metadata, dict | None):
             raise ConfigurationError("reply_metadata must be a dict, which is filled with the metadata of the reply")
-        self.metadata = None if metadata is None else checked(metadata)
+        self.metadata = checked(metadata or {})
         self._reply_metadata = reply_metadata
 
     def receive(self, metadata: dict[str, str] | None) -> None:

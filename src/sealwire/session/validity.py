@@ -162,7 +162,7 @@ class Validity:
         if not unix and certificates.chain != self._certificates.chain:
             return True
         try:
-            key = terms.signing_key(latest, self._client if unix else certificates.identity)
+            key = terms.signing_key(latest, self._client)
         except ConfigurationError:
             return False
         return self._key is None or (key.id, key.secret) != (self._key.id, self._key.secret)
