@@ -301,6 +301,15 @@ class TestReasons:
         """Clients try again at once."""
         assert make_error(certificates).transient is transient
 
+    def test_a_tcp_socket_has_no_mode(self) -> None:
+        assert str(explain.unreachable(ADDRESS, "x")).endswith("check that the server runs and listens there")
+
+    def test_the_file_that_lacks_a_ca(self, certificates: Certificates) -> None:
+        """It is found by OpenSSL's code for the problem."""
+        error = verification_error(19, "self-signed certificate in certificate chain")
+        for explained in (explain.client_tls(error, ADDRESS, certificates), explain.server_tls(error, certificates)):
+            assert f"{certificates.paths['ca']} does not have that CA" in str(explained)
+
     def test_a_connection_that_was_not_accepted(self) -> None:
         for error in (None, ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")):
             made = explain.not_accepted(ADDRESS, "Connection refused", error)
