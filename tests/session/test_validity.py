@@ -359,6 +359,12 @@ class TestKey:
         assert made.check(clock.now) == found
         assert made.check(clock.forward(INTERVAL)) == found
 
+    def test_none_yet(self, server: Server, clock: Clock) -> None:
+        peer = PeerIdentity.from_der(server.client)
+        current = server.security.credentials.current
+        made = Validity(server.security, current, peer=peer, leaf=server.client, client=peer, now=clock.now)
+        assert made.check(clock.now) == Termination("the key '' was removed from the keyring", immediate=True)
+
     def test_one_that_never_was_in_service(self, server: Server, clock: Clock) -> None:
         made = server.validity()
         made.set_key("k9")
