@@ -30,12 +30,14 @@ def test_some_of_each_key() -> None:
 
 
 class TestAlone:
-    def test_many_turns_in_a_round_which_the_clock_ends(self) -> None:
+    @pytest.mark.parametrize("now", [0.0, 1.0, 1000.0])
+    def test_many_turns_in_a_round_which_the_clock_ends(self, now: float) -> None:
         turns: Turns[str] = Turns()
-        assert all(turns.take("a", 1.0) for _ in range(MANY))
-        assert not turns.take("a", 1.0)
-        assert not turns.running
-        assert turns.take("a", 1.0 + ROUND)
+        for _ in range(3):
+            assert all(turns.take("a", now) for _ in range(MANY))
+            assert not turns.take("a", now)
+            assert not turns.running
+            now += ROUND
 
     def test_connections_wait_in_order(self) -> None:
         turns: Turns[str] = Turns()
@@ -50,6 +52,20 @@ class TestAlone:
         assert turns.take("a", 1.0 + ROUND)
         turns.end_round(2.0)
         assert not turns.running
+
+    def test_at_first_nobody_waits(self) -> None:
+        turns: Turns[str] = Turns()
+        assert not turns.running
+        assert turns.end_round(1.0) == []
+
+    def test_another_that_was_there_before_does_not_count_for_ever(self) -> None:
+        turns: Turns[str] = Turns()
+        turns.take("before", 1.0)
+        assert turns.take("a", 2.0)
+        assert not turns.take("a", 2.0), "contended"
+        now = 2.0 + CONTENDED
+        assert all(turns.take("a", now) for _ in range(MANY))
+        assert not turns.take("a", now)
 
 
 class TestBesideOthers:
