@@ -104,6 +104,62 @@ def test_a_directory_that_keeps_others_out(mode: int, expected: bool) -> None:
         assert in_private_directory(directory / "file") is expected
 
 
+def test_a_directory_that_is_gone_keeps_nobody_out() -> None:
+    with TemporaryDirectory() as name:
+        assert not in_private_directory(Path(name, "gone", "file"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives files to others")
+@pytest.mark.parametrize(
+    ("owner", "user", "expected"), [(0, 1000, True), (1000, 1000, True), (1, 1000, False), (1, 0, False)]
+)
+def test_whose_directory_it_is(monkeypatch: pytest.MonkeyPatch, owner: int, user: int, expected: bool) -> None:
+    with TemporaryDirectory() as name:
+        os.chown(name, owner, 0)
+        monkeypatch.setattr(os, "geteuid", lambda: user)
+        assert in_private_directory(Path(name, "file")) is expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (struct.pack("<IHHI", 2, *OURS), False),
+        (struct.pack("<IHHI", 3, *OURS), True),
+        (struct.pack("<IHHI", 2, *OURS)[:-1], True),
+        (b"\2", True),
+    ],
+    ids=["as it should be", "another version", "cut", "no list"],
+)
+def test_a_list_that_says_nothing_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, expected: bool
+) -> None:
+    path = tmp_path / "file"
+    path.touch(0o440)
+    monkeypatch.setattr(os, "getxattr", lambda *_: content)
+    status = os.stat_result((*path.stat()[:4], 1000, *path.stat()[5:10]))
+    assert open_to_others(path, status) is expected
+
+
+@pytest.mark.parametrize("meant", [True, False])
+def test_a_keyring_for_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meant: bool) -> None:
+    """Of root's, for a process of root's: it must be said that the group is meant."""
+    path = tmp_path / "keyring.toml"
+    path.write_text(f'[[key]]\nid = "k1"\nsecret = "{"A" * 43}="\n')
+    path.chmod(0o640)
+    status = os.stat_result((*path.stat()[:4], 0, 2000, *path.stat()[6:10]))
+    monkeypatch.setattr(os, "fstat", lambda _: status)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "getgroups", lambda: [2000])
+    if meant:
+        keyring = Keyring.from_file(path, keyring_group=True)
+        assert keyring.is_made_of(path, keyring_group=True)
+        assert not keyring.is_made_of(path, keyring_group=False)
+        assert not keyring.is_made_of(tmp_path / "other.toml", keyring_group=True)
+    else:
+        with pytest.raises(ConfigurationError, match="or set keyring_group"):
+            Keyring.from_file(path)
+
+
 def test_a_credential_of_systemd(tmp_path: Path) -> None:
     """As systemd 254 and later make it for User=: root's, 0400, and a list with that user."""
     path = with_list(tmp_path / "keyring.toml", OURS)

@@ -14,15 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealwire.errors import ConfigurationError
+from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.key_snapshot import CLOCK_SKEW
 from sealwire.trust.keyring import Keyring
 from sealwire.trust.reloading import STEADY_LOOKS
 from sealwire.wire.keys import Key
+from support.events import audited
 
 SECRET = random.Random(1).randbytes(32)
 BASE64 = base64.b64encode(SECRET).decode()
 ENTRY = f'[[key]]\nid = "k1"\nsecret = "{BASE64}"\n'
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
+INSTANT = timedelta(microseconds=1)
 
 
 def key(name: str, start: int | None = None, end: int | None = None) -> Key:
@@ -73,10 +77,9 @@ class TestSigning:
 
     def test_both_ends_are_inclusive(self) -> None:
         keyring = Keyring([key("k", 0, 1)])
-        instant = timedelta(microseconds=1)
         for moment in (NOW, NOW + DAY):
             assert keyring.signing_key(moment).id == "k"
-        for moment in (NOW - instant, NOW + DAY + instant):
+        for moment in (NOW - INSTANT, NOW + DAY + INSTANT):
             with pytest.raises(ConfigurationError, match="is valid now"):
                 keyring.signing_key(moment)
 
@@ -91,6 +94,42 @@ class TestSigning:
         assert keyring.signing_key(NOW)
         with pytest.raises(ConfigurationError):
             keyring.signing_key(NOW + timedelta(seconds=1))
+
+
+class TestVerifying:
+    """The key that a client has named, if it may use it now."""
+
+    @pytest.mark.parametrize(
+        ("start", "end", "late", "found"),
+        [
+            (None, None, timedelta(0), True),
+            (0, None, timedelta(0), True),
+            (0, None, -CLOCK_SKEW, True),
+            (0, None, -CLOCK_SKEW - INSTANT, False),
+            (None, 0, timedelta(0), True),
+            (None, 0, -DAY, True),
+            (None, 0, INSTANT, False),
+            (0, 1, DAY, True),
+            (0, 1, DAY + INSTANT, False),
+            (0, 1, -DAY, False),
+        ],
+    )
+    def test_when(self, start: int | None, end: int | None, late: timedelta, found: bool) -> None:
+        snapshot = Keyring([key("other"), key("k", start, end)]).current
+        assert snapshot.verifying_key("k", NOW + late, None) is (snapshot.get("k") if found else None)
+
+    def test_unknown(self) -> None:
+        assert Keyring([key("k")]).current.verifying_key("K", NOW, None) is None
+
+    def test_who(self) -> None:
+        snapshot = Keyring([Key("bound", SECRET, identity="dns:a.example"), key("free")]).current
+        bound, free = snapshot
+        ours, theirs = PeerIdentity(dns=("a.example",)), PeerIdentity(dns=("b.example",))
+        assert snapshot.verifying_key("bound", NOW, ours) is bound
+        assert snapshot.verifying_key("bound", NOW, theirs) is None
+        assert snapshot.verifying_key("bound", NOW, None) is None
+        for identity in (ours, theirs, None):
+            assert snapshot.verifying_key("free", NOW, identity) is free
 
 
 class TestSet:
@@ -420,6 +459,8 @@ class TestReload:
         self.put(path, self.entry("k1"), self.entry("k3"))
         assert self.looks(ring, STEADY_LOOKS) == ["k1", "k2", "k3"]
         assert f"{path} lacks the valid key 'k2'" in caplog.text
+        (record,) = audited(caplog, "reload.kept")
+        assert (record["files"], record["keys"]) == ("keyring", "'k2'")
         self.put(path, self.entry("k1"))
         assert self.looks(ring, STEADY_LOOKS) == ["k1", "k2", "k3"]
         assert self.looks(ring, 1) == ["k1"]
@@ -459,6 +500,17 @@ class TestReload:
         assert ring.status().generation == 3
         assert not ring.let_go()
 
+    def test_how_to_add_a_key_is_said_of_its_file(self, tmp_path: Path) -> None:
+        """Also while a key is kept that the file lacks."""
+        path = tmp_path / "keyring.toml"
+        ring = self.follow(path, self.entry("k1"), self.entry("k2"))
+        remedy = f"add a key with `sealwire keys new --file {path}`"
+        assert ring.current.adding() == remedy
+        self.put(path, self.entry("k1"))
+        assert self.looks(ring, 1) == ["k1", "k2"]
+        assert ring.current.adding() == remedy
+        assert Keyring([key("k1")]).current.adding() == "add a key"
+
     def test_it_comes_back(self, tmp_path: Path) -> None:
         path = tmp_path / "keyring.toml"
         ring = self.follow(path, self.entry("k1"), self.entry("k2"))
@@ -478,11 +530,12 @@ class TestReload:
         assert self.looks(ring, STEADY_LOOKS - 1) == ["k1", "k2"]
         assert self.looks(ring, 1) == ["k1"]
 
-    def test_a_reload_that_is_asked_for_waits_for_nothing(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("looks", [0, 1])
+    def test_a_reload_that_is_asked_for_waits_for_nothing(self, tmp_path: Path, looks: int) -> None:
         path = tmp_path / "keyring.toml"
         ring = self.follow(path, self.entry("k1"), self.entry("k2"))
         self.put(path, self.entry("k1"))
-        assert self.looks(ring, 1) == ["k1", "k2"]
+        assert self.looks(ring, looks) == ["k1", "k2"]
         assert ring.reload()
         assert [key.id for key in ring] == ["k1"]
 
@@ -522,6 +575,7 @@ class TestReload:
         ring = self.follow(path, self.entry("k1"), self.entry("k2"))
         self.put(path, self.entry("k1", "revoked = true\n"))
         assert self.looks(ring, STEADY_LOOKS) == ["k2"]
+        assert ring.current.revoked == ("k1",)
         assert self.looks(ring, 1) == []
 
     def test_revoked_is_yes_or_no(self) -> None:

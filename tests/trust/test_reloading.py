@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -18,8 +19,8 @@ import pytest
 from sealwire import ConfigurationError
 from sealwire.trust import reloading
 from sealwire.trust.reading import FileContent, read_file
-from sealwire.trust.reloading import SETTLE_SECONDS, FileContents, Reloadable, Status
-from support.events import logged
+from sealwire.trust.reloading import LOOK_INTERVAL, SETTLE_SECONDS, FileContents, Reloadable, Status, digest_of
+from support.events import audited, logged
 from support.service import eventually
 
 OLD = 1_600_000_000
@@ -251,6 +252,192 @@ class TestWatched:
         assert watched.current == "2"
 
 
+class Clock:
+    """Instead of the module time, for :mod:`sealwire.trust.reloading`: it stands still, but for ``sleep``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, wall: float = OLD) -> None:
+        self.now = 100.0
+        self.wall = wall
+        self.slept: list[float] = []
+        monkeypatch.setattr(reloading, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.wall
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        assert len(self.slept) < 10
+        self.advance(seconds)
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.wall += seconds
+
+
+class TestTimes:
+    def test_a_look_is_due_when_the_interval_has_passed(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock, watched = Clock(monkeypatch), parts.watch()
+        watched.refresh(2.0)
+        clock.advance(1.75)
+        assert not watched.refresh_due()
+        clock.advance(0.25)
+        assert watched.refresh_due()
+
+    @pytest.mark.parametrize(
+        ("age", "taken"), [(0.0, False), (0.125, False), (SETTLE_SECONDS, True), (-0.125, True), (1.0, True)]
+    )
+    def test_a_file_is_at_rest_when_that_time_has_passed(
+        self, parts: Parts, monkeypatch: pytest.MonkeyPatch, age: float, taken: bool
+    ) -> None:
+        Clock(monkeypatch, wall=OLD + age)
+        watched = parts.watch()
+        parts.both("2")
+        assert watched.refresh(0.0) == ("2" if taken else "1")
+        assert watched.looking is not taken
+
+    @pytest.mark.parametrize(("interval", "pause"), [(3600.0, SETTLE_SECONDS), (0.125, 0.125)])
+    def test_after_what_is_not_at_rest_the_next_look_is_due_soon(
+        self, parts: Parts, monkeypatch: pytest.MonkeyPatch, interval: float, pause: float
+    ) -> None:
+        clock, watched = Clock(monkeypatch), parts.watch()
+        parts.both("2")
+        watched.refresh(interval)
+        clock.advance(pause - 0.0625)
+        assert not watched.refresh_due()
+        clock.advance(0.0625)
+        assert watched.refresh_due()
+
+    def test_a_peer_causes_one_look_in_an_interval(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock, watched = Clock(monkeypatch), parts.watch()
+        assert watched.may_look()
+        assert watched.may_look()  # there is a look to wait for
+        watched.look(3600.0, 1.0)
+        assert not watched.looking
+        clock.advance(LOOK_INTERVAL / 2)
+        assert not watched.may_look()
+        clock.advance(LOOK_INTERVAL / 2)
+        assert watched.may_look()
+
+    def test_nothing_is_to_be_looked_at_without_files(self) -> None:
+        fixed = Following.__new__(Following)
+        fixed._set_fixed("1")
+        assert not fixed.may_look()
+        fixed.look(3600.0, 1.0)
+        assert not fixed.refresh_due()
+        assert fixed.current == "1"
+
+    def test_a_look_does_not_wait_for_its_interval(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock, watched = Clock(monkeypatch, wall=OLD + 3600), parts.watch()
+        watched.refresh(3600.0)
+        parts.both("2")
+        watched.look(1800.0, 1.0)
+        assert watched.current == "2"
+        assert clock.slept == []
+        clock.advance(1799.0)
+        assert not watched.refresh_due()
+        clock.advance(1.0)
+        assert watched.refresh_due()
+
+    def test_a_look_waits_for_files_that_are_being_written(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock, watched = Clock(monkeypatch), parts.watch()
+        parts.both("2")
+        watched.look(3600.0, 1.0)
+        assert watched.current == "2"
+        assert clock.slept == [SETTLE_SECONDS]
+
+    def test_but_no_longer_than_it_may_take(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = Clock(monkeypatch)
+        watched = parts.watch(during=lambda: [os.utime(each, (clock.wall,) * 2) for each in parts.files.values()])
+        parts.both("2")
+        watched.look(3600.0, 0.625)
+        assert watched.current == "1"
+        assert clock.slept == [SETTLE_SECONDS, SETTLE_SECONDS, 0.125]
+
+    def test_a_look_has_the_same_patience_with_another_thread(
+        self, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Clock(monkeypatch)
+        watched = parts.watch()
+        lock, waited = watched._lock, list[float]()
+
+        class Watching:
+            def acquire(self, *, timeout: float) -> bool:
+                waited.append(timeout)
+                return lock.acquire(timeout=timeout)
+
+            def release(self) -> None:
+                lock.release()
+
+        watched._lock = Watching()
+        watched.look(3600.0, 0.5)
+        assert waited == [0.5]
+
+    def test_after_a_reload_that_is_asked_for_a_look_is_due(
+        self, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Clock(monkeypatch)
+        watched = parts.watch()
+        watched.refresh(3600.0)
+        assert not watched.refresh_due()
+        assert watched.reload()
+        assert watched.refresh_due()
+
+    def test_since_when_files_are_in_service_or_refused(self, parts: Parts) -> None:
+        moments: list[datetime | None] = [datetime.now(UTC)]
+        watched = parts.watch()
+        moments.append(watched.status().loaded_at)
+        parts.both("2")
+        assert watched.reload()
+        moments.append(watched.status().loaded_at)
+        write(parts.files["one"], "3")
+        assert not watched.reload()
+        assert watched.refusal is not None
+        moments += [watched.refusal.since, datetime.now(UTC)]
+        assert moments == sorted(moments)
+
+
+class TestFiles:
+    def test_the_files_that_are_followed(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        watched = parts.watch()
+        assert watched.follows(parts.files)
+        monkeypatch.chdir(parts.directory)
+        assert watched.follows({"one": "one", "two": "two"})
+        assert not watched.follows({"one": "one"})
+        assert not watched.follows({"one": "two", "two": "one"})
+
+    def test_paths_may_be_bytes(self, parts: Parts) -> None:
+        watched = Following(parts, {part: os.fsencode(path) for part, path in parts.files.items()})
+        parts.both("2")
+        assert watched.reload()
+        assert watched.follows(parts.files)
+        parts.files["two"].unlink()
+        assert not watched.reload()
+        assert watched.refusal is not None
+        assert watched.refusal.reason.startswith(f"{parts.files['two']}: cannot be read")
+
+    def test_what_is_refused_is_in_the_audit_log(self, parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+        watched = parts.watch()
+        write(parts.files["one"], "2")
+        assert not watched.reload()
+        (record,) = audited(caplog, "reload.refused")
+        assert (record["files"], record["generation"], record["why"]) == ("parts", 1, "they do not fit")
+        assert record["digest"] == watched.status().digest
+        assert watched.refusal is not None
+        assert watched.refusal.digest == digest_of(
+            {part: FileContent(b, 0) for part, b in (("one", b"2"), ("two", b"1"))}
+        )
+
+    def test_each_other_content_that_is_refused_counts(self, parts: Parts) -> None:
+        watched = parts.watch()
+        for text, count in (("2", 1), ("2", 1), ("3", 2), ("2", 3)):
+            write(parts.files["one"], text)
+            assert not watched.reload()
+            assert watched.status().refusals == count
+
+
 class TestDirectories:
     """As Kubernetes does it: ``..data`` is a link to a directory, and the files are links through it."""
 
@@ -330,6 +517,7 @@ class TestThreadsAndProcesses:
         other.start()
         assert looking.wait(10)
         assert watched.refresh(0.0) == "1"
+        assert not watched.let_go()
         go_on.set()
         other.join()
         assert watched.refresh(3600.0) == "2"

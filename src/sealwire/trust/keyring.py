@@ -115,7 +115,7 @@ class Keyring(Reloadable[KeySnapshot]):
         return read_keyring(path, keyring_group=self._keyring_group)
 
     def _validate(self, contents: FileContents, previous: KeySnapshot | None) -> KeySnapshot:
-        found = KeySnapshot.parse(contents[_PART], source=os.fsdecode(self._paths[_PART]), path=self._paths[_PART])
+        found = KeySnapshot.parse(contents[_PART], source=self._paths[_PART], path=self._paths[_PART])
         if previous is None and not len(found):
             raise ConfigurationError(
                 f"{self._paths[_PART]}: every key is revoked; make another one with "
@@ -137,7 +137,7 @@ class Keyring(Reloadable[KeySnapshot]):
         named = list_ids(kept)
         emit(
             "reload.kept",
-            f"keyring: {os.fsdecode(self._paths[_PART])} lacks the valid key {named}, or its end or identity, and does "
+            f"keyring: {self._paths[_PART]} lacks the valid key {named}, or its end or identity, and does "
             "not mark it with revoked = true: the file may be incomplete, and the key stays in service as it was until "
             f"{STEADY_LOOKS} more checks find no change",
             files="keyring", keys=named,

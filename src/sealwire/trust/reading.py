@@ -37,7 +37,7 @@ def read_file(
     Raises:
         ConfigurationError: The file cannot be read, is too large or fails the check. The message names it.
     """
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     try:
         # O_NONBLOCK: opening a FIFO must not hang.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
@@ -68,7 +68,8 @@ def _access(name: str) -> str:
     try:
         status = os.stat(name)
     except OSError:
-        closed = next(each for each in (*Path(name).parents, Path("/")) if _can_be_entered(each.parent))
+        # Links lead elsewhere: what is closed is on the way to what they name.
+        closed = next(each for each in Path(os.path.realpath(name)).parents if _can_be_entered(each.parent))
         return (
             f"{closed} keeps this process's user (uid {user}) out; let it in there ({command('chmod', 'o+x', closed)})"
         )

@@ -128,7 +128,7 @@ class Reloadable(ABC, Generic[T]):
         contents = self._contents(self._paths)
         value = self._validate(_data(contents), None)
         # A service may change its directory.
-        absolute = {part: os.path.abspath(path) for part, path in files.items()}
+        absolute = {part: os.path.abspath(path) for part, path in self._paths.items()}
         self._loaded = value, Status(files=absolute, digest=digest_of(contents), loaded_at=datetime.now(UTC))
 
     def _set_fixed(self, value: T) -> None:
@@ -140,7 +140,7 @@ class Reloadable(ABC, Generic[T]):
         for part, path in files.items():
             if not isinstance(path, str | bytes | os.PathLike):
                 raise ConfigurationError(f"{part}: expected the path of a file, as a str or a Path")
-        self._paths = {part: os.fspath(path) for part, path in files.items()}
+        self._paths = {part: os.fsdecode(path) for part, path in files.items()}
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._next_check = 0.0
