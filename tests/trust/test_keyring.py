@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealwire.errors import ConfigurationError
+from sealwire.trust import reloading
 from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.key_snapshot import CLOCK_SKEW
 from sealwire.trust.keyring import Keyring
@@ -519,12 +520,19 @@ class TestReload:
         self.put(path, self.entry("k1"), self.entry("k2"), self.entry("k3"))
         assert self.looks(ring, 9) == ["k1", "k2", "k3"]
 
-    def test_the_looks_are_in_a_row(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("between", ["refused", "missing", "being written"])
+    def test_the_looks_are_in_a_row(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str) -> None:
+        monkeypatch.setattr(reloading, "SETTLE_SECONDS", 3600.0)
         path = tmp_path / "keyring.toml"
         ring = self.follow(path, self.entry("k1"), self.entry("k2"))
         self.put(path, self.entry("k1"))
         self.looks(ring, STEADY_LOOKS)
-        self.put(path, self.entry("k1"), "[[key]]")
+        if between == "missing":
+            path.unlink()
+        else:
+            self.put(path, self.entry("k1"), "[[key]]")
+        if between == "being written":
+            path.touch()
         self.looks(ring, 1)
         self.put(path, self.entry("k1"))
         assert self.looks(ring, STEADY_LOOKS - 1) == ["k1", "k2"]

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -277,6 +278,26 @@ class Clock:
         self.wall += seconds
 
 
+class Lock:
+    """The lock of a Reloadable, watched: ``meanwhile`` happens while it is waited for, once."""
+
+    def __init__(self, lock: Any, meanwhile: Callable[[], None] | None = None, *, taken: bool = False) -> None:
+        self.lock = lock
+        self.meanwhile = meanwhile
+        self.taken = taken
+        self.waited: list[float] = []
+
+    def acquire(self, *, timeout: float) -> bool:
+        self.waited.append(timeout)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return not self.taken and bool(self.lock.acquire(timeout=timeout))
+
+    def release(self) -> None:
+        self.lock.release()
+
+
 class TestTimes:
     def test_a_look_is_due_when_the_interval_has_passed(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
         clock, watched = Clock(monkeypatch), parts.watch()
@@ -356,24 +377,66 @@ class TestTimes:
         assert watched.current == "1"
         assert clock.slept == [SETTLE_SECONDS, SETTLE_SECONDS, 0.125]
 
-    def test_a_look_has_the_same_patience_with_another_thread(
-        self, parts: Parts, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_who_waits_for_another_thread(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A look that somebody waits for does, as long as it may take, and a reload that is asked for, always."""
         Clock(monkeypatch)
         watched = parts.watch()
-        lock, waited = watched._lock, list[float]()
+        lock = watched._lock = Lock(watched._lock)
+        watched.refresh(0.0)
+        watched.look(0.0, 0.5)
+        watched.look(0.0, -0.5)
+        watched.reload()
+        assert lock.waited == [0.0, 0.5, 0.0, -1]
 
-        class Watching:
-            def acquire(self, *, timeout: float) -> bool:
-                waited.append(timeout)
-                return lock.acquire(timeout=timeout)
-
-            def release(self) -> None:
-                lock.release()
-
-        watched._lock = Watching()
+    def test_a_look_ends_when_another_thread_does_not(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock, watched = Clock(monkeypatch), parts.watch()
+        watched.refresh(3600.0)
+        watched._lock = Lock(watched._lock, taken=True)
         watched.look(3600.0, 0.5)
-        assert waited == [0.5]
+        assert clock.slept == []
+
+    @pytest.mark.parametrize("forced", [False, True])
+    def test_a_check_of_another_thread_meanwhile_is_enough_but_for_a_reload_that_is_asked_for(
+        self, parts: Parts, monkeypatch: pytest.MonkeyPatch, forced: bool
+    ) -> None:
+        clock = Clock(monkeypatch, wall=OLD + 3600)
+        reads: list[float] = []
+        watched = parts.watch(during=lambda: reads.append(clock.now))
+
+        def meanwhile() -> None:
+            clock.advance(1.0)
+            watched.look(3600.0, 0.0)
+            clock.advance(1.0)
+
+        reads.clear()
+        watched._lock = Lock(watched._lock, meanwhile)
+        watched.reload() if forced else watched.look(3600.0, 5.0)
+        assert reads == [101.0, 102.0][: 1 + forced]
+        assert clock.slept == []
+
+    def test_a_check_that_was_made_before_is_not(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        Clock(monkeypatch, wall=OLD + 3600)
+        watched = parts.watch()
+        watched.look(3600.0, 0.5)
+        parts.both("2")
+        watched.look(3600.0, 0.5)
+        assert watched.current == "2"
+
+    def test_it_is_known_that_files_are_being_checked(self, parts: Parts) -> None:
+        looking: list[bool] = []
+        watched = parts.watch(during=lambda: looking.append(watched.looking) if parts.proved else None)
+        watched.refresh(0.0)
+        assert looking == [True]
+        assert not watched.looking
+
+    def test_what_cannot_be_read_is_waited_for_no_longer(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock, watched = Clock(monkeypatch), parts.watch()
+        parts.files["two"].unlink()
+        watched.look(3600.0, 1.0)
+        assert watched.refusal is not None
+        assert watched.refusal.digest == ""
+        assert not watched.looking
+        assert clock.slept == []
 
     def test_after_a_reload_that_is_asked_for_a_look_is_due(
         self, parts: Parts, monkeypatch: pytest.MonkeyPatch
