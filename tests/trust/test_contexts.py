@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sealwire.errors import ConfigurationError
 from sealwire.trust import contexts
 from sealwire.trust.certificates import Certificates
-from sealwire.trust.contexts import ALPN, client_context, server_context
+from sealwire.trust.contexts import ALPN, client_context, server_context, verification_problem
 from support.certificates import CLIENT, DAY, HOST, SERVER, Files, Handshake, Made, make, make_ca, make_crl, version_1
 
 HOUR = timedelta(hours=1)
@@ -123,6 +123,25 @@ class TestAgreement:
         other = foreign_server(files, leaf)
         other.set_ecdh_curve(curve)
         assert "client" in Handshake(other, client_context(client)).failures
+
+    def test_options_are_the_defaults_and_more(self, server: Certificates, client: Certificates) -> None:
+        for protocol, context in (
+            (ssl.PROTOCOL_TLS_SERVER, server_context(server)), (ssl.PROTOCOL_TLS_CLIENT, client_context(client)),
+        ):  # fmt: skip
+            more = ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+            assert context.options == (ssl.SSLContext(protocol).options | more) & ~ssl.OP_IGNORE_UNEXPECTED_EOF
+
+    def test_a_python_that_cannot_choose_a_group(
+        self, monkeypatch: pytest.MonkeyPatch, server: Certificates, client: Certificates
+    ) -> None:
+        class Old(ssl.SSLContext):
+            def set_ecdh_curve(self, name: str, /) -> None:
+                raise ssl.SSLError("unknown group")
+
+        module = types.SimpleNamespace(**vars(ssl))
+        module.SSLContext = Old
+        monkeypatch.setattr(contexts, "ssl", module)
+        assert not Handshake(server_context(server), client_context(client)).failures
 
     def test_no_authentication_after_the_handshake(self, server: Certificates, client: Certificates) -> None:
         assert not server_context(server).post_handshake_auth
@@ -350,6 +369,36 @@ class TestRevocation:
         crl = evil.pem + make_crl(ca) + make_crl(evil)
         own = make("admin.example", issuer=evil)
         assert self.outcome(files, leaf, ca, crl, own) == "unable to get local issuer certificate"
+
+
+class TestProblems:
+    """What a failed verification means, in words of ours if the files of this end may be the cause."""
+
+    @pytest.mark.parametrize(
+        ("code", "explained"),
+        [
+            (3, "words: crl.pem has no revocation list of the CA that issued it"),
+            (8, "words: crl.pem is not signed by the CA that it names"),
+            (10, "words"),
+            (11, "words: crl.pem is not valid yet"),
+            (12, "words: crl.pem is out of date"),
+            (18, "words: it was issued by itself and not by a CA, and is not in ca.pem either"),
+            (19, "words: ca.pem does not have that CA"),
+            (20, "words: ca.pem does not have the CA that issued it"),
+            (21, "words: ca.pem does not have the CA that issued it"),
+            (26, "words: its extended key usage must have serverAuth for a server"),
+        ],
+    )
+    @pytest.mark.parametrize("words", ["words", "words."])
+    def test_a_code_of_openssl(self, ca: Made, code: int, explained: str, words: str) -> None:
+        contents = {"ca": ca.pem, "crl": make_crl(ca)}
+        credentials = Certificates.parse(contents, {part: f"{part}.pem" for part in contents}, None)
+        found = verification_problem(code, words, credentials)
+        assert found.startswith(explained)
+        assert code != 10 or found == explained
+
+    def test_without_a_file_of_lists(self, client: Certificates) -> None:
+        assert verification_problem(20, "words", client).startswith(f"words: {client.paths['ca']} does not have")
 
 
 class TestResumption:

@@ -7,14 +7,18 @@ import pickle
 import re
 import tempfile
 import traceback
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography import x509
 
 from sealwire.errors import ConfigurationError
+from sealwire.pki.pem import read_crls
 from sealwire.testing import Throwaway
+from sealwire.trust import certificates
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.credentials import Credentials
 from support.certificates import Files, Made, make, make_ca, make_crl
@@ -99,6 +103,21 @@ class TestReading:
             path.write_bytes(b"")
         assert (credentials.current.chain, credentials.current.key) == (leaf.pem, leaf.key_pem)
 
+    @pytest.mark.parametrize(
+        ("other", "same"),
+        [
+            ({}, True),
+            ({"allow_readable_key": True}, False),
+            ({"keyring_group": False}, False),
+            ({"max_crl": 7}, False),
+            ({"files": {}}, False),
+        ],
+    )
+    def test_what_it_is_made_of(self, paths: dict[str, Any], other: dict[str, Any], same: bool) -> None:
+        options: dict[str, Any] = {"allow_readable_key": False, "keyring_group": True, "max_crl": 8}
+        credentials = Credentials.from_files(**paths, **options)
+        assert credentials.is_made_of(**{"files": paths} | options | other) is same
+
 
 class TestSecret:
     def test_repr(self, paths: dict[str, Any], leaf: Made) -> None:
@@ -164,6 +183,18 @@ class TestFiles:
         assert made[1:] == [credentials.current]
         credentials.current.once("context", lambda _: pytest.fail("it is there"))
 
+    def test_what_cannot_be_made_of_new_ones_does_not_keep_them_out(self, paths: dict[str, Any], ca: Made) -> None:
+        credentials = Credentials.from_files(**paths)
+        first = credentials.current
+
+        def make_of_the_first(certificates: Certificates) -> None:
+            if certificates is not first:
+                raise ConfigurationError("not of these")
+
+        first.once("context", make_of_the_first)
+        paths["ca"].write_bytes(ca.pem + make_ca("new").pem)
+        assert credentials.reload()
+
     @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
     def test_no_path_at_all(self, paths: dict[str, Any], name: str) -> None:
         assert repr(name) in refusal(**paths | {"ca": name})
@@ -196,6 +227,31 @@ class TestReload:
         assert (status.generation, status.refusal, status.chain_problem, status.revoked) == (2, None, None, False)
         assert status.identity == credentials.identity
         assert status.files["cert"] == str(place.directory / "server.pem")
+
+    def test_the_status_has_what_is_in_service(self, files: Files, ca: Made) -> None:
+        between = make_ca("between", issuer=ca)
+        own, crl = make("server.example", issuer=between), make_crl(between)
+        status = files.credentials(own, ca, between, crl=crl).status()
+        assert status.authorities == (ca.certificate, between.certificate)
+        assert status.lists == tuple(read_crls(crl, ""))
+        assert (status.chain_problem, status.chain_complete, status.revoked) == (None, False, False)
+        status = files.credentials(own, ca, crl=make_crl(ca)).status()
+        assert status.chain_problem == "unable to get local issuer certificate"
+        assert status.chain_complete
+        assert files.credentials(own, ca, between, crl=make_crl(between, own)).status().revoked
+
+    def test_a_leaf_that_has_expired_in_service_keeps_out_no_other_change(
+        self, place: Throwaway, ca: Made, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        credentials = self.load(place)
+        assert credentials.identity is not None
+        later = credentials.identity.not_after + timedelta(seconds=1)
+        monkeypatch.setattr(certificates, "datetime", SimpleNamespace(now=lambda _: later))
+        with pytest.raises(ConfigurationError, match="expired at"):
+            self.load(place)
+        place.ca.write_bytes(place.ca.read_bytes() + make_ca("new", end=timedelta(days=9999)).pem)
+        assert credentials.reload()
+        assert len(credentials.current.authorities) == 2
 
     def test_torn_in_every_place(self, place: Throwaway) -> None:
         """Cut anywhere, a file is either refused or, with no more than an end of line missing, the same."""

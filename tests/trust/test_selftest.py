@@ -11,7 +11,7 @@ from cryptography import x509
 
 from sealwire.errors import ConfigurationError
 from sealwire.trust.certificates import Certificates
-from sealwire.trust.selftest import chain_problem, is_complete, validate
+from sealwire.trust.selftest import chain_problem, is_complete, is_revoked, validate
 from support.certificates import CLIENT, DAY, SERVER, Made, make, make_ca, make_crl
 
 HOUR = timedelta(hours=1)
@@ -65,6 +65,30 @@ class TestChain:
 
     def test_without_a_certificate(self, ca: Made) -> None:
         assert chain_problem(loaded(None, ca)) is None
+
+
+class TestComplete:
+    def test_a_chain_to_roots_alone_is(self, ca: Made, own: Made, between: Made) -> None:
+        assert is_complete(loaded(own, ca, chain=between.pem))
+        assert is_complete(loaded(make("a.example", issuer=ca), ca))
+
+    def test_a_certificate_of_another_ca_lacks_nothing(self, ca: Made, between: Made) -> None:
+        assert is_complete(loaded(make("a.example", issuer=make_ca("other")), ca, between))
+
+    def test_without_a_certificate_nothing_is_lacking(self, ca: Made, between: Made) -> None:
+        assert is_complete(loaded(None, ca, between))
+
+
+class TestRevoked:
+    def test_without_a_certificate_nothing_is_revoked(self, ca: Made, own: Made) -> None:
+        assert not is_revoked(loaded(None, ca, crl=make_crl(ca, own)))
+
+    @pytest.mark.parametrize("revoked", ["leaf", "between", None])
+    def test_the_leaf_or_one_above_it(self, ca: Made, own: Made, between: Made, revoked: str | None) -> None:
+        lists = make_crl(ca, *[between] if revoked == "between" else []) + make_crl(
+            between, *[own] if revoked == "leaf" else []
+        )
+        assert is_revoked(loaded(own, ca, chain=between.pem, crl=lists)) is (revoked is not None)
 
 
 class TestReplacing:
