@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import tempfile
 import traceback
 from datetime import timedelta
@@ -88,6 +89,25 @@ class TestReading:
             key.chmod(mode)
             os.chmod(name, 0o700)
             assert credentials.reload()
+
+    @pytest.mark.parametrize("meant", [True, False])
+    def test_a_private_key_for_a_group(
+        self, paths: dict[str, Any], monkeypatch: pytest.MonkeyPatch, meant: bool
+    ) -> None:
+        """Of root's, for a process of root's: it must be said that the group is meant."""
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as name, monkeypatch.context() as patch:
+            os.chmod(name, 0o755)
+            paths["key"] = Path(shutil.copy(paths["key"], name))
+            paths["key"].chmod(0o640)
+            status = paths["key"].stat()
+            of_root = os.stat_result((*status[:4], 0, 2000, *status[6:10]))
+            patch.setattr(os, "fstat", lambda _: of_root)
+            patch.setattr(os, "geteuid", lambda: 0)
+            patch.setattr(os, "getgroups", lambda: [2000])
+            if meant:
+                assert Credentials.from_files(**paths, keyring_group=True).leaf
+            else:
+                assert "or set keyring_group" in refusal(**paths)
 
     @pytest.mark.parametrize("missing", ["cert", "key"])
     def test_certificate_and_key_belong_together(self, paths: dict[str, Any], missing: str) -> None:
@@ -252,6 +272,14 @@ class TestReload:
         place.ca.write_bytes(place.ca.read_bytes() + make_ca("new", end=timedelta(days=9999)).pem)
         assert credentials.reload()
         assert len(credentials.current.authorities) == 2
+
+    def test_what_the_self_test_refuses_does_not_come_into_service(self, place: Throwaway) -> None:
+        """Another CA alone, of which the leaf is not."""
+        credentials = self.load(place)
+        before = credentials.current
+        place.ca.write_bytes(make_ca("other").pem)
+        assert not credentials.reload()
+        assert credentials.current is before
 
     def test_torn_in_every_place(self, place: Throwaway) -> None:
         """Cut anywhere, a file is either refused or, with no more than an end of line missing, the same."""
