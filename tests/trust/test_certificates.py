@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sealwire.errors import ConfigurationError
-from sealwire.trust.certificates import Certificates
+from sealwire.trust.certificates import Certificates, is_root
 from sealwire.trust.credentials import Credentials
 from support.certificates import CLIENT, DAY, SERVER, Files, Made, make, make_ca, make_crl, raw_names, version_1
 
@@ -240,6 +240,14 @@ class TestParse:
         with pytest.raises(ConfigurationError, match=r"^ca\.pem: every trust anchor has expired"):
             self.parse(ca=old.pem + make_ca("between", issuer=old).pem)
 
+    def test_expired_anchors_in_service_keep_out_no_other_change(self, ca: Made) -> None:
+        old = make_ca("old", start=-2 * DAY, end=-HOUR)
+        in_service = replace(self.parse(ca=ca.pem), authorities=(old.certificate,))
+        crl = make_crl(old)
+        assert self.parse(in_service, ca=old.pem, crl=crl).crl == crl
+        with pytest.raises(ConfigurationError, match=r"^ca\.pem: every trust anchor has expired"):
+            self.parse(in_service, ca=old.pem + old.pem)
+
     def test_anchors_of_tomorrow(self, ca: Made) -> None:
         new, old = make_ca("new", start=HOUR), make_ca("old", start=-2 * DAY, end=-HOUR)
         assert len(self.parse(ca=ca.pem + new.pem).authorities) == 2
@@ -257,6 +265,47 @@ class TestParse:
         crl = make_crl(ca, leaf)
         assert self.parse(cert=leaf.pem, key=leaf.key_pem, ca=ca.pem, crl=crl).revokes_itself
         assert not self.parse(ca=ca.pem, crl=crl).revokes_itself
+
+    def test_a_list_with_a_ca_above_revokes_not_the_leaf_itself(self, ca: Made) -> None:
+        between = make_ca("between", issuer=ca)
+        own = make("a.example", issuer=between)
+        made = self.parse(cert=own.pem + between.pem, key=own.key_pem, ca=ca.pem, crl=make_crl(ca, between))
+        assert not made.revokes_itself
+        assert made.known_authorities == (ca.certificate, between.certificate)
+
+    def test_a_list_of_a_ca_in_the_own_chain_must_be_its_own(self, ca: Made) -> None:
+        between = make_ca("between", issuer=ca)
+        own = make("a.example", issuer=between)
+        contents = {"cert": own.pem + between.pem, "key": own.key_pem, "ca": ca.pem}
+        crl = make_crl(between, own)
+        assert self.parse(**contents, crl=crl).revokes_itself
+        with pytest.raises(ConfigurationError, match=r"^crl\.pem: .* CN=between is not signed"):
+            self.parse(**contents, crl=make_crl(make_ca("between", issuer=ca)))
+
+    def test_a_root_names_itself_and_its_own_key(self, ca: Made) -> None:
+        assert is_root(ca.certificate)
+        assert is_root(make_ca(identified=False).certificate)
+        assert not is_root(make_ca("CA", issuer=ca).certificate)
+        assert not is_root(make_ca("other", issuer=ca).certificate)
+        assert not is_root(make_ca("other", issuer=ca, identified=False).certificate)
+        assert is_root(make_ca("CA", issuer=ca, identified=False).certificate)  # nothing says that it is none
+
+    def test_something_is_made_once_for_a_name(self, ca: Made) -> None:
+        made = self.parse(ca=ca.pem)
+        calls: list[Certificates] = []
+        for _ in range(2):
+            assert made.once("nothing", calls.append) is None
+        assert calls == [made]
+        assert made.once("another", lambda _: 2) == 2
+
+    def test_of_two_that_make_it_at_the_same_time_both_get_the_first(self, ca: Made) -> None:
+        made = self.parse(ca=ca.pem)
+
+        def slow(certificates: Certificates) -> str:
+            assert certificates.once("name", lambda _: "first") == "first"
+            return "second"
+
+        assert made.once("name", slow) == "first"
 
     @pytest.mark.parametrize(
         ("uses", "roles"),
@@ -288,6 +337,9 @@ class TestParse:
             str(made),
         )
         assert "PRIVATE" not in repr(made)
+        assert str(self.parse(ca=ca.pem)) == "no certificate; 1 trust anchor"
+        lists = make_crl(ca) + make_crl(make_ca("other"))
+        assert str(self.parse(ca=ca.pem, crl=lists)) == "no certificate; 1 trust anchor, 2 revocation lists"
 
     def test_is_not_copied_out(self, ca: Made) -> None:
         with pytest.raises(TypeError, match="private key"):
@@ -300,3 +352,4 @@ class TestParse:
         assert own.identity is not None
         assert own.host_names == {"a.example", "upper.example", "10.0.0.1"}
         assert all(own.identity.is_named(name) for name in own.host_names)
+        assert files.loaded(None, ca).host_names == set()

@@ -495,6 +495,10 @@ class TestMaking:
             path.unlink()
         assert not Handshake(server_context(server), client_context(client)).failures
 
+    def test_no_key_is_written_to_a_disk(self, monkeypatch: pytest.MonkeyPatch, server: Certificates) -> None:
+        monkeypatch.setattr(tempfile, "NamedTemporaryFile", lambda **_: pytest.fail("a file was written"))
+        server_context(server)
+
     def test_leaves_no_descriptor_open(self, server: Certificates) -> None:
         before = set(os.listdir("/proc/self/fd"))
         server_context(server)

@@ -314,6 +314,13 @@ class TestText:
     def test_other_tables(self, text: str) -> None:
         assert refusal(text) == "file: expected [[key]] tables and nothing else"
 
+    def test_half_of_a_character(self) -> None:
+        assert refusal(ENTRY + "# \ud800").startswith("file: not valid TOML: not UTF-8")
+
+    def test_a_text_without_a_name_is_a_keyring(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"^keyring: expected"):
+            Keyring.from_toml("")
+
     def test_no_keys(self) -> None:
         assert "at least one [[key]] table" in refusal("key = []")
 

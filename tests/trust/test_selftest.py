@@ -12,9 +12,10 @@ from cryptography import x509
 from sealwire.errors import ConfigurationError
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.selftest import chain_problem, is_complete, is_revoked, validate
-from support.certificates import CLIENT, DAY, SERVER, Made, make, make_ca, make_crl
+from support.certificates import CLIENT, DAY, SERVER, Made, make, make_ca, make_crl, raw_names
 
 HOUR = timedelta(hours=1)
+EMAIL, DNS, URI, IP = 1, 2, 6, 7
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,21 @@ class TestReplacing:
     def test_a_name_is_not_lost(self, ca: Made, old: list[str], new: list[str], lost: str) -> None:
         message = refusal(loaded(make(*new, issuer=ca), ca), loaded(make(*old, issuer=ca), ca))
         assert f"cert.pem: the certificate lacks 1 of the names of the one in service, such as {lost}" in message
+
+    @pytest.mark.parametrize(
+        ("old", "new", "count", "lost"),
+        [
+            ([(IP, b"\x0a\0\0\1"), (DNS, b"a")], [(DNS, b"a")], 1, "'10.0.0.1'"),
+            ([(EMAIL, b"a@b"), (DNS, b"a")], [(DNS, b"a")], 1, "'a@b'"),
+            ([(DNS, b"a"), (DNS, b"b"), (URI, b"x:y")], [(URI, b"b")], 3, "'a'"),
+        ],
+    )  # fmt: skip
+    def test_a_name_of_any_kind_is_not_lost(
+        self, ca: Made, old: list[tuple[int, bytes]], new: list[tuple[int, bytes]], count: int, lost: str
+    ) -> None:
+        before, after = (loaded(make(issuer=ca, raw_san=raw_names(*names)), ca) for names in (old, new))
+        assert f"lacks {count} of the names of the one in service, such as {lost}" in refusal(after, before)
+        validate(before, before)
 
     @pytest.mark.parametrize("new", [["a.b.example", "c.example"], ["*.b.example"]])
     def test_a_name_may_come_or_be_covered(self, ca: Made, new: list[str]) -> None:
