@@ -225,7 +225,7 @@ class TestProcesses:
     def test_what_another_has_taken_need_not_be_at_rest(
         self, path: Path, monkeypatch: pytest.MonkeyPatch, more: str, taken: str
     ) -> None:
-        """But what was written since then is another file."""
+        """But what was written since then is another file, to be looked at again when it is at rest."""
         monkeypatch.setattr(reloading, "SETTLE_SECONDS", 3600.0)
         file = follow(path)
         text = 'name = "two"\n'
@@ -236,7 +236,10 @@ class TestProcesses:
         write(path, text + more, at_rest=False)
         file.follow()
         assert file.current.name == taken
-        assert not file.announced
+        assert file.announced is (taken == "one")
+        write(path, text + more)
+        file.follow()
+        assert file.current.name == "two"
 
     def test_a_file_at_rest_needs_nobody_to_tell(self, path: Path) -> None:
         file = follow(path)
@@ -245,21 +248,7 @@ class TestProcesses:
         assert file.current.name == "two"
 
     def test_following_waits_for_another_thread_that_reads(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        reading, go_on = threading.Event(), threading.Event()
-
-        def make(document: dict[str, Any], directory: Path, previous: Made | None) -> Made:
-            reading.set()
-            assert go_on.wait(30)
-            return Made(document, directory, previous)
-
-        go_on.set()
-        file = follow(path, make)
-        go_on.clear()
-        reading.clear()
-        write(path, 'name = "two"\n')
-        other = threading.Thread(target=file.reload)
-        other.start()
-        assert reading.wait(30)
+        file, go_on, other = being_read(path)
         main = threading.get_ident()
 
         def monotonic() -> float:
@@ -273,3 +262,41 @@ class TestProcesses:
             file.follow()
         assert file.current.name == "two"
         other.join()
+
+    def test_if_that_takes_long_the_next_one_follows(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the other thread reads may be older than what was announced."""
+        monkeypatch.setattr("sealwire.configuration.LOOK_PATIENCE", 0.0)
+        file, go_on, other = being_read(path)
+        write(path, 'name = "three"\n')
+        in_a_child(lambda: go_on.set() or file.reload())
+        assert file.announced
+        file.follow()
+        assert file.announced
+        go_on.set()
+        other.join()
+        assert file.current.name == "two"
+        assert file.announced
+        file.follow()
+        assert file.current.name == "three"
+        file.follow()
+        assert not file.announced
+
+
+def being_read(path: Path) -> tuple[ConfigurationFile[Made], threading.Event, threading.Thread]:
+    """A file that another thread reads, until the event is set."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def make(document: dict[str, Any], directory: Path, previous: Made | None) -> Made:
+        reading.set()
+        assert go_on.wait(30)
+        return Made(document, directory, previous)
+
+    go_on.set()
+    file = follow(path, make)
+    go_on.clear()
+    reading.clear()
+    write(path, 'name = "two"\n')
+    other = threading.Thread(target=file.reload)
+    other.start()
+    assert reading.wait(30)
+    return file, go_on, other

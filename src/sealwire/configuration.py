@@ -11,6 +11,7 @@ of its digest to memory that it shares with them; the others read the file as so
 from __future__ import annotations
 
 import mmap
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,9 +92,11 @@ class ConfigurationFile(Reloadable[T]):
         Processes that share a listening socket must change together: a client that one of them has sent away for a new
         configuration would otherwise be sent away by the next one, too, and may send its request again only once.
         """
-        announced = self._announced[0]
-        self._check_files(0.0, forced=False, patience=LOOK_PATIENCE)
-        self._seen = announced
+        asked, announced = time.monotonic(), self._announced[0]
+        complete = self._check_files(0.0, forced=False, patience=LOOK_PATIENCE)
+        # Otherwise somebody is writing it, or another thread's check goes on, begun before: the next call looks again.
+        if complete and self._checked_since >= asked:
+            self._seen = announced
 
     def status(self) -> ConfigurationStatus:
         """Return what is in service, and any problem with the present content of the file."""
@@ -119,8 +122,10 @@ class ConfigurationFile(Reloadable[T]):
         return _number(digest_of(contents)) == self._announced[0] or super()._is_complete(contents)
 
     def _put_in_service(self, value: T, status: Status, digest: str) -> None:
+        # If another process took one meanwhile, the file may have that by now, and is looked at once more.
+        seen = self._seen if self.announced else _number(digest)
         super()._put_in_service(value, status, digest)
-        self._announced[0] = self._seen = _number(digest)
+        self._announced[0], self._seen = _number(digest), seen
         for name, (wanted, present) in value.waiting.items():
             emit(
                 "reload.waits",
