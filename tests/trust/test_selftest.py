@@ -84,11 +84,14 @@ class TestRevoked:
     def test_without_a_certificate_nothing_is_revoked(self, ca: Made, own: Made) -> None:
         assert not is_revoked(loaded(None, ca, crl=make_crl(ca, own)))
 
+    @pytest.mark.parametrize("uses", [[SERVER], [CLIENT]])
     @pytest.mark.parametrize("revoked", ["leaf", "between", None])
-    def test_the_leaf_or_one_above_it(self, ca: Made, own: Made, between: Made, revoked: str | None) -> None:
-        lists = make_crl(ca, *[between] if revoked == "between" else []) + make_crl(
-            between, *[own] if revoked == "leaf" else []
-        )
+    def test_the_leaf_or_one_above_it(
+        self, ca: Made, between: Made, uses: list[x509.ObjectIdentifier], revoked: str | None
+    ) -> None:
+        own = make("a.example", issuer=between, uses=uses)
+        of_ca, of_between = ([each] if name == revoked else [] for name, each in (("between", between), ("leaf", own)))
+        lists = make_crl(ca, *of_ca) + make_crl(between, *of_between)
         assert is_revoked(loaded(own, ca, chain=between.pem, crl=lists)) is (revoked is not None)
 
 
@@ -97,6 +100,11 @@ class TestReplacing:
         other = make_ca("other")
         validate(loaded(make("a.example", issuer=other), ca), None)
         validate(loaded(make("a.example", issuer=other), ca), loaded(make("a.example", issuer=other), ca))
+
+    def test_a_certificate_may_come_or_go(self, ca: Made) -> None:
+        nobody, somebody = loaded(None, ca), loaded(make("a.example", issuer=ca, uses=[SERVER]), ca)
+        validate(somebody, nobody)
+        validate(nobody, somebody)
 
     def test_the_chain_is_not_lost(self, ca: Made) -> None:
         new = loaded(make("a.example", issuer=make_ca("other")), ca)
