@@ -13,7 +13,9 @@ from mutation.workplace import ROOT, packages
 @pytest.mark.parametrize("package", packages())
 def test_each_explained_mutant_changes_a_line_that_the_source_still_has(package: str) -> None:
     sources = {
-        f"{path.parent.name}.{path.stem}.": " ".join(path.read_text().split())
+        ".".join((*path.relative_to(ROOT / "src" / "sealwire").with_suffix("").parts, "")): " ".join(
+            path.read_text().split()
+        )
         for pattern in packages()[package]["mutate"]
         for path in ROOT.glob(pattern)
     }

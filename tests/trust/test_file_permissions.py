@@ -12,6 +12,7 @@ import pytest
 from sealwire import Keyring
 from sealwire.errors import ConfigurationError
 from sealwire.trust.file_permissions import in_private_directory, open_to_others, remedy
+from sealwire.trust.keyring import read_keyring
 
 NOBODY = 0xFFFFFFFF
 OWNER, USER, GROUP_OWNER, GROUP, MASK, OTHER = 1, 2, 4, 8, 16, 32
@@ -156,8 +157,9 @@ def test_a_keyring_for_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         assert not keyring.is_made_of(path, keyring_group=False)
         assert not keyring.is_made_of(tmp_path / "other.toml", keyring_group=True)
     else:
-        with pytest.raises(ConfigurationError, match="or set keyring_group"):
-            Keyring.from_file(path)
+        for read in (Keyring.from_file, read_keyring):
+            with pytest.raises(ConfigurationError, match="or set keyring_group"):
+                read(path)
 
 
 def test_a_credential_of_systemd(tmp_path: Path) -> None:
