@@ -202,6 +202,7 @@ class TestEverybodyElse:
             [x509.UniformResourceIdentifier("http://ca.example")], None, False, False, None, False, False
         )
         part = loaded(own, ca, chain=between.pem, crl=make_crl(between, extensions=[(point, True)]))
+        assert "crl.pem has no revocation list of the CA that issued it" in str(chain_problem(part))
         message = refusal(part, loaded(own, ca, chain=between.pem, crl=make_crl(between)))
         assert message.startswith("crl.pem: with these revocation lists the certificate in cert.pem would be refused (")
 
