@@ -18,6 +18,12 @@ def test_the_first_connection_has_a_time_of_its_own() -> None:
     assert time.deadline == 110
 
 
+def test_a_connection_that_another_call_makes_meanwhile_has_it_too() -> None:
+    time = CallTime(timeout=10, wait=3, now=100)
+    time.end_connecting(102)
+    assert time.deadline == 105
+
+
 def test_later_ones_do_not() -> None:
     time = CallTime(timeout=10, wait=20, now=0)
     time.begin_connecting(1)
