@@ -102,7 +102,7 @@ def accept(
     except (DeadlineExceeded, ConnectionClosed) as error:
         channel.close(linger=0)
         if isinstance(carrier, PlainSocket) and isinstance(error, ConnectionClosed):
-            raise explain.silent() from None  # HELLO is the first that comes, and nothing of it has
+            raise explain.silent() from None  # HELLO comes first, and no byte of it has come
         raise
     except BaseException:
         channel.close()

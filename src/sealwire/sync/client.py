@@ -151,7 +151,7 @@ class _StreamClient(PartsClient, SharedClient[ClientChannel]):
                 time.sent = not lost.unprocessed
 
     def _open(self, call: Closable, deadline: float) -> ClientChannel:
-        """Make a connection, or borrow that of a loop which waits for the caller, if the server accepts no other one.
+        """Make a connection. If the server accepts no more, borrow the one of a loop that waits for the caller.
 
         A server that serves one connection at a time waits for the loop's end, and the loop for this call. Nothing on
         the new connection tells that from a slow server, but to use the loop's connection is right in either case.

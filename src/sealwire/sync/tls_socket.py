@@ -69,7 +69,7 @@ class TLSSocket(socket.socket):
     def handshake(self, deadline: float) -> None:
         """Complete the TLS handshake. Raises ssl.SSLError, OSError, TimeoutError at the deadline.
 
-        A client's last message of it, which has its certificate, is sent with the first frame.
+        A client's last handshake message, which has its certificate, is sent with the first frame.
         """
         while True:
             try:
@@ -119,7 +119,7 @@ class TLSSocket(socket.socket):
     def read(self, size: int, buffer: memoryview) -> int:
         """Read into the buffer; return 0 at the end.
 
-        A buffer for more than a record is that of a large frame: then several records that have arrived are read.
+        A buffer for more than a record belongs to a large frame: then several records that have arrived are read.
 
         Raises SSLWantReadError if nothing can be read now: ask poll(2) and the clock before the next call.
         """
