@@ -184,7 +184,7 @@ class ByteStream(asyncio.BufferedProtocol):
     async def secure(self, deadline: float) -> None:
         """Complete the TLS handshake. Raises ssl.SSLError, OSError, DeadlineExceeded.
 
-        A client's last message of it, which has its certificate, is sent with the first frame.
+        A client's last handshake message, which has its certificate, is sent with the first frame.
         """
         while True:
             try:

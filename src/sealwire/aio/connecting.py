@@ -120,7 +120,7 @@ async def connect_unix(path: str, security: Security, *, timeout: float = 10.0) 
 
 
 async def _connect_unix(channel: AsyncClientChannel, path: str) -> None:
-    """Connect to a Unix socket; wait while the server's queue is full, of which nothing reports that it has room."""
+    """Connect to a Unix socket. While the server's queue is full, try again: nothing reports that it has room."""
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.setblocking(False)

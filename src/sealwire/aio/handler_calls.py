@@ -155,7 +155,7 @@ class HandlerCalls:
         return await self._workers.run(respond, key)
 
     async def _compute(self, function: Callable[[], _T], key: Hashable, size: int = 0) -> _T:
-        """Run a function that takes long in a thread; peers take turns. ``size`` is that of what is decoded."""
+        """Run a slow function in a thread; peers take turns. ``size`` is that of the payload."""
 
         def compute() -> _T:
             with computations.one(key, size):

@@ -35,7 +35,7 @@ class OneLoop(ABC):
 
     @property
     def is_here(self) -> bool:
-        """True if the running event loop is that of the connections, in this process."""
+        """True if the connections belong to the running event loop of this process."""
         return self._process is this_process() and self._loop is asyncio.get_running_loop()
 
     def leave(self) -> None:

@@ -147,7 +147,7 @@ class AsyncServerChannel(PartsChannel):
             event = await self.next_event(deadline)
         except ConnectionClosed:
             if isinstance(self._tls, PlainObject):
-                raise explain.silent() from None  # HELLO is the first that comes, and nothing of it has
+                raise explain.silent() from None  # HELLO comes first, and no byte of it has come
             raise
         if isinstance(event, Doubted):
             await look(self._security, deadline)
