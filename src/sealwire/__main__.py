@@ -14,7 +14,7 @@ def main() -> None:
     """Run the command line with the arguments of this process, and exit."""
     # While modules are imported nothing is to be tidied up, and a traceback would tell nothing.
     _on_interrupt(signal.SIG_DFL)
-    # In a source tree, of which no installation is recorded, nothing is known to be lacking.
+    # A source tree has no record of an installation, and so extras.lacking finds nothing in it.
     if not all(map(find_spec, ("click", "rich", "tomlkit"))) or extras.lacking("cli"):
         sys.exit(f"sealwire: {extras.missing('cli', 'the command line')}")
     from sealwire.cli.app import app

@@ -80,7 +80,7 @@ class BaseClient(ABC):
         metadata: Mapping[str, str] | None,
         reply_metadata: dict[str, str] | None,
     ) -> Any:
-        """Pass a request through the middleware to ``_send``; return the reply, on asyncio an awaitable of it."""
+        """Pass a request through the middleware to ``_send``; return the reply, or on asyncio an awaitable for it."""
         seconds = self.wait if wait is None else check_seconds("wait", wait)
         if not self._middleware:
             return self._send(data, seconds, idempotent, metadata, reply_metadata)

@@ -173,7 +173,7 @@ class SocketFile:
         mode: Permissions; users with write permission can connect.
 
     Raises:
-        ConfigurationError: ``mode`` is not the permissions of a file, or ``path`` is not that of one.
+        ConfigurationError: ``mode`` is not a file's permissions, or ``path`` is not a path.
     """
 
     def __init__(self, path: str | os.PathLike[str], mode: int) -> None:

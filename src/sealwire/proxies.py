@@ -38,7 +38,7 @@ class Proxies:
 
 
 def _network(entry: str) -> IPv4Network | IPv6Network:
-    """Return the network of an entry, that of IPv4 for one that is mapped into IPv6. Raises ConfigurationError."""
+    """Return the network of an entry; the one of IPv4 if it is mapped into IPv6. Raises ConfigurationError."""
     if not isinstance(entry, str) or "%" in entry:
         raise ConfigurationError("proxy_protocol: expected IP addresses and networks, without zones, as strings")
     try:

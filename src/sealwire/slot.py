@@ -51,7 +51,7 @@ class Slot:
         self.header = header
         """The header that the connection must, or must not, begin with; None without one, or when it has been read."""
         self.header_bytes = 0
-        """Bytes of it that have been read, which say nothing of the client."""
+        """Bytes of it that have been read; they do not come from the client."""
         self.source = None if header is not None and header.expected else source_of(sock)
         """The address of the client, IPv6 as its /64; None on a Unix socket, and until a proxy has told it."""
         self.holding = admission.buffers.open()

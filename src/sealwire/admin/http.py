@@ -119,7 +119,7 @@ class HTTPServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, _request: Any, _client_address: Any) -> None:
-        """Log the failure of a page, and not that of a connection."""
+        """Log the failure of a page, but not of a connection."""
         logger.debug("an answer failed", exc_info=True)
 
     def _end(self, connections: list[socket.socket]) -> None:

@@ -64,7 +64,7 @@ class ListenerGroup:
         binds: The addresses.
 
     Raises:
-        ConfigurationError: A descriptor is not that of a listening socket.
+        ConfigurationError: A descriptor is not a listening socket.
         TransportError: An address cannot be listened on.
 
     Attributes:
@@ -105,7 +105,7 @@ class ListenerGroup:
 
     @property
     def family(self) -> socket.AddressFamily:
-        """AF_UNIX if all of them are Unix sockets, else that of one that is not."""
+        """AF_UNIX if all of them are Unix sockets, else the family of one that is not."""
         return next((each.family for each in self.sockets if each.family != socket.AF_UNIX), socket.AF_UNIX)
 
     def check(self, security: Security) -> None:

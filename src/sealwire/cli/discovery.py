@@ -1,4 +1,4 @@
-"""Which configuration a command takes: that of an option or a variable, or one that is found."""
+"""Finds the configuration for a command: an option or a variable names it, or it is in its usual place."""
 
 from __future__ import annotations
 

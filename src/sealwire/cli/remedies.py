@@ -28,7 +28,7 @@ def new_ca(anchors: str | Path) -> str:
 
 
 def expired_ca(anchors: str, certificate: x509.Certificate) -> str:
-    """Return how to take an expired CA out of a file of trust anchors, of which another one has not."""
+    """Return how to take an expired CA out of a file that has another, valid trust anchor."""
     sha256 = certificate.fingerprint(hashes.SHA256()).hex()
     return f"take it out: {command('sealwire', 'certs', 'bundle', anchors, '--remove', sha256, '--out', anchors)}"
 

@@ -29,7 +29,7 @@ _READ: Final[dict[type, str]] = {
 
 
 class Number(float):
-    """A number with a fraction or exponent in JSON, with its text, of which a Decimal is made exactly."""
+    """A number with a fraction or exponent in JSON, with its text, from which a Decimal is made exactly."""
 
     text: str
 

@@ -13,7 +13,7 @@ FACTOR: Final = 3
 
 
 class Flight:
-    """The datagrams of one handshake, of which no more are sent than FACTOR times the bytes received.
+    """The datagrams of one handshake: no more bytes are sent than FACTOR times those received.
 
     Any party that has seen a cookie can write its address on a datagram, so an answer may go to a victim. Datagrams
     that are not allowed yet wait for more bytes from the client. They are sent again only when the client repeats its

@@ -73,7 +73,7 @@ def client_offer(datagram: bytes) -> bytes | None:
 
 
 def announced(datagram: bytes) -> Iterator[tuple[int, int]]:
-    """Yield number and length of each handshake message of which a datagram has a part, in records without encryption.
+    """Yield number and length of each handshake message that a datagram has a part of, in records without encryption.
 
     The lengths are those of the whole messages, for which DTLS sets memory aside.
     """

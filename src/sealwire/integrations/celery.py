@@ -143,7 +143,7 @@ class _Seals:
         return self.seal(value, _MESSAGE, _lifetime.get())
 
     def decode(self, data: bytes) -> Any:
-        """Decode a body for kombu; never that of a task."""
+        """Decode a body for kombu, but never a task's."""
         return self.open(data, _MESSAGE)
 
     def seal(self, value: object, context: Mapping[str, str], lifetime: float) -> bytes:
@@ -166,7 +166,7 @@ class _Seals:
         message.content_type, message.content_encoding = None, "binary"  # so kombu takes it as it is
 
     def refuse(self, message: Any, error: SealwireError, sender: Any) -> None:
-        """Reject a message for good, and say so. Nothing of it is logged but the name of a task that there is."""
+        """Reject a message for good, and say so. The log has only the task's name, if there is such a task."""
         name, task_id = (message.headers.get(each) for each in ("task", "id"))
         known = f" for {name}" if isinstance(name, str) and name in self._app.tasks else ""
         known += f"[{task_id}]" if known and isinstance(task_id, str) and _ID.fullmatch(task_id) else ""
@@ -333,7 +333,7 @@ def _sealed_backend(app: Celery, seals: _Seals) -> Any:
 
 
 def _own(task_id: str, meta: Any) -> Any:
-    """Return the result of a task. Raises EnvelopeContextMismatch if it is that of another one."""
+    """Return the result of a task. Raises EnvelopeContextMismatch if it belongs to another one."""
     if meta["status"] != "PENDING" and meta.get("task_id") != str(task_id):
         raise EnvelopeContextMismatch("the stored result is that of another task")
     return meta

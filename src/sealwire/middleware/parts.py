@@ -1,4 +1,4 @@
-"""Messages in parts, each part of which is checked when it is taken."""
+"""Checks messages in parts: each part when it is taken."""
 
 from __future__ import annotations
 

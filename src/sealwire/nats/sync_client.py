@@ -263,7 +263,7 @@ class SynchronousNATSClient(Closing, PartsClient):
 
 
 class _Download(Ending):
-    """A reply in parts, of which another thread has the stream."""
+    """A reply in parts, with its stream in another thread."""
 
     channel = None
 

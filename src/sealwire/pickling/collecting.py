@@ -58,7 +58,7 @@ class Collector(Types):
                 raise
 
     def is_configured(self, cls: type) -> bool:
-        """Return True if a class is on the list, or can be, in which case it is found."""
+        """Find a class, and return True if it is on the list now."""
         self._find(cls)
         return cls in self._covered
 

@@ -90,7 +90,7 @@ class GlobalRule:
     record: Any = None
     """The Record (:mod:`.adapters.record`) that ``load`` passes the fields of an instance to, if it does no more."""
     states: int = 0
-    """A sum of the forms of state of which this is true."""
+    """The sum of the forms of state for which that is true."""
     shape: Any = None
     """The Shape (:mod:`.adapters.shapes`) of values that can be surveyed, if it has one."""
 
@@ -148,7 +148,7 @@ def _todays_name(module: str, name: str) -> Name:
 
 
 def _is_exception(module: str, name: str) -> bool:
-    """Return True if a name is that of one of CPython's exceptions."""
+    """Return True if a name belongs to one of CPython's exceptions."""
     found = getattr(builtins, name, None) if module == "builtins" else None
     return isinstance(found, type) and issubclass(found, Exception)
 

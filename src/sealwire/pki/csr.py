@@ -53,7 +53,7 @@ class Requested:
 
 
 def request(*names: str, profile: Profile = "server", key_type: KeyType = "p256") -> Requested:
-    """Make a key, and a request for a certificate of it. Arguments and errors as for :meth:`Issuer.issue`."""
+    """Make a key, and a request for its certificate. Arguments and errors as for :meth:`Issuer.issue`."""
     alternatives = leaf_names(names, profile)
     key = new_key(key_type)
     subject = leaf_subject(alternatives)

@@ -213,7 +213,7 @@ class Roster(Generic[_K]):
         self.serve_queue()
 
     def _is_unsettled(self) -> bool:
-        """Return True if a host is being looked up of which no address is known."""
+        """Return True while a host without a known address is being looked up."""
         return any(lookup.running and not self._has(lookup.address) for lookup in self.lookups)
 
     def _has(self, address: Address) -> bool:

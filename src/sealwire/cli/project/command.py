@@ -29,7 +29,7 @@ def new(*, path: Path) -> None:
 
     It has a service, a client, their types, configuration and tests.
 
-    NAME is that of a new directory, and of the package in it. Nothing is overwritten. The README in it says how to run
+    NAME names a new directory, and the package in it. Nothing is overwritten. The README in it says how to run
     it; `pytest` in it runs its tests.
 
     \b
