@@ -1,4 +1,4 @@
-"""The metadata of one call of a client: what goes with the request, and what comes with the reply."""
+"""The metadata of one call of a client: sent with the request, and received with the reply."""
 
 from __future__ import annotations
 
