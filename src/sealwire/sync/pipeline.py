@@ -1,9 +1,9 @@
 """The loop over ``send_requests``: requests out, replies in, on a connection of its own.
 
-All of it runs in the caller's thread, between the steps of the caller's code: the iterable, which makes requests, and
+Everything runs in the caller's thread, between the steps of the caller's code: the iterable, which makes requests, and
 the body of the loop, which takes replies. Either may take its time, raise, fork, or use the client itself. So before
-each of them all that can be sent is sent, and nothing is held that others wait for. If they need the connection itself,
-because the server serves one at a time, the loop lends it, and takes it or another one when it goes on.
+each of them everything that can be sent is sent, and nothing is held that others wait for. If they need the connection
+itself, because the server serves one at a time, the loop lends it, and takes it or another one when it goes on.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Accepting. The accepting loop never waits for a client: the TLS handshake is done by the thread or child process that
 serves the connection. Otherwise a silent client would stop the server.
 
-:mod:`sealwire.sync.draining` tells how a server ends.
+:mod:`sealwire.sync.draining` describes how a server ends.
 """
 
 from __future__ import annotations

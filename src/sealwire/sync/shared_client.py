@@ -1,8 +1,8 @@
 """The base class of the synchronous clients: the life of their connections, calls and turns.
 
 A client has at most one idle connection, made on first use and replaced when it is no longer usable. A call takes the
-connection out of the client, and puts it back when it has ended in order: what an exception leaves behind, of whatever
-kind and wherever it was raised, is never used again. Calls of different threads take turns.
+connection out of the client, and puts it back when it has ended in order: a connection that an exception leaves behind,
+whatever it is and wherever it was raised, is never used again. Calls of different threads take turns.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A fork costs milliseconds, and anyone can open a connection. So the parent keeps it until bytes have arrived. A TLS
 client sends its ClientHello, and a client on a Unix socket its HELLO, as soon as it is connected. A connection that
-ends before, is evicted, or is over its time costs no fork. A proxy sends its PROXY header at once, too, when its client
-may have sent nothing: so the parent reads that, and waits for what follows.
+ends before that, is evicted, or runs out of time costs no fork. A proxy sends its PROXY header at once, too, when
+its client may have sent nothing: so the parent reads that, and waits for more.
 """
 
 from __future__ import annotations
