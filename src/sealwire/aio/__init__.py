@@ -13,7 +13,7 @@ in_order           many requests under way at a time, and their results in order
 server             the TCP server
 accepting          accepts the connections of a server
 unix_server        the server on Unix sockets
-counted_channel    a server's end of a connection, as far as it counts what it holds
+counted_channel    a server's end of a connection, as far as it counts the bytes that it holds
 handler_runner     runs handlers, each for a connection or for its requests
 answering          answers the requests of a connection
 first_steps        runs coroutines at once up to their first wait, and from there on in tasks

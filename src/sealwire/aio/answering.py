@@ -1,7 +1,7 @@
 """Answers the requests of one connection with ``respond``.
 
-One task waits for requests (``_take_requests``); those that can be handled at once, the channel hands over in the
-moment in which they come, and the task goes on waiting. Each request has a coroutine (``_answer``), which gets a task
+One task waits for requests (``_take_requests``). The channel hands over those that can be handled at once as soon as
+they come, and the task goes on waiting. Each request has a coroutine (``_answer``), which gets a task
 only if it has to wait (:mod:`sealwire.aio.first_steps`).
 
 Limits.max_in_flight bounds the requests in progress per connection, and Limits.max_in_flight_total per server. A

@@ -1,8 +1,8 @@
 """A client's end of a connection on asyncio: requests out, and each reply to the task that waits for it.
 
-The future of each request is resolved by its number in the moment in which the reply comes (``_process_input``), so
-replies may come in any order and a cancelled request leaves the others alone. One task, ``_read_replies``, waits for
-the end of the connection, and takes over when input is left. One timer for all requests watches their deadlines.
+The future of each request is resolved by its number as soon as the reply comes (``_process_input``), so replies may
+come in any order and a cancelled request leaves the others alone. One task, ``_read_replies``, waits for the end of the
+connection, and takes over when input is left. One timer for all requests watches their deadlines.
 """
 
 from __future__ import annotations

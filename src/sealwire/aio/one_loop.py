@@ -1,4 +1,4 @@
-"""The base of what belongs to one event loop of one process, until its client is used in another."""
+"""The base class of objects that belong to one event loop of one process, until their client is used in another."""
 
 from __future__ import annotations
 
