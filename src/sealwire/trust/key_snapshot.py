@@ -145,7 +145,7 @@ class KeySnapshot:
         return self._by_id.get(key_id)
 
     def signing_key(self, now: datetime, *, usable: Callable[[Key], bool] | None = None) -> Key:
-        """Return the newest valid key: the one with the latest not_before, of equals the last in the file.
+        """Return the newest valid key: the one with the latest not_before; among equals, the last in the file.
 
         Args:
             now: The time (aware).

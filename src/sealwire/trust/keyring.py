@@ -168,7 +168,7 @@ class Keyring(Reloadable[KeySnapshot]):
         return self.current.get(key_id)
 
     def signing_key(self, now: datetime, *, usable: Callable[[Key], bool] | None = None) -> Key:
-        """Return the newest valid key: the one with the latest not_before, of equals the last in the file.
+        """Return the newest valid key: the one with the latest not_before; among equals, the last in the file.
 
         Args:
             now: The time (aware).

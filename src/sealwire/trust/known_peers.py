@@ -3,7 +3,7 @@
 Parsing a certificate takes as long as all else that Sealwire adds to the TLS handshake. Only the names and facts in it
 are remembered, under the hash of its bytes: chain, dates, revocation and the list of peers are judged at every
 connection. A certificate is remembered when its peer has proved a key of ours, so no stranger takes up room. A peer has
-room for PER_PEER certificates, and none for those above LARGEST bytes: it pushes out its own, and none of others.
+room for PER_PEER certificates, and none for those above LARGEST bytes: it displaces its own, and never those of others.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The rule for revocation lists, for admission and for standing connections on every carrier (RFC 5280, section 5).
 
 OpenSSL picks among several lists by rules of its own, and applies parts of a list as if they were the whole. So it is
-handed only lists that can be read in one way only: complete ones, signed by the CA that they name, and of each
-CA's the newest alone. :class:`Revocations` asks the same lists about the peers of standing connections.
+given only lists that can be read in one way: complete lists, signed by the CA that they name, and only the newest of
+each CA. :class:`Revocations` asks the same lists about the peers of standing connections.
 
-OpenSSL checks the leaf alone, since for each CA above it, too, it would want a list, the root's among them, and refuse
-every peer without. So no list of a CA above is required; but one that is there counts, and the certificates of CAs that
-are on it admit no leaf: :meth:`Revocations.include_any` has that part of the rule, before HELLO and WELCOME and later.
-No list can take a root out; the file of trust anchors does.
+OpenSSL checks the leaf alone. To check the CAs above it, too, it would require a list of each of them, the root
+included, and refuse every peer for a missing one. So no list of a higher CA is required. But one that is there counts,
+and a CA that is on it admits no leaf: :meth:`Revocations.include_any` has that part of the rule, before HELLO and
+WELCOME and later. No list can revoke a root: remove it from the file of trust anchors.
 
 A CA is a name with a key: after a change of the key, two lists of one name stand side by side. The certificates of a
 list's CA are looked for among the trust anchors and in the own chain. The CA of a list may also be one that only peers

@@ -1,7 +1,7 @@
 """Tests credentials before they come into service: a handshake in memory, and no loss against those in service.
 
-The other side of the handshake trusts the same anchors and has the same revocation lists, so the handshake tells what
-they would do with the endpoint's own certificate, and with those of peers that have the same CA. An endpoint's
+The other side of the handshake trusts the same anchors and has the same revocation lists, so the handshake shows how
+they would judge the endpoint's own certificate, and those of peers that have the same CA. An endpoint's
 certificate need not come from its own anchors, since servers and clients may have different CAs, so a failed
 verification alone is no reason for refusal. But once a certificate that did verify is in service, whatever is replaced,
 the certificate, the anchors or the lists, it must verify afterwards.

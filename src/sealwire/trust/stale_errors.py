@@ -1,10 +1,10 @@
 """Repeats operations of TLS that fail because of an error that is not theirs.
 
 OpenSSL queues errors for each thread, and ``SSL_get_error`` takes any entry in the queue for the failure of the
-operation that had to wait just now. Some functions leave theirs in the queue, of Python's ``ssl`` and of a handler's
-own library, and the next connection that this thread waits for would end. Raising the exception empties the queue, so
-that the same operation says the truth when it is repeated. One that has really failed fails again, or finds the end of
-the stream.
+operation that had to wait just now. Some functions, of Python's ``ssl`` and of libraries that a handler uses, leave
+an error in the queue, which would end the next connection that this thread waits for. Raising the exception empties the
+queue, so that repeating the operation gives its true result. One that has really failed fails again, or finds the end
+of the stream.
 """
 
 from __future__ import annotations
