@@ -11,6 +11,9 @@ import pytest
 from sealwire import Key, Keyring, Limits, PeerPolicy, Security, ThreadingTCPServer
 from sealwire.errors import SealwireError
 from sealwire.middleware import Rule
+from sealwire.nats import SynchronousNATSClient
+from sealwire.session.terms import check_unix_socket
+from support.commands import write_config
 from support.service import Deployment
 
 PYTHON = re.compile(r"\b(True|False|None|dict|str|int|bool|tuple|list of str|a datetime)\b|\w+=\S|\w\(|\b[A-Z]\w+\.\w+")
@@ -89,6 +92,26 @@ def test_keyrings(text: str) -> None:
 def test_programs(action: Callable[[], object]) -> None:
     message = refused(action)
     assert not TOML.search(message), message
+
+
+@pytest.mark.parametrize("options", [{}, {"service": "orders"}])
+def test_a_unix_socket(deployment: Deployment, tmp_path: Path, options: dict[str, str]) -> None:
+    path = tmp_path / "x.toml"
+    write_config(path, deployment, **options)
+    message = refused(lambda: check_unix_socket(Security.from_toml(path)))
+    assert TOML.search(message), message
+    assert not PYTHON.search(message), message
+    message = refused(lambda: check_unix_socket(deployment.security("client", **options)))
+    assert PYTHON.search(message), message
+    assert not TOML.search(message), message
+
+
+def test_a_client_on_nats(deployment: Deployment, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    write_config(path, deployment)
+    message = refused(lambda: SynchronousNATSClient("nats://a", "orders", security=Security.from_toml(path)))
+    assert 'peers = ["spiffe://example/orders"]' in message
+    assert not PYTHON.search(message), message
 
 
 def test_a_server_without_a_list_of_peers(deployment: Deployment, tmp_path: Path) -> None:

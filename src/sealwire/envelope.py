@@ -46,6 +46,7 @@ from sealwire.errors import (
     EnvelopeVersionUnknown,
 )
 from sealwire.limits import Limits
+from sealwire.moments import moment_text
 from sealwire.trust.key_snapshot import CLOCK_SKEW, KeySnapshot, may_use
 from sealwire.trust.keyring import Keyring
 from sealwire.trust.reloading import LOOK_PATIENCE
@@ -136,7 +137,7 @@ class Envelope:
         key = keys.signing_key(moment, usable=_is_usable)
         if key.not_after is not None and not_after > _milliseconds(key.not_after):
             raise ConfigurationError(
-                f"key {key.id!r} ends at {key.not_after.isoformat()}, before the envelope would: {keys.adding()}, "
+                f"key {key.id!r} ends at {moment_text(key.not_after)}, before the envelope would: {keys.adding()}, "
                 "rotate with an `--overlap` of at least the lifetime, or shorten the lifetime"
             )
         payload = self.codec.encode(value)

@@ -31,6 +31,9 @@ from sealwire.trust.peers import PeerPolicy
 from sealwire.trust.reloading import LOOK_PATIENCE
 from sealwire.wire.frames import VerifiedPayload
 
+_IMPORTING = ("allowlist", "faults", "authorise")
+"""Options that name types, whose modules are imported."""
+
 T = TypeVar("T")
 
 
@@ -328,10 +331,13 @@ class Security:
 class _Following(Security):
     """A Security that a configuration file makes. All that it does not have itself is the pinned one's."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, types: bool = True) -> None:
+        self._types = types
         self._file: ConfigurationFile[Security] = ConfigurationFile(path, self._make)
 
     def _make(self, document: dict[str, Any], directory: Path, previous: Security | None) -> Security:
+        if not self._types:
+            document = {name: value for name, value in document.items() if name not in _IMPORTING}
         made = Security._from_document(document, directory, previous)
         made._latest = self
         return made
@@ -399,6 +405,14 @@ class _Following(Security):
     def status(self) -> SecurityStatus:
         """Return what is in use, and the reason if newer content of a file was rejected; see Security.status."""
         return super().status()._replace(configuration=self._file.status())
+
+
+def without_types(path: str | os.PathLike[str]) -> Security:
+    """Read a configuration file for what sends no messages, such as a ping: no module that it names is imported.
+
+    Args and Raises: as for Security.from_toml.
+    """
+    return _Following(path, types=False)
 
 
 class SecurityStatus(NamedTuple):

@@ -177,13 +177,13 @@ def test_nothing_listens_for_a_check(directory: Path) -> None:
 
 
 def test_a_check_says_what_is_wrong(directory: Path, deployment: Deployment) -> None:
-    def check(handler: str = "orders:respond", *arguments: str) -> str:
+    def check(handler: str = "orders:respond", *arguments: str, status: int = 1) -> str:
         command = ["serve", handler, "--config", "server.toml", "--check-config", *arguments]
-        return sealwire(directory, *command, status=1).stderr
+        return sealwire(directory, *command, status=status).stderr
 
     assert "orders has no nothing; it has respond" in check("orders:nothing")
     assert "there is no module 'nothing'" in check("nothing:respond")
-    assert "the admin endpoint has no passwords" in check("orders:respond", "--admin", "0.0.0.0:1")
+    assert "the admin endpoint has no passwords" in check("orders:respond", "--admin", "0.0.0.0:1", status=64)
     expired, its_key = deployment.expired("old", "localhost")
     write_config(directory / "server.toml", deployment, cert=str(expired), key=str(its_key), peers=[US])
     assert "expired" in check()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -56,3 +57,39 @@ def test_a_short_option_is_the_same_everywhere() -> None:
     assert meanings.pop("-n") == {"--count", "--requests", "--times"}, "a number, of what the command does"
     assert {short: len(names) for short, names in meanings.items()} == dict.fromkeys(meanings, 1), meanings
     assert {"-c", "-d", "-f", "-j", "-o", "-p", "-q", "-t", "-v"} <= set(meanings)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "call a..b:1 1 --config x",
+        "call 300.1.1.1:1 1 --config x",
+        "ping udp://a..b:1 --config x",
+        "ping localhost:1,a..b:1 --config x",
+        "doctor a..b:1 --config x",
+        "status a..b:1 --config x",
+        "bench a..b:1 --config x",
+        "certs init --server a..b",
+        "certs init --client 300.1.1.1",
+        "certs issue server 300.1.1.1",
+        "certs request client a..b",
+        "certs issue server ops@a.example",
+        "certs sign x.csr --name a..b",
+        "keys new --identity client.example",
+        "keys rotate --id a\tb",
+        "keys export --for client.example",
+        "serve a:b --config x --host a..b",
+        "serve a:b --config x --bind a..b:1",
+        "serve a:b --config x --admin 192.0.2.1:1",
+        "serve a:b --config x --nats http://a --subject b",
+        "serve a:b --config x --nats nats://a --subject b..c",
+        "status --admin 192.0.2.1:1",
+        "top 192.0.2.1:1",
+    ],
+)
+def test_a_value_of_a_wrong_form_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, command.split(" "))
+    assert result.exit_code == 64, result.output
+    assert "Error: Invalid value for " in result.stderr
+    assert list(tmp_path.iterdir()) == []

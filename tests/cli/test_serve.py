@@ -164,7 +164,7 @@ def test_verbose_logs_tracebacks(directory: Path) -> None:
         (
             "absent:respond",
             "absent:respond: there is no module 'absent'; install it, start in the directory that it is in, "
-            "or name that in PYTHONPATH",
+            "or name that in PYTHONPATH, or with --app-dir of a command",
         ),
         ("orders.absent:respond", "there is no module 'orders.absent'; install"),
         ("orders.py:respond", "leave out .py"),

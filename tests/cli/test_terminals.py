@@ -202,13 +202,38 @@ def test_into_a_closed_pipe(place: Place, tmp_path: Path, name: str) -> None:
     assert done.stderr.count("\n") == (1 if name == "serve" else 0), done.stderr
 
 
-@pytest.mark.parametrize("name", ["certs list", "keys new", "call", "doctor"])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "serve"])
+def test_into_a_closed_output(place: Place, tmp_path: Path, name: str) -> None:
+    done = place.run(tmp_path / "copy", name, shell='exec "$@" >&-')
+    assert done.returncode == (3 if name in CHECKS else 1)
+    assert done.stderr == b"Error: standard output: it is closed\n"
+
+
+CHECKS = ("certs expiring", "status", "check", "doctor")
+
+
+@pytest.mark.parametrize("name", ["certs list", "keys new", "call", "doctor", "check"])
 def test_without_streams(place: Place, tmp_path: Path, name: str) -> None:
-    done = place.run(tmp_path / "copy", name, shell='exec "$@" <&- >&- 2>&-')
-    assert done.returncode == 0
+    status = 3 if name in CHECKS else 1
+    assert place.run(tmp_path / "copy", name, shell='exec "$@" <&- >&- 2>&-').returncode == status
+    assert place.run(tmp_path / "without", name, shell='exec "$@" <&- 2>&-').returncode == 0
     done = place.run(tmp_path / "full", name, shell='exec "$@" >/dev/full')
-    assert done.returncode == (3 if name == "doctor" else 1)
-    assert done.stderr == b"Error: No space left on device\n"
+    assert (done.returncode, done.stderr) == (status, b"Error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "keys --help", "check --nonsense"])
+def test_help_onto_a_full_disk(arguments: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sealwire", *arguments.split()],
+            stdout=full, stderr=subprocess.PIPE, timeout=280, check=False,
+        )  # fmt: skip
+    assert done.returncode == (3 if "check" in arguments else 1)
+    assert done.stderr == b"Error: standard output: No space left on device\n"
+
+
+def test_nothing_printed_is_no_error(place: Place, tmp_path: Path) -> None:
+    assert place.run(tmp_path / "copy", "doctor", shell='exec "$@" --quiet >&-').returncode == 0
 
 
 INTERRUPTED = """\

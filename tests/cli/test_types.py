@@ -53,6 +53,38 @@ def sealwire() -> list[str]:
     return [str(Path(sys.executable).with_name("sealwire"))]
 
 
+def test_types_in_another_directory(directory: Path, sealwire: list[str]) -> None:
+    app, elsewhere = directory / "app", directory / "elsewhere"
+    app.mkdir()
+    elsewhere.mkdir()
+    (app / "shop.py").write_text(SHOP)
+    for role in ("server", "client"):
+        with (directory / f"{role}.toml").open("a") as file:
+            file.write(ALLOWED)
+
+    def run(command: str, *arguments: str, status: int = 0) -> str:
+        done = subprocess.run(
+            [*sealwire, *command.split(), *arguments],
+            cwd=elsewhere, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
+
+    options = "--config", "../client.toml", "--app-dir", "../app"
+    with Served(directory, "--app-dir", "app", handler="shop:respond", script=sealwire) as served:
+        place = f"127.0.0.1:{served.port}"
+        order = '{"item": "nails", "count": 2}'
+        assert '"8.40"' in run("call", place, order, "--type", "shop:Order", *options)
+        assert "there is no module 'shop'" in run("call", place, "1", "--config", "../client.toml", status=1)
+        assert "1 in" in run("bench", place, "--message", "1", "--requests", "1", *options)
+        assert "shop.Order" in run("allowlist check", *options)
+        run("doctor", place, *options)
+        # No message, no type: nothing of the user's is imported.
+        assert "ms" in run("ping", place, "--config", "../client.toml")
+        assert "OK" in run("check", place, "--config", "../client.toml")
+        run("status", place, "--config", "../server.toml")
+
+
 def test_types_between_processes(directory: Path, sealwire: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (directory / "shop.py").write_text(SHOP)
     for role in ("server", "client"):

@@ -37,7 +37,7 @@ def put_ca(ca: Made) -> None:
     put("certs/ca.key", ca.key_pem)
 
 
-@covers("cli/remedies.py", "sealwire certs renew {} --dir {}")
+@covers("pki/renewal.py", "sealwire certs renew {} --dir {}")
 def test_a_certificate_expires_beside_its_ca(place: Place) -> None:
     place.deploy()
     put_leaf(make("localhost", issuer=authority(), uses=[SERVER], **OLD))
@@ -46,7 +46,7 @@ def test_a_certificate_expires_beside_its_ca(place: Place) -> None:
     assert "the certificate expires" not in place.doctor()
 
 
-@covers("cli/remedies.py", "sealwire certs request {} --as {} --dir {}")
+@covers("pki/renewal.py", "sealwire certs request {} --as {} --dir {}")
 @covers("cli/certs/request.py", "sealwire certs sign {}", "sealwire certs install {} *")
 def test_a_certificate_expires_away_from_its_ca(place: Place) -> None:
     place.deploy()
@@ -180,7 +180,7 @@ def test_what_cannot_be_renewed(place: Place, which: tuple[str, ...]) -> None:
     assert "the certificate expires" not in place.doctor()
 
 
-@covers("cli/remedies.py", "sealwire certs crl --dir {}")
+@covers("pki/renewal.py", "sealwire certs crl --dir {}")
 def test_a_revocation_list_expires_beside_its_ca(place: Place) -> None:
     place.deploy(crl='"certs/crl.pem"')
     put("certs/crl.pem", make_crl(authority(), start=-9 * DAY, end=DAY))
@@ -190,7 +190,7 @@ def test_a_revocation_list_expires_beside_its_ca(place: Place) -> None:
     assert "the revocation list of" not in place.doctor()
 
 
-@covers("cli/remedies.py", "sealwire certs crl")
+@covers("pki/renewal.py", "sealwire certs crl")
 def test_a_revocation_list_expires_away_from_its_ca(place: Place) -> None:
     place.deploy(crl='"lists.pem"')
     put("lists.pem", make_crl(authority(), start=-9 * DAY, end=DAY))

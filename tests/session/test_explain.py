@@ -60,13 +60,34 @@ CLIENT: list[tuple[str, Callable[[], Exception], type[Exception], str]] = [
         TransportError,
         "Connection refused; check that the server runs and listens there",
     ),
+    *(
+        (
+            f"no connection: {errno.errorcode[number]}",
+            lambda number=number: explain.not_accepted(ADDRESS, "why", OSError(number, "why")),
+            TransportError,
+            f"why; {advice}",
+        )
+        for number, advice in (
+            (errno.ECONNREFUSED, "check that the server runs and listens there"),
+            (errno.ENETUNREACH, "check the address, and this machine's network and its routes"),
+            (errno.EHOSTUNREACH, "check the address, and this machine's network and its routes; the machine"),
+            (errno.ETIMEDOUT, "check that it is on, and that no firewall drops packets"),
+            (errno.EACCES, "a firewall or policy of this machine does not permit it"),
+            (errno.EADDRNOTAVAIL, "check the address"),
+        )
+    ),
     (
         "no connection to a Unix socket",
         lambda: explain.unreachable(ADDRESS, "Permission denied", unix=True),
         TransportError,
         "Permission denied; check that the server runs and listens there, and that the socket's mode permits this user",
     ),
-    ("no answer", lambda: explain.no_answer(ADDRESS), DeadlineExceeded, "did not answer in time"),
+    (
+        "no answer",
+        lambda: explain.no_answer(ADDRESS),
+        DeadlineExceeded,
+        "did not answer in time; check that it is on",
+    ),
     ("no handshake", lambda: explain.incomplete(ADDRESS), DeadlineExceeded, "did not complete the handshake in time"),
     ("no TLS", lambda: explain.incomplete(ADDRESS, "TLS"), DeadlineExceeded, "did not complete TLS in time"),
     (

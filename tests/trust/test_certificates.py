@@ -160,7 +160,7 @@ class TestKey:
 class TestCertificate:
     def test_expired(self, files: Files, ca: Made) -> None:
         own = make("a.example", issuer=ca, start=-2 * DAY, end=-HOUR)
-        with pytest.raises(ConfigurationError, match=r"\.pem: expired at .*issue a new certificate"):
+        with pytest.raises(ConfigurationError, match=r"\.pem: expired at .* UTC, so every peer .*; renew it"):
             files.credentials(own, ca)
 
     def test_not_yet_valid(self, files: Files, ca: Made) -> None:

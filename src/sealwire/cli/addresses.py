@@ -8,7 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import click
 
+from sealwire.errors import ConfigurationError
 from sealwire.listeners import address_text
+from sealwire.trust.identity import canonical_host
 from sealwire.wire.frames import escaped
 
 _SUBJECT: Final = re.compile(r"((?:nats|tls)://[^/]+)/([^/]+)")
@@ -86,7 +88,7 @@ def parse_address(text: str) -> ServerAddress:
     scheme, separator, rest = text.partition("://")
     if separator and "," not in scheme:
         if scheme == "udp":
-            return DatagramAddress(*host_and_port(rest.removesuffix("/")))
+            return DatagramAddress(*_server(rest.removesuffix("/")))
         if scheme not in ("nats", "tls"):
             raise ValueError(f"there is no scheme {scheme[:20]}://")
         match = _SUBJECT.fullmatch(text)
@@ -97,7 +99,16 @@ def parse_address(text: str) -> ServerAddress:
         return Several(tuple(_in_pool(part) for part in text.split(",")))
     if text.startswith(_UNIX):
         return UnixAddress(unix_path(text))
-    return Address(*host_and_port(text))
+    return Address(*_server(text))
+
+
+def _server(text: str) -> tuple[str, int]:
+    host, port = host_and_port(text)
+    try:
+        canonical_host(host)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+    return host, port
 
 
 def _in_pool(text: str) -> Address | UnixAddress:

@@ -11,13 +11,17 @@ import click
 
 from sealwire.admin.endpoint import admin_address
 from sealwire.cli.console import print_fields, print_line
+from sealwire.cli.options import checked
 from sealwire.cli.report import Finding, Severity
 from sealwire.errors import TransportError
 
 _TIMEOUT: Final = 5.0
 _MAX_REPORT: Final = 64 << 20
 
-admin_option = click.option("--admin", metavar="ADDRESS", help="The server's admin endpoint: HOST:PORT or unix:PATH.")
+check_admin: Final = checked(admin_address)
+admin_option = click.option(
+    "--admin", metavar="ADDRESS", callback=check_admin, help="The server's admin endpoint: HOST:PORT or unix:PATH."
+)
 
 
 def fetch_report(address: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import click
 from sealwire.cli.config import import_from_here, load_codec, peer_effects
 from sealwire.cli.console import print_fields, print_json, print_line, print_table
 from sealwire.cli.inspect import read_pickle, refusal_of
-from sealwire.cli.options import FILE_OR_DASH, config_option, json_option
+from sealwire.cli.options import FILE_OR_DASH, app_dir_option, config_option, json_option
 from sealwire.cli.pickle_summary import PickleSummary, summarize
 from sealwire.cli.progress import progress
 from sealwire.cli.suggest import register_types
@@ -43,6 +43,7 @@ def allowlist() -> None:
     allow_from_autoenv=False,
     help="Import the types and check them. Importing runs code.",
 )
+@app_dir_option
 def suggest(*, files: Sequence[Path], imports: bool) -> None:
     """Print the [allowlist] table for sample pickles.
 
@@ -88,6 +89,7 @@ def _problem(summary: PickleSummary) -> str:
 
 @allowlist.command()
 @config_option
+@app_dir_option
 @json_option
 def check(*, config: Path, as_json: bool) -> None:
     """List the allowed types, and their risks.

@@ -14,7 +14,8 @@ import click
 
 from sealwire.cli import systemd
 from sealwire.cli.addresses import Address, UnixAddress, host_and_port, unix_path
-from sealwire.listeners import SocketFile, address_text, listen, path_text
+from sealwire.errors import ConfigurationError
+from sealwire.listeners import SocketFile, address_text, check_address, listen, path_text
 from sealwire.security import Security
 from sealwire.session.terms import check_server
 from sealwire.wire.frames import escaped
@@ -48,10 +49,12 @@ class BindType(click.ParamType[Any]):
                 return UnixAddress(unix_path(value))
             if (match := _DESCRIPTOR.fullmatch(value)) is not None:
                 return Descriptor(int(match[1]))
-            return Address(*host_and_port(value, lowest=0))
-        except ValueError as error:
+            address = Address(*host_and_port(value, lowest=0))
+            check_address(address)
+        except (ValueError, ConfigurationError) as error:
             forms = "HOST:PORT like 0.0.0.0:7443 or [::]:7443, unix:PATH, or fd:N"
             return self.fail(escaped(f"{value[:200]!r}: {error}; expected {forms}"), param, ctx)
+        return address
 
 
 class ListenerGroup:

@@ -16,7 +16,7 @@ from sealwire.cli.clients import open_client
 from sealwire.cli.console import error_line, print_json
 from sealwire.cli.lines import LineReader, Lines
 from sealwire.cli.messages import Read, load_security, message_reader, parse_message
-from sealwire.cli.options import config_option, server_argument, timeout_option, wait_option
+from sealwire.cli.options import app_dir_option, config_option, server_argument, timeout_option, wait_option
 from sealwire.cli.progress import progress
 from sealwire.cli.replies import any_integer, as_json
 from sealwire.errors import DecodeError, EncodeError, PayloadTooLarge, RemoteError, SealwireError
@@ -42,6 +42,7 @@ class _Call(click.Command):
 @click.option("--type", "type_name", metavar="MODULE:CLASS", help="The message is of this type of the allowlist.")
 @click.option("--lines", "-l", is_flag=True, help="Send each line as a request, and print each reply as a line.")
 @click.option("--stream", "-s", is_flag=True, help="Print each part of a reply in parts as a line, when it comes.")
+@app_dir_option
 @timeout_option
 @wait_option
 @click.option("--idempotent", is_flag=True, help="Send it again if the connection breaks: acting twice does no harm.")

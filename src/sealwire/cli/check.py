@@ -13,15 +13,14 @@ import click
 from sealwire.cli.addresses import FORMS, AddressType, ServerAddress
 from sealwire.cli.admin_client import admin_option, fetch_report, report_findings
 from sealwire.cli.clients import open_client
-from sealwire.cli.config import import_from_here
-from sealwire.cli.console import error_line, print_json, print_line
+from sealwire.cli.console import OutputError, error_line, print_json, print_line
 from sealwire.cli.discovery import configuration
 from sealwire.cli.lifetimes import days_left, expiring, first_end
 from sealwire.cli.options import json_option, quiet_option
 from sealwire.cli.report import Finding, Severity, findings_json, worst_first
-from sealwire.cli.statuses import ExitStatus
+from sealwire.cli.statuses import ExitStatus, Failure
 from sealwire.errors import ConfigurationError, SealwireError
-from sealwire.security import Security
+from sealwire.security import Security, without_types
 from sealwire.toml_options import read_toml
 
 _STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -48,12 +47,17 @@ class _Plugin(click.Command):
             _end_unknown(error.format_message())
         except BrokenPipeError:
             raise
+        except OutputError as error:
+            raise Failure(error, ExitStatus.UNKNOWN) from error
         except (SealwireError, OSError) as error:
             _end_unknown(error_line(error))
 
 
 def _end_unknown(reason: str) -> None:
-    print_line(f"SEALWIRE UNKNOWN - {_safe(reason)}")
+    try:
+        print_line(f"SEALWIRE UNKNOWN - {_safe(reason)}")
+    except OutputError as error:
+        raise Failure(error, ExitStatus.UNKNOWN) from error
     raise click.exceptions.Exit(ExitStatus.UNKNOWN)
 
 
@@ -150,9 +154,8 @@ def check(
 
 def _check_configuration(result: _Result, config: Path, address: ServerAddress | None, options: dict[str, Any]) -> None:
     read_toml(config)  # a plugin that may not read it, or is told another file, knows nothing
-    import_from_here()
     try:
-        security = Security.from_toml(config)
+        security = without_types(config)
     except SealwireError as error:
         result.findings.append(Finding(Severity.CRITICAL, str(config), error_line(error), "do as it says"))
         return

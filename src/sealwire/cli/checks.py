@@ -16,11 +16,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sealwire.cli.config import peer_effects
-from sealwire.cli.remedies import binding, ending, issuing
+from sealwire.cli.remedies import binding, ending, issuing, renewal_of
 from sealwire.cli.report import Finding, Severity
 from sealwire.codec import Codec
 from sealwire.configuration_options import FILES
 from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
 from sealwire.pki.authority import MAX_LEAF_DAYS, check_strength
 from sealwire.remedies import command
 from sealwire.security import Security
@@ -115,7 +116,7 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
         (
             life > timedelta(days=MAX_LEAF_DAYS), _NOTE, cert,
             f"the certificate lives {life.days} days; a thief could use it as long",
-            f"renew it for {MAX_LEAF_DAYS} days at most",
+            f"{renewal_of(cert)}, for {MAX_LEAF_DAYS} days at most",
         ),
         (
             problem is not None, _NOTE, cert,
@@ -183,7 +184,7 @@ def _refused_by_peers(current: Certificates, role: str) -> Iterator[tuple[str, s
     for between in current.certificates[1:]:
         if not is_root(between) and between.not_valid_after_utc < now:
             name, end = between.subject.rfc4514_string(), between.not_valid_after_utc
-            yield f"the intermediate certificate {name} expired at {end.isoformat()}", "get the CA's current chain"
+            yield f"the intermediate certificate {name} expired at {moment_text(end)}", "get the CA's current chain"
 
 
 def _check_strength(path: str, certificate: x509.Certificate) -> _Check:

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from sealwire.cli.addresses import Address, DatagramAddress, ServerAddress, Several, Subject, UnixAddress
+from sealwire.cli.options import usage
 from sealwire.pool.client import ClientPool
 from sealwire.security import Security
 from sealwire.sync.client import SynchronousTCPClient, SynchronousUnixClient
@@ -24,4 +25,7 @@ def open_client(address: ServerAddress, timeout: float, wait: float, security: S
         case DatagramAddress():  # this and the next need extras
             return importlib.import_module("sealwire.dtls").SynchronousUDPClient(*address, **times)
         case Subject():
+            importlib.import_module("sealwire.nats")
+            with usage(hint="ADDRESS"):
+                importlib.import_module("sealwire.nats.urls").check_subject("subject", address.subject)
             return importlib.import_module("sealwire.nats").SynchronousNATSClient(*address, sessions=1, **times)

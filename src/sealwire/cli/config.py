@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import click
 
 from sealwire.codec import Codec
 from sealwire.errors import ConfigurationError
@@ -15,10 +17,15 @@ from sealwire.pickling import Allowlist
 from sealwire.pickling.adapters import Adapter
 from sealwire.toml_options import read_toml
 
+APP_DIR: Final = "sealwire.app_dir"
+"""What has in the context of a command the directory in which it looks for modules."""
+
 
 def import_from_here(directory: Path | None = None) -> None:
-    """Make modules in a directory importable, by default the current one, as ``python -m`` does."""
-    sys.path.insert(0, os.path.abspath(directory or "."))
+    """Make modules in a directory importable, by default that of ``--app-dir``, as ``python -m`` does."""
+    ctx = click.get_current_context(silent=True)
+    there = None if ctx is None else ctx.meta.get(APP_DIR)
+    sys.path.insert(0, os.path.abspath(directory or there or "."))
 
 
 def load_codec(config: Path) -> Codec:

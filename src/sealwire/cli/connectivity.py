@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sealwire.cli.addresses import Address
-from sealwire.cli.lifetimes import moment_text
 from sealwire.cli.report import Finding, Severity
 from sealwire.errors import SealwireError
 from sealwire.listeners import address_text
+from sealwire.moments import moment_text
 from sealwire.security import Security
 from sealwire.sync.client import SynchronousTCPClient
 from sealwire.trust.contexts import ALPN

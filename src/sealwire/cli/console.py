@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import io
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
@@ -27,16 +30,50 @@ _IN_ASCII: Final = {"…": "..."}
 def adapt_streams() -> None:
     """Have the standard streams take any text, in ASCII if need be, and open those that are closed.
 
-    A file or socket with the number of a closed one would get what is printed, here or in a child process.
+    A file or socket with the number of a closed one would get what is printed, here or in a child process. What is
+    written to a closed standard output is an error all the same, and so is what a full disk does not take.
     """
     codecs.register_error("sealwire", _without_characters)
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = getattr(sys, name)
-        if stream is None:
+    for name, mode, access in (("stdin", "r", os.O_RDWR), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_RDWR)):
+        if getattr(sys, name) is None:
             # Until the process ends, as the stream that it stands for.
-            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))  # noqa: SIM115 - stays open
-        elif mode == "w" and codecs.lookup(stream.encoding).name != "utf-8":
+            stand_in = open(os.open(os.devnull, access), mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - the same
+            setattr(sys, name, stand_in)
+        stream = getattr(sys, name)
+        if mode == "w" and codecs.lookup(stream.encoding).name != "utf-8":
             stream.reconfigure(errors="sealwire")
+    plain: Any = sys.stdout
+    binary = open(plain.fileno(), "wb", closefd=False)  # noqa: SIM115 - as above
+    at_once = plain.line_buffering or plain.write_through
+    sys.stdout = _Output(binary, plain.encoding, plain.errors, line_buffering=at_once)
+
+
+class OutputError(OSError):
+    """Standard output did not take what was printed."""
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output. Its errors have its name, and nothing more is tried after one, not at the end either."""
+
+    def write(self, text: str) -> int:
+        with self._errors():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._errors():
+            super().flush()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
+            why = "it is closed" if error.errno == errno.EBADF else error.strerror
+            raise OutputError(error.errno, why, "standard output") from None
 
 
 def _without_characters(error: UnicodeError) -> tuple[str | bytes, int]:

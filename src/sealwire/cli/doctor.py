@@ -16,7 +16,15 @@ from sealwire.cli.connectivity import check_connectivity
 from sealwire.cli.console import form, print_json, print_line, print_table
 from sealwire.cli.html_report import report_page
 from sealwire.cli.lifetimes import expiring
-from sealwire.cli.options import FILE, config_option, json_option, optional_address_argument, quiet_option, soon_option
+from sealwire.cli.options import (
+    FILE,
+    app_dir_option,
+    config_option,
+    json_option,
+    optional_address_argument,
+    quiet_option,
+    soon_option,
+)
 from sealwire.cli.progress import progress
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.cli.statuses import unknown_if_it_fails
@@ -29,6 +37,7 @@ from sealwire.security import Security
 @click.command()
 @optional_address_argument
 @config_option
+@app_dir_option
 @soon_option("--warn")
 @click.option("--html", "page", type=FILE, metavar="FILE", help="Also write a report as a page of HTML.")
 @json_option

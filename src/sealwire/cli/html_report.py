@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from sealwire.cli.inventory import names_of
-from sealwire.cli.lifetimes import days_left, moment_text, warning_from
+from sealwire.cli.lifetimes import days_left, warning_from
 from sealwire.cli.pem_files import UNREADABLE
 from sealwire.cli.report import Finding, Severity, worst_first
 from sealwire.limits import Limits
+from sealwire.moments import moment_text
 from sealwire.pki.crl import number_of
 from sealwire.security import Security
 from sealwire.trust.certificates import Certificates

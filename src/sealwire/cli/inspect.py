@@ -12,7 +12,7 @@ import click
 from sealwire.cli.config import import_from_here, load_codec
 from sealwire.cli.console import print_fields, print_json, print_line, print_table
 from sealwire.cli.discovery import configuration
-from sealwire.cli.options import FILE_OR_DASH, STDIN, json_option
+from sealwire.cli.options import FILE_OR_DASH, STDIN, app_dir_option, json_option
 from sealwire.cli.pickle_summary import IMPORTED, PickleSummary, Sizes, summarize
 from sealwire.cli.progress import progress
 from sealwire.cli.unsafe_globals import danger
@@ -42,6 +42,7 @@ class _Use(NamedTuple):
 @click.command()
 @click.argument("file", metavar="FILE|-", type=FILE_OR_DASH)
 @configuration(found=False, required=False)
+@app_dir_option
 @json_option
 def inspect(*, file: Path, config: Path | None, as_json: bool) -> None:
     """Explain a pickle without loading it.

@@ -8,9 +8,11 @@ from typing import Final, NamedTuple
 
 from cryptography import x509
 
-from sealwire.cli.remedies import expired_ca, new_ca, new_key, next_key, next_list, renewal
+from sealwire.cli.remedies import expired_ca, new_ca, new_key, next_key, renewal_of
 from sealwire.cli.report import Finding, Severity
 from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
+from sealwire.pki.renewal import next_list
 from sealwire.trust.credentials import CredentialsStatus
 from sealwire.trust.key_snapshot import KeySnapshot
 from sealwire.trust.keyring import Keyring, KeyringStatus
@@ -43,11 +45,6 @@ def warning_from(start: datetime | None, end: datetime, days: int | None = None)
 def due_from(start: datetime, end: datetime, part: float) -> datetime:
     """Return the moment at which that part of a life is over."""
     return start + (end - start) * part
-
-
-def moment_text(moment: datetime | None, *, none: str = "no end") -> str:
-    """Return date and time in UTC for people; ``none`` stands for no limit."""
-    return none if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -90,7 +87,7 @@ def expiring(credentials: CredentialsStatus, keys: KeyringStatus, days: int | No
     """Find certificates, revocation lists and keys in service that have ended or end soon (:func:`warning_from`)."""
     files, own = credentials.files, credentials.identity
     if own is not None:
-        fix = renewal(files["cert"])
+        fix = renewal_of(files["cert"])
         yield from Lifetime(files["cert"], "certificate", own.not_before, own.not_after, fix).finding(days)
     for anchor in credentials.authorities:
         fix = f"{new_ca(files['ca'])}, then renew the certificates by it, and take this one out"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from sealwire.cli.addresses import FORMS, Address, AddressType
+from sealwire.cli.config import APP_DIR
 from sealwire.cli.discovery import QUIET, configuration
 from sealwire.client_base import check_seconds
 from sealwire.errors import ConfigurationError
@@ -18,6 +20,33 @@ from sealwire.errors import ConfigurationError
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 FILE_OR_DASH: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 STDIN: Final = Path("-")
+
+
+def checked(check: Callable[[Any], object]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return a callback that has a parameter refused as wrong usage if ``check`` raises ConfigurationError for it."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        if value not in (None, ()):
+            with usage(ctx, param):
+                check(value)
+        return value
+
+    return callback
+
+
+@contextmanager
+def usage(ctx: click.Context | None = None, param: click.Parameter | None = None, hint: str | None = None) -> Any:
+    """Turn a ConfigurationError about what the user wrote on the command line into an error of usage."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error), ctx, param, hint) from None
+
+
+def is_given(parameter: str) -> bool:
+    """Return True if the command that runs got this parameter from its user, by an argument or a variable."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and ctx.get_parameter_source(parameter) is not ParameterSource.DEFAULT
 
 
 class PartType(click.ParamType[float]):
@@ -40,6 +69,16 @@ server_argument = click.argument("address", type=AddressType(FORMS))
 optional_address_argument = click.argument("address", metavar="[HOST:PORT]", type=_TCP, required=False)
 config_option = configuration()
 json_option = click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def _look_there(ctx: click.Context, _: click.Parameter, directory: Path) -> None:
+    ctx.meta[APP_DIR] = directory
+
+
+app_dir_option = click.option(
+    "--app-dir", type=click.Path(path_type=Path, file_okay=False, exists=True), default=".", show_default=True,
+    expose_value=False, callback=_look_there, help="Directory in which the modules of allowed types are looked for.",
+)  # fmt: skip
 
 
 class _Nowhere(io.TextIOBase):

@@ -15,9 +15,9 @@ import click
 from sealwire.cli.addresses import ServerAddress
 from sealwire.cli.clients import open_client
 from sealwire.cli.console import error_line, print_json, print_line
-from sealwire.cli.messages import load_security
 from sealwire.cli.options import config_option, json_option, server_argument, timeout_option, wait_option
 from sealwire.errors import ConfigurationError, SealwireError
+from sealwire.security import without_types
 
 
 @dataclass
@@ -86,7 +86,7 @@ def ping(
     if count is None and interval is None:
         count = 1
     summary = Summary()
-    with open_client(address, times["timeout"], times["wait"], load_security(config)) as client:
+    with open_client(address, times["timeout"], times["wait"], without_types(config)) as client:
         try:
             error = _ping(client, count, interval or 0.0, summary, lines=not as_json)
         except KeyboardInterrupt:

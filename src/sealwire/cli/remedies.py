@@ -8,11 +8,10 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwire.cli.pem_files import UNREADABLE, read_certificates
 from sealwire.errors import ConfigurationError
-from sealwire.pki.extensions import extended_key_usage
+from sealwire.pki.renewal import renewal
 from sealwire.remedies import command
 from sealwire.wire.keys import Key
 
@@ -33,24 +32,13 @@ def expired_ca(anchors: str, certificate: x509.Certificate) -> str:
     return f"take it out: {command('sealwire', 'certs', 'bundle', anchors, '--remove', sha256, '--out', anchors)}"
 
 
-def renewal(cert: str) -> str:
+def renewal_of(cert: str) -> str:
     """Return how to renew a certificate that is in service."""
-    path = Path(cert)
-    if not path.with_suffix(".key").exists() or path.suffix not in (".pem", ".crt"):
-        return "renew it with the tool that issued it"
-    if path.with_name("ca.key").exists():
-        return f"renew it: {command('sealwire', 'certs', 'renew', path, '--dir', path.parent)}"
-    ask = command("sealwire", "certs", "request", _profile(path), "--as", path.stem, "--dir", path.parent)
-    return f"request a new one, which says how to go on: {ask}"
-
-
-def _profile(path: Path) -> str:
     try:
-        uses = extended_key_usage(read_certificates(path)[0])
+        leaf = read_certificates(Path(cert))[0]
     except (ConfigurationError, *UNREADABLE):
-        return "PROFILE"
-    server, client = ExtendedKeyUsageOID.SERVER_AUTH in uses, ExtendedKeyUsageOID.CLIENT_AUTH in uses
-    return "peer" if server and client else "server" if server else "client"
+        leaf = None
+    return renewal(cert, leaf)
 
 
 def issuing(cert: str, profile: str) -> str:
@@ -60,14 +48,6 @@ def issuing(cert: str, profile: str) -> str:
         there = ("--as", path.stem, "--dir", path.parent, "--force")
         return command("sealwire", "certs", "issue", profile, "NAME", *there)
     return f"{command('sealwire', 'certs', 'issue', profile, 'NAME', '--as', 'STEM')} where the CA is"
-
-
-def next_list(crl: str) -> str:
-    """Return how to get the next revocation list for a file."""
-    path = Path(crl)
-    if path.with_name("ca.key").exists() and path.name == "crl.pem":
-        return f"write the next one: {command('sealwire', 'certs', 'crl', '--dir', path.parent)}"
-    return f"get the CA's current list, which `sealwire certs crl` writes there, as {crl}"
 
 
 def new_key(keyring: str, identity: str | None) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import click
-from click.core import ParameterSource
 
 from sealwire.admin import AdminEndpoint
 from sealwire.admin.endpoint import admin_address
@@ -24,13 +23,13 @@ from sealwire.cli.checks import check_shown
 from sealwire.cli.config import import_from_here
 from sealwire.cli.console import print_line
 from sealwire.cli.logs import log_options, set_up_logging
-from sealwire.cli.options import config_option
+from sealwire.cli.options import checked, config_option, is_given, usage
 from sealwire.cli.reloader import inherited, run
 from sealwire.cli.signals import Server, reload_on_signal, stop_on_signals
 from sealwire.contract import contract_of
 from sealwire.errors import ConfigurationError
 from sealwire.handler import handler_class
-from sealwire.listeners import is_unix
+from sealwire.listeners import check_address, is_unix
 from sealwire.middleware import audit
 from sealwire.middleware.serving import Served
 from sealwire.pickling.importing import import_object
@@ -96,7 +95,13 @@ class _Options:
     multiple=True,
     help="HOST:PORT, unix:PATH or fd:N to listen on, in place of --host and --port; may be given several times.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=checked(lambda host: check_address((host, 0))),
+    help="Address to listen on.",
+)
 @click.option(
     "-p",
     "--port",
@@ -134,6 +139,7 @@ class _Options:
 @click.option(
     "--admin",
     metavar="ADDRESS",
+    callback=checked(admin_address),
     help="Answer probes and scrapes at 127.0.0.1:PORT or unix:PATH. Default: [admin] in the configuration, or nowhere.",
 )
 @click.option(
@@ -192,9 +198,6 @@ def serve(**options: Any) -> None:
 def _check(chosen: _Options) -> None:
     """Raise UsageError if options do not go together."""
 
-    def given(name: str) -> bool:
-        return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
-
     if chosen.prefork and chosen.kind != "threading":
         raise click.UsageError("--server is for one process; leave it out, or leave out --workers and --loop")
     if not chosen.prefork and (chosen.max_requests or chosen.max_memory):
@@ -203,12 +206,19 @@ def _check(chosen: _Options) -> None:
         raise click.UsageError("--log-config has the levels and forms of the log; leave the other options out")
     if (chosen.nats is None) is not (chosen.subject is None):
         raise click.UsageError("--nats and --subject belong together")
-    if chosen.bind and (chosen.nats is not None or given("host") or given("port")):
+    if chosen.bind and (chosen.nats is not None or is_given("host") or is_given("port")):
         raise click.UsageError("--bind takes the place of --host, --port and --nats; leave out one or the other")
     if chosen.reload and chosen.check_config:
         raise click.UsageError("--check-config ends at once; leave out --reload")
     if chosen.nats is not None and (chosen.workers is not None or chosen.kind != "threading"):
         raise click.UsageError("--nats is for one process with an event loop; start as many as you need")
+    if chosen.nats is not None:
+        importlib.import_module("sealwire.nats")  # it needs an extra
+        urls = importlib.import_module("sealwire.nats.urls")
+        with usage(hint="--nats"):
+            urls.parse_urls(chosen.nats)
+        with usage(hint="--subject"):
+            urls.check_subject("it", chosen.subject)
 
 
 def _check_only(options: _Options) -> None:

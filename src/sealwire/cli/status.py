@@ -13,16 +13,16 @@ from sealwire.cli.admin_client import admin_option, fetch_report, print_report, 
 from sealwire.cli.connectivity import shown_certificate
 from sealwire.cli.console import print_fields, print_json, print_line
 from sealwire.cli.discovery import HERE, configuration
-from sealwire.cli.lifetimes import days_left, expiring, iso, key_owners, moment_text, signing_next, signing_now
-from sealwire.cli.messages import load_security
+from sealwire.cli.lifetimes import days_left, expiring, iso, key_owners, signing_next, signing_now
 from sealwire.cli.options import json_option, optional_address_argument, quiet_option, soon_option
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
 from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.errors import SealwireError
 from sealwire.listeners import address_text
+from sealwire.moments import moment_text
 from sealwire.pki.crl import number_of
 from sealwire.remedies import command
-from sealwire.security import SecurityStatus
+from sealwire.security import SecurityStatus, without_types
 from sealwire.trust.credentials import CredentialsStatus
 from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.keyring import KeyringStatus
@@ -60,7 +60,7 @@ def status(*, address: Address | None, config: Path | None, admin: str | None, d
             f"give --config for the files (there is no {HERE} here), or --admin for a running server"
         )
     try:
-        loaded = load_security(config).status()
+        loaded = without_types(config).status()
     except SealwireError as error:
         fix = "do as it says; a running service keeps what it has loaded"
         findings = [Finding(Severity.CRITICAL, str(config), str(error), fix)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sealwire.cli.admin_client import fetch_report
+from sealwire.cli.admin_client import check_admin, fetch_report
 from sealwire.cli.console import print_json
 from sealwire.cli.options import json_option
 from sealwire.cli.tables import table_lines, wrap
@@ -17,7 +17,7 @@ from sealwire.wire.frames import escaped
 
 
 @click.command()
-@click.argument("address", metavar="ADDRESS")
+@click.argument("address", metavar="ADDRESS", callback=check_admin)
 @click.option("--every", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, metavar="SECONDS")
 @json_option
 @click.option("-n", "--times", type=click.IntRange(1), metavar="N", help="Look N times. Default: until ^C.")

@@ -107,7 +107,7 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
         if self.established.done():
             self._fail(ConnectionClosed(f"{self._address} is gone: {why}"))
         else:
-            self._fail(explain.unreachable(self._address, why))
+            self._fail(explain.unreachable(self._address, why, exc if isinstance(exc, OSError) else None))
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Process the end of the socket."""
@@ -325,7 +325,7 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
             loop = asyncio.get_running_loop()
             _, connection = await loop.create_datagram_endpoint(factory, remote_addr=endpoint[:2])
         except OSError as error:
-            raise explain.unreachable(address, explain.reason(error)) from None
+            raise explain.unreachable(address, explain.reason(error), error) from None
         try:
             await asyncio.wait_for(asyncio.shield(connection.established), max(0.0, deadline - monotonic()))
         except BaseException as error:

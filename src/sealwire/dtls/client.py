@@ -196,7 +196,7 @@ class UDPConnection:
 
     def _receive(self) -> None:
         """Read one datagram and process its events."""
-        refused = ""
+        refused: OSError | None = None
         while True:
             try:
                 datagram = self._sock.recv(MAX_DATAGRAM)
@@ -208,7 +208,7 @@ class UDPConnection:
             except OSError as error:
                 if refused:
                     raise self._unreachable(refused) from None
-                refused = explain.reason(error)  # comes before the datagrams that the server sent before it ended
+                refused = error  # comes before the datagrams that the server sent before it ended
         try:
             for event in self._association.datagram_received(datagram):
                 self._ponged |= isinstance(event, Ponged)
@@ -217,11 +217,11 @@ class UDPConnection:
             if self._association.has_records:
                 self._flush()
 
-    def _unreachable(self, why: str) -> TransportError:
+    def _unreachable(self, error: OSError) -> TransportError:
         """Return the error for one that ICMP reported."""
         if self._association.open:
-            return Unreachable(f"{self._address} is gone: {why}")
-        return explain.unreachable(self._address, why)
+            return Unreachable(f"{self._address} is gone: {explain.reason(error)}")
+        return explain.unreachable(self._address, explain.reason(error), error)
 
     def _flush(self) -> None:
         for datagram in self._association.datagrams_to_send():
@@ -375,7 +375,7 @@ def _shake_hands(
     try:
         sock.connect(endpoint)
     except OSError as error:
-        raise explain.unreachable(address, explain.reason(error)) from None
+        raise explain.unreachable(address, explain.reason(error), error) from None
     sock.setblocking(False)
     security = security.pinned()
     association = ClientAssociation(

@@ -102,9 +102,10 @@ class AsyncNATSClient(AsyncClientPool):
             retry_budget=retry_budget, middleware=middleware,
         )  # fmt: skip
         if security.peers is None:
+            form = 'peers = ["{}"]' if security.is_from_file else "peers=['{}']"
+            spiffe, dns = form.format("spiffe://example/orders"), form.format("dns:orders.example")
             raise ConfigurationError(
-                "on NATS there is no host name to verify: list the workers' names, as in "
-                "peers=['spiffe://example/orders'] or peers=['dns:orders.example']"
+                f"on NATS there is no host name to verify: list the workers' names, as in {spiffe} or {dns}"
             )
 
     def _parse(self, addresses: Iterable[Any]) -> tuple[Address, ...]:

@@ -40,7 +40,8 @@ def _import(module: str, name: str) -> Any:
         remedy = (
             "leave out .py"
             if module.endswith(".py")
-            else "install it, start in the directory that it is in, or name that in PYTHONPATH"
+            else "install it, start in the directory that it is in, or name that in PYTHONPATH, or with --app-dir of "
+            "a command"
         )
         raise ConfigurationError(f"{name}: there is no module {error.name!r}; {remedy}") from None
     except SystemExit:

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
 from sealwire.pki.extensions import find_extension
 from sealwire.pki.pem import private_key_pem, read_certificates, read_private_key
 from sealwire.pki.subject_names import subject_alternative_names
@@ -165,7 +166,7 @@ class Issuer(Issued):
         start, end = _validity(not_before, days, MAX_LEAF_DAYS)
         ca_end = self.certificate.not_valid_after_utc
         if ca_end <= (not_before or datetime.now(UTC)):
-            raise ConfigurationError(f"the CA's certificate expired at {ca_end.isoformat()}; make a new CA")
+            raise ConfigurationError(f"the CA's certificate expired at {moment_text(ca_end)}; make a new CA")
         if subject is None:
             subject = leaf_subject(names)
         builder = (

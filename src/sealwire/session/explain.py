@@ -5,6 +5,7 @@ No message contains text that the peer chose, except the names in its verified c
 
 from __future__ import annotations
 
+import errno
 import re
 import ssl
 from copy import copy
@@ -95,6 +96,18 @@ def reason(error: OSError) -> str:
 
 # A client that cannot connect
 
+_NO_WAY: Final = "check the address, and this machine's network and its routes"
+_ADVICE: Final = {
+    errno.ENETUNREACH: _NO_WAY,
+    errno.EHOSTUNREACH: f"{_NO_WAY}; the machine there may be off",
+    errno.ENETDOWN: "check this machine's network",
+    errno.EADDRNOTAVAIL: "check the address; if it is right, this machine may have no free port left",
+    errno.ETIMEDOUT: "check that it is on, and that no firewall drops packets",
+    errno.EACCES: "a firewall or policy of this machine does not permit it",
+    errno.EPERM: "a firewall or policy of this machine does not permit it",
+}
+"""What to check, by the error; of all others, such as a refused connection, whether the server runs."""
+
 
 def unresolved(address: str) -> TransportError:
     """Explain a host name that was not resolved."""
@@ -102,16 +115,17 @@ def unresolved(address: str) -> TransportError:
     return because(error, "unreachable")
 
 
-def unreachable(address: str, why: str, *, unix: bool = False) -> TransportError:
-    """Explain why no address of the server accepted a connection."""
-    mode = ", and that the socket's mode permits this user" if unix else ""
-    error = TransportError(f"cannot connect to {address}: {why}; check that the server runs and listens there{mode}")
-    return because(error, "unreachable")
+def unreachable(address: str, why: str, error: OSError | None = None, *, unix: bool = False) -> TransportError:
+    """Explain why no address of the server accepted a connection; ``error`` is the system's, if there is one."""
+    advice = _ADVICE.get((error and error.errno) or 0, "check that the server runs and listens there")
+    if unix:
+        advice = "check that the server runs and listens there, and that the socket's mode permits this user"
+    return because(TransportError(f"cannot connect to {address}: {why}; {advice}"), "unreachable")
 
 
 def not_accepted(address: str, why: str, error: OSError | None) -> TransportError:
     """Explain why no address of the server accepted a connection, by the last one's error."""
-    failed = unreachable(address, why)
+    failed = unreachable(address, why, error)
     # An overloaded one may reset connections before it has seen them.
     reset = isinstance(error, ConnectionResetError)
     return because(HandshakeFailed(str(failed), transient=True), "unreachable") if reset else failed
@@ -119,12 +133,16 @@ def not_accepted(address: str, why: str, error: OSError | None) -> TransportErro
 
 def no_answer(address: str) -> DeadlineExceeded:
     """Explain that a connection was not accepted in time."""
-    return DeadlineExceeded(f"{address} did not answer in time")
+    return DeadlineExceeded(
+        f"{address} did not answer in time; check that it is on and not overloaded, and that no firewall drops packets"
+    )
 
 
 def incomplete(address: str, step: str = "the handshake") -> DeadlineExceeded:
     """Explain that a handshake took longer than the client's timeout."""
-    return DeadlineExceeded(f"{address} did not complete {step} in time")
+    return DeadlineExceeded(
+        f"{address} did not complete {step} in time; check that a Sealwire server is there, and is not overloaded"
+    )
 
 
 def server_certificate(address: str, problem: str) -> HandshakeFailed:

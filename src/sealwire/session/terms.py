@@ -67,14 +67,18 @@ def check_unproxied(security: Security, carrier: str, reason: str) -> None:
 
 def check_unix_socket(security: Security) -> None:
     """Check that either end of a Unix socket can use this Security. Raises ConfigurationError."""
+    of_file = security.is_from_file
     if not security.service:
+        service = 'service = "orders"' if of_file else "service='orders'"
         raise ConfigurationError(
-            "a Unix socket has no host name: give the service a name, as in service='orders', the same at both ends"
+            f"a Unix socket has no host name: give the service a name, as in {service}, the same at both ends"
         )
     if security.peers is None or not security.peers.names_processes:
+        entry = f"uid:{os.geteuid()}"
+        entries = f'peers = ["{entry}", …]' if of_file else f"peers=['{entry}', …]"
         raise ConfigurationError(
             "a Unix socket has no certificates; the kernel reports the process at the other end. List the users of "
-            f"acceptable processes: peers=['uid:{os.geteuid()}', …]"
+            f"acceptable processes: {entries}"
         )
 
 

@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sealwire.errors import ConfigurationError, PeerNotAllowed
+from sealwire.moments import moment_text
 from sealwire.pki.extensions import find_extension
 from sealwire.pki.pem import private_key_of, read_certificates, read_crls, to_pem
+from sealwire.pki.renewal import renewal
 from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.trust.reading import StrPath
 from sealwire.trust.reloading import FileContents
@@ -184,7 +186,7 @@ class Certificates:
 
     def __str__(self) -> str:
         """Return one line for a log."""
-        until = "" if self.identity is None else f", valid until {self.identity.not_after:%Y-%m-%d %H:%M} UTC"
+        until = "" if self.identity is None else f", valid until {moment_text(self.identity.not_after)}"
         lists = "" if not self.lists else f", {_counted(len(self.lists), 'revocation list')}"
         return f"{self.identity or 'no certificate'}{until}; {_counted(len(self.authorities), 'trust anchor')}{lists}"
 
@@ -233,13 +235,13 @@ def _check_authorities(authorities: Sequence[x509.Certificate], name: str) -> No
     end = max(each.not_valid_after_utc for each in roots)
     if end < now:
         raise ConfigurationError(
-            f"{name}: every trust anchor has expired, the last one at {end.isoformat()}, so every peer would be "
+            f"{name}: every trust anchor has expired, the last one at {moment_text(end)}, so every peer would be "
             "refused; get the CA's current certificate"
         )
     start = min(each.not_valid_before_utc for each in roots if each.not_valid_after_utc >= now)
     if start > now:
         raise ConfigurationError(
-            f"{name}: no trust anchor is valid before {start.isoformat()}, so every peer would be refused; keep the "
+            f"{name}: no trust anchor is valid before {moment_text(start)}, so every peer would be refused; keep the "
             "present one beside it until then, or check this machine's clock"
         )
 
@@ -258,10 +260,10 @@ def _check_dates(leaf: x509.Certificate, name: str) -> None:
     now = datetime.now(UTC)
     if leaf.not_valid_after_utc < now:
         raise ConfigurationError(
-            f"{name}: expired at {leaf.not_valid_after_utc.isoformat()}, so every peer would refuse it; renew it, or "
-            "issue a new certificate"
+            f"{name}: expired at {moment_text(leaf.not_valid_after_utc)}, so every peer would refuse it; "
+            f"{renewal(name, leaf)}"
         )
     if leaf.not_valid_before_utc > now:
         raise ConfigurationError(
-            f"{name}: not valid before {leaf.not_valid_before_utc.isoformat()}; check this machine's clock"
+            f"{name}: not valid before {moment_text(leaf.not_valid_before_utc)}; check this machine's clock"
         )

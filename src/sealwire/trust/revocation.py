@@ -29,8 +29,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
 from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
 from sealwire.pki.crl import newer
 from sealwire.pki.extensions import find_extension
+from sealwire.pki.renewal import next_list
 from sealwire.wire.frames import escaped
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -241,12 +243,12 @@ def _check_dates(crl: x509.CertificateRevocationList, name: str) -> None:
     now = datetime.now(UTC)
     if crl.next_update_utc is not None and crl.next_update_utc < now:
         raise ConfigurationError(
-            f"{name}: the revocation list expired at {crl.next_update_utc.isoformat()}, "
-            "so every peer would be refused; get the CA's current list"
+            f"{name}: the revocation list expired at {moment_text(crl.next_update_utc)}, "
+            f"so every peer would be refused; {next_list(name)}"
         )
     if crl.last_update_utc > now:
         raise ConfigurationError(
-            f"{name}: the revocation list is not valid before {crl.last_update_utc.isoformat()}, "
+            f"{name}: the revocation list is not valid before {moment_text(crl.last_update_utc)}, "
             "so every peer would be refused; check this machine's clock"
         )
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -94,7 +95,7 @@ class Key:
 
 
 def _moment(moment: datetime | None) -> str:
-    return "any time" if moment is None else moment.isoformat()
+    return moment_text(moment, none="any time")
 
 
 class Mac:

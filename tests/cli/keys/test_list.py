@@ -84,4 +84,7 @@ class TestShow:
         assert "32 bytes, not shown" in outputs[0]
         assert [each["state"] for each in json.loads(outputs[2])] == ["signs", "not yet valid"]
         assert "a.example" in outputs[1]
-        assert "no key has the id" in run("keys", "show", "x", status=1).stderr
+        assert "see `sealwire keys list`\n" in run("keys", "show", "x", status=1).stderr
+        for path in ("./certs/keyring.toml", "certs/keyring.toml"):  # the default, but who gave it may need it
+            error = run("keys", "show", "x", "--file", path, status=1).stderr
+            assert "see `sealwire keys list --file certs/keyring.toml`\n" in error

@@ -21,7 +21,7 @@ from sealwire.cli.bench.plot import check_plot, draw
 from sealwire.cli.bench.results import PERCENTILES, Results, milliseconds
 from sealwire.cli.console import print_fields, print_json, print_line
 from sealwire.cli.messages import load_security, parse_message
-from sealwire.cli.options import FILE, config_option, json_option, timeout_option, wait_option
+from sealwire.cli.options import FILE, app_dir_option, config_option, json_option, timeout_option, wait_option
 from sealwire.security import Security
 
 _Server = Address | UnixAddress | DatagramAddress
@@ -59,6 +59,7 @@ _BUSY: Final = 0.9
 )
 @click.option("--size", type=click.IntRange(0), metavar="BYTES", help=f"Size of each message; {_SIZE} by default.")
 @click.option("--message", metavar="JSON", help="The message itself, in place of bytes of --size.")
+@app_dir_option
 @timeout_option
 @wait_option
 @json_option

@@ -7,9 +7,10 @@ import importlib.util
 from pathlib import Path
 from typing import Any, Final
 
+import click
+
 from sealwire import extras
 from sealwire.cli.bench.results import Results, percentile
-from sealwire.errors import ConfigurationError
 
 _BINS: Final = 60
 """Points of the curves over time, at most."""
@@ -17,9 +18,9 @@ _NINES: Final = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 
 
 def check_plot(path: Path) -> None:
-    """Raise ConfigurationError unless a plot can be made, before anything is measured."""
+    """Refuse the command line unless a plot can be made, before anything is measured. Raises ConfigurationError."""
     if path.suffix != ".svg":
-        raise ConfigurationError(f"{path}: a plot is an SVG file; choose a name that ends in .svg")
+        raise click.BadParameter(f"{path}: a plot is an SVG file; choose a name that ends in .svg", param_hint="--plot")
     if importlib.util.find_spec("matplotlib") is None:
         raise extras.missing("plot", "--plot")
 

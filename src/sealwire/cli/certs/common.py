@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives import hashes
 
 from sealwire.cli.console import print_fields
 from sealwire.cli.inventory import names_of
-from sealwire.cli.lifetimes import moment_text
+from sealwire.cli.options import is_given
 from sealwire.cli.pem_files import read_certificates, read_pem
 from sealwire.cli.workdir import DEFAULT, mode_of, replace_files
 from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
 from sealwire.pki.authority import MAX_LEAF_DAYS, Issuer, KeyType, Profile
 from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, pair
 from sealwire.pki.pem import private_key_of
@@ -133,5 +134,6 @@ def print_certificate(certificate: x509.Certificate) -> None:
 
 
 def certs_command(directory: Path, *words: str | Path) -> str:
-    """Return a command of this group in backquotes, with ``--dir`` unless the directory is the default."""
-    return command("sealwire", "certs", *words, *(() if directory == DEFAULT else ("--dir", directory)))
+    """Return a command of this group in backquotes, with ``--dir`` if the user gave it."""
+    there = ("--dir", directory) if directory != DEFAULT or is_given("directory") else ()
+    return command("sealwire", "certs", *words, *there)

@@ -27,8 +27,9 @@ from sealwire.cli.certs.common import (
     write,
 )
 from sealwire.cli.console import print_line
+from sealwire.cli.options import usage
 from sealwire.cli.workdir import prepare, report_written
-from sealwire.pki.authority import DEFAULT_CA_DAYS, MAX_CA_DAYS, Issued, KeyType, Profile, create_ca
+from sealwire.pki.authority import DEFAULT_CA_DAYS, MAX_CA_DAYS, Issued, KeyType, Profile, create_ca, leaf_names
 from sealwire.pki.files import locked
 from sealwire.remedies import command
 
@@ -63,7 +64,11 @@ def init(
     \b
     sealwire certs init --server localhost --server 127.0.0.1 --client client.example
     """
-    ca = create_ca(name, days=days, key_type=key_type)
+    for profile, names in (("server", server), ("client", client)):
+        with usage(hint=f"--{profile}"):
+            leaf_names(names or ["localhost"], profile)
+    with usage(hint="--name"):
+        ca = create_ca(name, days=days, key_type=key_type)
     leaves: dict[str, Issued] = {}
     if server:
         leaves["server"] = ca.issue(*server, profile="server", key_type=key_type)
@@ -113,6 +118,8 @@ def issue(
     sealwire certs issue client spiffe://prod/billing/worker --as billing
     """
     stem = check_stem(profile if stem is None else stem)
+    with usage(hint="NAMES"):
+        leaf_names(names, profile)
     leaf = load_ca(directory).issue(*names, profile=profile, days=days, key_type=key_type)
     _write({stem: leaf}, directory, force=force)
     _report(leaf, directory, profile, stem)

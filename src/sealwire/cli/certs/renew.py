@@ -31,13 +31,14 @@ from sealwire.cli.certs.common import print_certificate as show
 from sealwire.cli.certs.revoke import write_crl
 from sealwire.cli.console import print_line
 from sealwire.cli.inventory import kind_of
-from sealwire.cli.lifetimes import due_from, life_of, moment_text
+from sealwire.cli.lifetimes import due_from, life_of
 from sealwire.cli.options import PartType
 from sealwire.cli.pem_files import UNREADABLE, read_certificates, read_crls, read_pem
 from sealwire.cli.progress import progress
 from sealwire.cli.remedies import new_ca
 from sealwire.cli.workdir import mode_of, refuse_link, remove_old_copies, report_written
 from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
 from sealwire.pki.authority import MAX_LEAF_DAYS, Issuer, PrivateKey
 from sealwire.pki.csr import key_like
 from sealwire.pki.csr import renew as renew_certificate

@@ -29,14 +29,15 @@ from sealwire.cli.certs.common import (
 )
 from sealwire.cli.console import print_line
 from sealwire.cli.inventory import names_of
-from sealwire.cli.options import FILE
+from sealwire.cli.options import FILE, checked, usage
 from sealwire.cli.pem_files import read_certificates, read_pem
 from sealwire.cli.workdir import prepare, refuse_link, report_written
 from sealwire.errors import ConfigurationError
-from sealwire.pki.authority import KeyType, Profile
+from sealwire.pki.authority import KeyType, Profile, leaf_names
 from sealwire.pki.csr import request as make_request
 from sealwire.pki.csr import sign as sign_request
 from sealwire.pki.files import PRIVATE, PUBLIC, NewFile, locked
+from sealwire.pki.subject_names import subject_alternative_names
 from sealwire.remedies import command
 from sealwire.trust.credentials import Credentials
 from sealwire.trust.selftest import validate
@@ -70,6 +71,9 @@ def request(
     renewal = present.exists()
     if not names and not renewal:
         raise click.UsageError("name what the certificate is for, such as a host name")
+    if names:
+        with usage(hint="NAMES"):
+            leaf_names(names, profile)
     made = make_request(*(names or names_of(read_certificates(present)[0])), profile=profile, key_type=key_type)
     prepare(directory)
     name = f"{stem}.new" if renewal else stem
@@ -144,8 +148,9 @@ def _check_successor(path: Path, new_cert: Path, new_key: Path) -> x509.Certific
     "--as", "stem", metavar="STEM", help="Name of the certificate's file, without ending.  [default: the CSR's]"
 )
 @click.option(
-    "--name", "names", metavar="NAME", multiple=True, help="A name that the request may ask for; others are refused."
-)
+    "--name", "names", metavar="NAME", multiple=True, callback=checked(subject_alternative_names),
+    help="A name that the request may ask for; others are refused.",
+)  # fmt: skip
 @click.option("--profile", type=click.Choice(get_args(Profile)), help="Its use.  [default: the one in the request]")
 @leaf_days_option
 @force_option

@@ -22,10 +22,11 @@ from sealwire.cli.certs.common import (
 )
 from sealwire.cli.console import print_line
 from sealwire.cli.inventory import Row, inventory, is_issued_by, names_of, rows_of
-from sealwire.cli.lifetimes import life_of, moment_text, warning_from
+from sealwire.cli.lifetimes import life_of, warning_from
 from sealwire.cli.pem_files import read_certificates, read_crls
 from sealwire.cli.workdir import mode_of, refuse_link, report_written
 from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
 from sealwire.pki.authority import Issuer
 from sealwire.pki.crl import DEFAULT_CRL_DAYS, MAX_CRL_DAYS, REASONS, newer, number_of, reissue
 from sealwire.pki.files import PUBLIC, NewFile, kept_copies, locked

@@ -16,7 +16,7 @@ import click
 import tomlkit
 
 from sealwire.cli.lifetimes import iso
-from sealwire.cli.options import FILE
+from sealwire.cli.options import FILE, checked, is_given
 from sealwire.cli.workdir import DEFAULT, mode_of, prepare, refuse_link, replace_files
 from sealwire.errors import ConfigurationError
 from sealwire.pki.files import PRIVATE, NewFile, locked
@@ -32,12 +32,20 @@ HEADER: Final = (
 _SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
+
+def _check_id(value: str) -> None:
+    Key(value, bytes(MIN_SECRET))
+
+
 _DEFAULT: Final = DEFAULT / "keyring.toml"
 file_option = click.option(
     "-f", "--file", "path", type=FILE, default=_DEFAULT, show_default=True, help="The keyring file."
 )
 id_option = click.option(
-    "--id", "key_id", help="Name of the key, sent with each handshake.  [default: date and 4 hex digits]"
+    "--id",
+    "key_id",
+    callback=checked(_check_id),
+    help="Name of the key, sent with each handshake.  [default: date and 4 hex digits]",
 )
 
 
@@ -48,15 +56,14 @@ def keys() -> None:
 
 def identity_option(help_text: str, name: str = "--identity", *, required: bool = False) -> Callable[[Any], Any]:
     """Return the option of that name for an entry of a list of peers, the parameter ``identity``."""
-    return click.option(name, "identity", metavar="ENTRY", callback=_check_identity, required=required, help=help_text)
+    check = checked(_check_identity)
+    return click.option(name, "identity", metavar="ENTRY", callback=check, required=required, help=help_text)
 
 
-def _check_identity(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None:
-        if not value.isascii() or not value.isprintable():
-            raise click.BadParameter("printable ASCII only", ctx, param)
-        PeerPolicy([value])  # raises ConfigurationError
-    return value
+def _check_identity(value: str) -> None:
+    if not value.isascii() or not value.isprintable():
+        raise ConfigurationError("printable ASCII only")
+    PeerPolicy([value])
 
 
 def span_option(*names: str, default: str, help_text: str) -> Callable[[Any], Any]:
@@ -164,8 +171,9 @@ def edit_keyring(path: Path) -> Iterator[KeyringFile]:
 
 
 def keys_command(path: Path, *words: str | Path) -> str:
-    """Return a command of this group in backquotes, with ``--file`` unless the keyring is the default."""
-    return command("sealwire", "keys", *words, *(() if path == _DEFAULT else ("--file", path)))
+    """Return a command of this group in backquotes, with ``--file`` if the user gave it."""
+    there = ("--file", path) if path != _DEFAULT or is_given("path") else ()
+    return command("sealwire", "keys", *words, *there)
 
 
 def find_keys(keys: Iterable[Key], key_id: str | None, path: Path) -> list[Key]:

@@ -9,8 +9,9 @@ import click
 
 from sealwire.cli.console import print_fields, print_json, print_line, print_table
 from sealwire.cli.keys.common import file_option, find_keys, keys
-from sealwire.cli.lifetimes import iso, key_state, moment_text
+from sealwire.cli.lifetimes import iso, key_state
 from sealwire.cli.options import json_option
+from sealwire.moments import moment_text
 from sealwire.trust.keyring import Keyring
 from sealwire.wire.keys import Key
 

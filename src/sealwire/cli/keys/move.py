@@ -21,10 +21,11 @@ from sealwire.cli.keys.common import (
     keys_command,
     table_of,
 )
-from sealwire.cli.lifetimes import key_owners, moment_text
+from sealwire.cli.lifetimes import key_owners
 from sealwire.cli.options import FILE, FILE_OR_DASH, STDIN
 from sealwire.cli.workdir import mode_of, refuse_link, report_written
 from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
 from sealwire.pki.files import PRIVATE, NewFile, write_files
 from sealwire.remedies import command
 from sealwire.trust.key_snapshot import KeySnapshot

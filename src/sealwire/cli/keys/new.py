@@ -9,8 +9,9 @@ import click
 
 from sealwire.cli.console import print_fields, print_line
 from sealwire.cli.keys.common import edit_keyring, file_option, id_option, identity_option, keys
-from sealwire.cli.lifetimes import key_state, moment_text
+from sealwire.cli.lifetimes import key_state
 from sealwire.cli.workdir import report_written
+from sealwire.moments import moment_text
 from sealwire.pki.authority import BACKDATED
 from sealwire.trust.keyring import Keyring
 

@@ -19,9 +19,10 @@ from sealwire.cli.keys.common import (
     keys_command,
     span_option,
 )
-from sealwire.cli.lifetimes import key_owners, moment_text
+from sealwire.cli.lifetimes import key_owners
 from sealwire.cli.workdir import remove_old_copies, report_written
 from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
 from sealwire.wire.keys import Key
 
 
