@@ -200,6 +200,51 @@ def test_a_plot(served: Served) -> None:
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
 
 
+TYPED = """\
+from dataclasses import dataclass
+
+taken = 0
+
+
+@dataclass
+class Order:
+    item: str
+
+
+def respond(order: Order) -> str:
+    return order.item
+
+
+def untyped(message):
+    global taken
+    taken += 1
+    return message["item"]
+"""
+
+
+@pytest.mark.parametrize("handler", ["typed:respond", "typed:untyped"])
+@pytest.mark.parametrize("rate", [[], ["--rate", "1000"]])
+def test_a_message_that_the_handler_does_not_take_ends_the_run(place: Path, handler: str, rate: list[str]) -> None:
+    (place / "typed.py").write_text(TYPED)
+    for role in ("server", "client"):
+        with (place / f"{role}.toml").open("a") as file:
+            file.write('[allowlist]\ntypes = ["typed:Order"]\n')
+    with Served(place, handler=handler) as served:
+        where = ["bench", f"localhost:{served.port}", "--config", "client.toml", "--duration", "3600", *rate]
+        done = sealwire(place, *where, status=77 if handler == "typed:respond" else 70)
+        assert done.stdout == ""
+        assert "send what the handler takes: a --message" in done.stderr
+        if handler == "typed:respond":
+            order = ["--message", '{"item": "tea"}', "--requests", "3"]
+            done = sealwire(place, *where, *order, "--type", "typed:Order")
+            assert "3 in " in done.stdout
+            sealwire(place, *where, *order, status=77)
+        else:
+            done = sealwire(place, *where, "--message", "{}", "--requests", "3", status=1)
+            assert "RemoteError 19" in done.stdout, "a handler that fails for a message of the user's is measured"
+        sealwire(place, *where, "--type", "typed:Order", status=64)
+
+
 # In this process: what goes wrong before anything is sent
 
 
@@ -237,7 +282,7 @@ def test_a_message_over_a_limit_is_not_sent_at_all(place: Path) -> None:
 
 
 def test_a_plot_needs_its_library(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "a.png: a plot is an SVG file" in failing(place, "--plot", "a.png", status=1)
+    assert "a.png: a plot is an SVG file" in failing(place, "--plot", "a.png", status=64)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert "--plot needs the extra [plot], of which is missing: matplotlib" in failing(
         place, "--plot", "a.svg", status=1

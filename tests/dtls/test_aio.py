@@ -44,6 +44,42 @@ def test_many_at_once_on_a_bad_link(deployment: Deployment) -> None:
     assert set(handler.seen) == set(range(200))
 
 
+def test_a_ping(deployment: Deployment) -> None:
+    async def main(link: Any) -> None:
+        security = deployment.security("client")
+        async with AsyncUDPClient("127.0.0.1", link.port, wait=0.3, security=security) as one:
+            assert all(0 < seconds < 10 for seconds in await asyncio.gather(*(one.ping() for _ in range(3))))
+            peer = one.peer
+            assert peer is not None
+            link.passing = False
+            with pytest.raises(DeadlineExceeded, match="nothing came from") as late:
+                await one.ping()
+            assert late.value.sent
+            link.passing = True
+            assert 0 < await one.ping() < 10
+            assert await one.send_request(1) == 1
+            assert one.peer == peer
+
+    with (
+        running(ThreadingUDPServer(ADDRESS, lambda message: message, deployment.server_security())) as port,
+        bad_link(port, lose=0, hold=0) as link,
+    ):
+        asyncio.run(main(link))
+
+
+def test_a_ping_to_a_server_that_is_gone(deployment: Deployment) -> None:
+    async def main(leave: Any) -> None:
+        async with AsyncUDPClient("127.0.0.1", port, 2, 2, security=deployment.security("client")) as one:
+            await one.ping()
+            await asyncio.to_thread(leave)
+            with pytest.raises(TransportError):
+                await one.ping()
+
+    serving = running(ThreadingUDPServer(ADDRESS, lambda message: message, deployment.server_security()))
+    port = serving.__enter__()
+    asyncio.run(main(lambda: serving.__exit__(None, None, None)))
+
+
 def test_one_that_is_cancelled_leaves_the_others_alone(deployment: Deployment) -> None:
     go = threading.Event()
 

@@ -32,8 +32,10 @@ from sealwire.fork import blank, leave_in_children
 from sealwire.listeners import address_text
 from sealwire.retry import shares
 from sealwire.session import explain
+from sealwire.session.call_time import CallTime
 from sealwire.session.envelope import envelope_of
 from sealwire.trust.identity import PeerIdentity, canonical_host
+from sealwire.wire.events import Ponged
 from sealwire.wire.frames import Payload, VerifiedPayload
 from sealwire.wire.metadata import Metadata
 
@@ -65,6 +67,8 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
         self._address = address
         self._transport: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._pinging = asyncio.Lock()
+        self._pong = asyncio.Event()
         self._retired = False
         self._silent = False
         """True if a request's time ran out without any datagram of the server: the association is not used any more."""
@@ -87,6 +91,8 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
         try:
             for event in self.association.datagram_received(data):
                 self._exchanges.receive(event)
+                if isinstance(event, Ponged):
+                    self._pong.set()
         except SealwireError as error:
             self._flush()  # the alert with the reason
             self._fail(error)
@@ -168,6 +174,26 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
             if self._retired and not self._exchanges:
                 self.close_now()
         return exchange.take()
+
+    async def ping(self, deadline: float) -> float:
+        """Return the seconds until the answer to a PING, which is not sent again. Raises as :meth:`request` does."""
+        begun = monotonic()
+        try:
+            async with asyncio.timeout(deadline - begun), self._pinging:  # the protocol allows one at a time
+                begun = monotonic()
+                self._pong.clear()
+                if self.failure is None:
+                    self.association.protocol.send_ping()
+                    self._flush()
+                    await self._pong.wait()
+        except TimeoutError:
+            self._silent = True  # a late answer would be taken for that to the next PING
+            raise explain.nothing_came(self._address) from None
+        if isinstance(self.failure, ConnectionClosed):
+            raise self.association.session.lost(self.failure, None)
+        if self.failure is not None:
+            raise explain.without_frames(self.failure)
+        return monotonic() - begun
 
     async def _wait(self, exchange: Exchange, deadline: float) -> None:
         """Wait for the result of an exchange, and send it again when due. Raises DeadlineExceeded, RemoteError."""
@@ -255,6 +281,7 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
             self.established.set_exception(self.failure)
             self.established.exception()  # mark it as retrieved, or asyncio logs it when no task is waiting
         self._exchanges.fail(self.failure)
+        self._pong.set()
         if self._transport is not None:
             self._transport.close()
 
@@ -284,6 +311,23 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
     """
 
     _max_in_flight = MAX_IN_FLIGHT
+
+    async def ping(self) -> float:
+        """Measure a round trip to the server. Connects first if necessary. A PING is not sent again if it is lost.
+
+        Returns:
+            Seconds until the answer.
+
+        Raises:
+            DeadlineExceeded: There was no answer within ``wait`` seconds.
+            TransportError: Connecting failed, or the association ended.
+            RemoteProtocolError: The server broke the protocol.
+            ConfigurationError: No certificate or key is valid now.
+            InvalidState: Another event loop uses the client.
+        """
+        time = CallTime(timeout=self.timeout, wait=self.wait, now=monotonic())
+        connection = await self._here().usable(time, self._open, self.timeout)
+        return await connection.ping(time.deadline)
 
     @counted_on_loop()
     async def _connect(self, deadline: float) -> AsyncUDPConnection:

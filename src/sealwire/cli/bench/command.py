@@ -22,12 +22,20 @@ from sealwire.cli.bench.results import PERCENTILES, Results, milliseconds
 from sealwire.cli.console import print_fields, print_json, print_line
 from sealwire.cli.messages import load_security, parse_message
 from sealwire.cli.options import FILE, app_dir_option, config_option, json_option, timeout_option, wait_option
+from sealwire.errors import RemoteError
 from sealwire.security import Security
+from sealwire.wire.frames import FaultCode
 
 _Server = Address | UnixAddress | DatagramAddress
 _DURATION: Final = 10.0
 _SIZE: Final = 100
 _MAX_CLIENTS: Final = 10_000
+_REFUSALS: Final = frozenset({FaultCode.MALFORMED_PAYLOAD, FaultCode.TYPE_NOT_ALLOWED, FaultCode.TOO_LARGE})
+"""Faults of a message that is refused each time."""
+_MESSAGE: Final = (
+    "send what the handler takes: a --message, with --type MODULE:CLASS one of a type of the allowlist, or another "
+    "--size"
+)
 _BUSY: Final = 0.9
 """The share of a processor from which on this end may be the bottleneck."""
 
@@ -59,6 +67,7 @@ _BUSY: Final = 0.9
 )
 @click.option("--size", type=click.IntRange(0), metavar="BYTES", help=f"Size of each message; {_SIZE} by default.")
 @click.option("--message", metavar="JSON", help="The message itself, in place of bytes of --size.")
+@click.option("--type", "type_name", metavar="MODULE:CLASS", help="--message is of this type of the allowlist.")
 @app_dir_option
 @timeout_option
 @wait_option
@@ -68,7 +77,7 @@ def bench(*, address: _Server, config: Path, as_json: bool, plot: Path | None, *
     """Measure how fast a server answers.
 
     ADDRESS is HOST:PORT, unix:PATH or udp://HOST:PORT. The handler must take the message: bytes of --size, or what
-    --message says.
+    --message says, as for `sealwire call`. If the server refuses the first one, no more are sent.
 
     Without --rate, each connection keeps --window requests in flight, and sends the next one when one is answered. With
     --rate, latencies count from the time at which a request was due, even if it could not be sent then.
@@ -82,16 +91,24 @@ def bench(*, address: _Server, config: Path, as_json: bool, plot: Path | None, *
     """
     if options["size"] is not None and options["message"] is not None:
         raise click.UsageError("--size and --message both say what to send; leave one out")
+    if options["type_name"] is not None and options["message"] is None:
+        raise click.UsageError("--type is that of a --message; give one")
     if plot is not None:
         check_plot(plot)
     security = load_security(config)
-    plan = _plan(parse_message(config, security, options["message"]) if options["message"] else None, options)
+    message = None
+    if options["message"] is not None:
+        message = parse_message(config, security, options["message"], options["type_name"])
+    plan = _plan(message, options)
     payload = len(security.codec.encode(plan.message))
     make_client = _client_maker(address, options["timeout"], options["wait"], security)
     _allow_descriptors(plan.clients)
     results = Results()
     with _progress(plan, results) as show:
         run(plan, make_client, results, show)
+    if results.refusal is not None:
+        code, text = results.refusal.args
+        raise RemoteError(code, f"{text}; {_MESSAGE}")
     if as_json:
         said = {"server": str(address), "payload_bytes": payload, "clients": plan.clients}
         said |= {"window": plan.window, "rate": plan.rate}
@@ -124,6 +141,7 @@ def _plan(message: Any, options: dict[str, Any]) -> Plan:
         requests=options["requests"],
         duration=_DURATION if endless else options["duration"],
         rate=options["rate"],
+        refusals=_REFUSALS if options["message"] is not None else _REFUSALS | {FaultCode.HANDLER_FAILED},
     )
 
 

@@ -11,7 +11,7 @@ import asyncio
 import math
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import Any, Final
@@ -43,6 +43,7 @@ class Plan:
         requests: Number of requests; None for no bound.
         duration: Seconds after which no more are sent; None for no bound.
         rate: Requests due in a second; None to send each when there is room.
+        refusals: Codes of faults that end the run if no request was answered before.
     """
 
     message: Any
@@ -51,6 +52,7 @@ class Plan:
     requests: int | None
     duration: float | None
     rate: float | None
+    refusals: Collection[int] = ()
 
 
 def run(plan: Plan, make_client: Callable[[], Client], results: Results, show: Callable[[], None]) -> None:
@@ -156,6 +158,9 @@ class _Load:
                 await client.send_request(message)
             except (RemoteError, DecodeError) as error:
                 results.fail(error)
+                is_refusal = isinstance(error, RemoteError) and error.code in self._plan.refusals
+                if is_refusal and not results.latencies:
+                    results.refusal, self._end = error, 0.0
             except SealwireError as error:
                 results.fail(error)
                 await asyncio.sleep(_PAUSE)
@@ -181,7 +186,7 @@ class _Load:
             self._waiting.append((due, future))
             self._has_waiting.set()
             await future
-        return due
+        return due if self._end else None
 
     async def _pace(self) -> None:
         """Release the requests that wait, each when it is due."""

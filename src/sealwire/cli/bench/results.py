@@ -33,6 +33,7 @@ class Results:
         missed: Requests that were due and not sent, since all connections were busy to the end.
         processor: The part of a processor that this process used meanwhile; None if that says nothing.
         is_interrupted: True if the user ended it.
+        refusal: The fault of the first request, if the server will give it to all; None without.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class Results:
         self.missed = 0
         self.processor: float | None = None
         self.is_interrupted = False
+        self.refusal: SealwireError | None = None
 
     def fail(self, error: SealwireError) -> None:
         """Count a failure."""
