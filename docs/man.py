@@ -52,6 +52,9 @@ def body(context: click.Context, heading: str) -> Iterator[str]:
     if heading == ".SH":
         yield ".SH DESCRIPTION"
     yield from paragraphs(command.help or "")
+    for option in command.params:
+        if isinstance(option, click.Option):
+            option.show_envvar = True
     records = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
     yield ".SH OPTIONS" if heading == ".SH" else ".PP"
     yield from entries(iter(records))

@@ -22,6 +22,8 @@ from cli.test_reload import CLIENT, KINDS, OTHER, client, configure
 from sealwire import SealwireError
 from sealwire.admin.http import MAX_BYTES, MAX_CONNECTIONS, MAX_SECONDS
 from sealwire.cli.app import app
+from sealwire.cli.top import _shown
+from sealwire.metrics import COLUMNS, FAMILIES
 from support.commands import Served, sealwire
 from support.service import Deployment, children, eventually
 
@@ -218,6 +220,22 @@ def test_in_the_configuration(directory: Path, deployment: Deployment) -> None:
         assert admin.status()["files"]["configuration"]["waits_for_restart"] == ["admin.listen"]
 
 
+def test_top_shows_all_that_is_counted() -> None:
+    counters = {name: family.shown([1.0] * COLUMNS) for name, family in FAMILIES.items()}
+    report = {
+        "state": "serving", "connections": {"established": 1, "handshaking": 0, "by_peer": {}}, "requests": 1,
+        "problems": [], "counters": counters,
+    }  # fmt: skip
+    text = "\n".join(map(str, _shown(report, None, 1.0, 1000).renderables))
+    for name, family in FAMILIES.items():
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{name.replace('_', ' ')}  ")]
+        assert all(f"1 {value}" in line for value in family.values), line
+    some = {"counters": {"handshakes": {"complete": 2, "tls": 0}}}  # of an older server
+    text = "\n".join(map(str, _shown(report | some, None, 1.0, 1000).renderables))
+    assert "handshakes  2 complete" in text
+    assert "tls" not in text
+
+
 @pytest.mark.parametrize(
     ("address", "why"),
     [
@@ -232,7 +250,16 @@ def test_in_the_configuration(directory: Path, deployment: Deployment) -> None:
     ],
 )
 def test_other_addresses_are_refused(directory: Path, address: str, why: str) -> None:
-    done = sealwire(directory, "serve", "orders:respond", "--config", "server.toml", "--admin", address, status=1)
+    done = sealwire(
+        directory,
+        "serve",
+        "orders:respond",
+        "--config",
+        "server.toml",
+        "--admin",
+        address,
+        status=1 if "unix" in address else 64,
+    )
     assert why in done.stderr
 
 

@@ -66,6 +66,9 @@ def test_other_shells_are_wrong_usage() -> None:
     [
         (["stauts"], "Did you mean 'status'?"),
         (["certs", "isue"], "Did you mean 'issue'?"),
+        (["help"], "No such command 'help'. There is an option --help."),
+        (["certs", "help"], "No such command 'help'. There is an option --help."),
+        (["version"], "No such command 'version'. There is an option --version."),
         (["ping", "--cuont", "1"], "--count"),
         (["keys", "new", "--idnetity", "x"], "Did you mean '--identity'?"),
     ],

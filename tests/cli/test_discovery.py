@@ -150,8 +150,12 @@ class TestWhichOneIsTaken:
 
 
 def test_variables_are_named_like_the_options() -> None:
-    assert "SEALWIRE_PING_COUNT" in run("ping", "--help").stdout
-    assert "SEALWIRE_CERTS_INIT_SERVER" in run("certs", "init", "--help").stdout
+    for command in ("ping", "certs init", "serve"):
+        text = run(*command.split(), "--help").stdout
+        assert text.count("SEALWIRE_") == 1, "one example, and the rest in the reference"
+    error = run("keys", "new", SEALWIRE_KEYS_NEW_DAYS="x", status=64).stderr
+    assert "(in the variable SEALWIRE_KEYS_NEW_DAYS)" in error
+    assert "variable" not in run("keys", "new", "--days", "x", SEALWIRE_KEYS_NEW_DAYS="y", status=64).stderr
     run("certs", "init", SEALWIRE_CERTS_INIT_SERVER="a.example b.example", SEALWIRE_CERTS_INIT_DIR="made")
     assert "dns:b.example" in run("certs", "show", "made/server.pem").stdout
     assert run("certs", "list", SEALWIRE_CERTS_LIST_DIR="made", SEALWIRE_CERTS_LIST_JSON="1").stdout.startswith("[")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -20,6 +21,29 @@ class TestDoctor:
     def test_nothing_is_wrong(self, place: Configured, port: int) -> None:
         assert "nothing is wrong" in place.run("doctor", "--config", place.config("server")).stdout
         assert "nothing is wrong" in place.run("doctor", "--config", place.config("client"), f"localhost:{port}").stdout
+
+    def test_paths_have_one_form(self, place: Configured) -> None:
+        place.run("keys", "new", "--file", "server/keyring.toml")
+        os.chmod("server/server.key", 0o644)
+        os.chmod("server", 0o777)
+        for config, form in ((place.config("server"), f"{place.directory}/server"), ("server/sealwire.toml", "server")):
+            os.chmod("server/sealwire.toml", 0o644)
+            output = place.run("doctor", "--config", config, "--json", status=2).stdout
+            where = {each["where"] for each in json.loads(output)}
+            assert {form, f"{form}/server.key"} <= where
+            assert all(each.startswith(form) for each in where)
+            os.chmod("server", 0o700)
+            output = place.run("doctor", "--config", config, "--json", status=0).stdout
+            assert {each["where"] for each in json.loads(output)} == {f"{form}/server.key", f"{form}/keyring.toml"}
+            os.chmod("server", 0o777)
+
+    def test_any_form_of_address(self, place: Configured, port: int) -> None:
+        config = "doctor", "--config", place.config("client")
+        assert "nothing is wrong" in place.run(*config, f"localhost:{port},127.0.0.1:{port}").stdout
+        told = place.run(*config, "udp://localhost:1", status=2).stdout
+        assert "critical" in told
+        assert "check that the server runs" in told
+        assert "a Unix socket has no host name" in place.run(*config, "unix:/nope", status=2).stdout
 
     def test_a_fixed_seed_of_hashes(self, place: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PYTHONHASHSEED", "0")
@@ -108,9 +132,7 @@ class TestDoctor:
     def test_a_server_that_is_not_there(self, place: Configured) -> None:
         with socket.create_server(("127.0.0.1", 0)) as closed:
             number = closed.getsockname()[1]
-        assert any(
-            "cannot be connected to" in each for each in place.findings("client", f"localhost:{number}", status=2)
-        )
+        assert any("cannot connect to" in each for each in place.findings("client", f"localhost:{number}", status=2))
 
     def test_a_name_that_does_not_exist(self, place: Configured) -> None:
         found = place.findings("client", "nowhere.invalid:7443", status=2)

@@ -66,6 +66,7 @@ def test_a_short_option_is_the_same_everywhere() -> None:
         "call 300.1.1.1:1 1 --config x",
         "ping udp://a..b:1 --config x",
         "ping localhost:1,a..b:1 --config x",
+        "ping localhost:1,localhost:1 --config x",
         "doctor a..b:1 --config x",
         "status a..b:1 --config x",
         "bench a..b:1 --config x",

@@ -73,11 +73,20 @@ class TestStatus:
         running_leaf = Path("server/server.pem").read_bytes(), Path("server/server.key").read_bytes()
         place.leaf("client", "client.example")
         other = "status", "--config", place.config("client"), f"localhost:{port}"
-        assert "shows another certificate" in place.run(*other, status=2).stdout
+        told = place.run(*other).stdout
+        assert "note: " in told
+        assert "the one in the files is a client's" in told
+        place.leaf("server", "localhost")
+        assert "shows another certificate" in place.run(*arguments, status=2).stdout
         assert running_leaf[0].startswith(b"-----BEGIN")
         with socket.create_server(("127.0.0.1", 0)) as silent:
             address = f"localhost:{silent.getsockname()[1]}"
         assert "cannot be asked" in place.run("status", "--config", place.config("server"), address, status=2).stdout
+
+    def test_only_on_tcp(self, place: Configured) -> None:
+        for address in ("unix:/nope", "udp://localhost:1", "localhost:1,localhost:2"):
+            error = place.run("status", "--config", place.config("server"), address, status=64).stderr
+            assert "only on TCP is the certificate shown to everybody; expected HOST:PORT" in error
 
     @pytest.mark.parametrize("address", ["localhost", ":1", "localhost:0", "localhost:99999", "a:b:1"])
     def test_addresses(self, place: Configured, address: str) -> None:

@@ -96,7 +96,10 @@ def parse_address(text: str) -> ServerAddress:
             raise ValueError("a URL of NATS ends with one subject")
         return Subject(match[1], match[2])
     if "," in text:
-        return Several(tuple(_in_pool(part) for part in text.split(",")))
+        found = Several(tuple(_in_pool(part) for part in text.split(",")))
+        if len(set(found.addresses)) < len(found.addresses):
+            raise ValueError("an address is there twice")
+        return found
     if text.startswith(_UNIX):
         return UnixAddress(unix_path(text))
     return Address(*_server(text))
@@ -153,12 +156,13 @@ class AddressType(click.ParamType[Any]):
 
     name = "ADDRESS"
 
-    def __init__(self, kinds: Collection[type]) -> None:
+    def __init__(self, kinds: Collection[type], why: str = "this command does not know that form") -> None:
         self._kinds = tuple(kinds)
+        self._why = why
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse the address, and refuse the forms that this command does not know."""
-        reason = "this command does not know that form"
+        reason = self._why
         try:
             found = parse_address(value)
         except ValueError as error:

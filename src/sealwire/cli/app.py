@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from sealwire.cli.console import form
 from sealwire.cli.statuses import MEANINGS, Failure
@@ -35,6 +36,10 @@ COMMANDS = {
 
 
 _EPILOG: Final = "\b\nExit statuses:\n" + "\n".join(f"{status:4} {text}" for status, text in MEANINGS.items())
+
+
+_OPTIONS: Final = {"help": "--help", "version": "--version"}
+"""Words that other programs have as commands."""
 
 
 class Commands(click.Group):
@@ -71,6 +76,13 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # standard output is gone, as with `| head`: click ends quietly
+        except click.exceptions.NoSuchCommand as error:
+            if error.command_name in _OPTIONS:
+                text = f"{error.message} There is an option {_OPTIONS[error.command_name]}."
+                raise click.UsageError(text, error.ctx) from None
+            raise
+        except click.BadParameter as error:
+            raise _with_variable(error) from None
         except KeyboardInterrupt:
             # Ended by the signal, so that a shell's loop ends, too; what was printed may be gone with the pipe.
             with suppress(OSError):
@@ -83,7 +95,7 @@ class Commands(click.Group):
 
 
 def name_variables(command: click.Command, prefix: str) -> None:
-    """Give each option a variable that is named like it, which its help shows.
+    """Give each option a variable that is named like it, which the manual and one line of the help show.
 
     click's own (auto_envvar_prefix) have the names of parameters. Options that are not to be set by chance have
     ``allow_from_autoenv=False``.
@@ -92,14 +104,26 @@ def name_variables(command: click.Command, prefix: str) -> None:
         for name, each in command.commands.items():
             name_variables(each, f"{prefix}_{name.upper()}")
     for option in command.params:
-        if isinstance(option, click.Option):
-            option.show_envvar = True
-            if option.envvar is None and option.allow_from_autoenv:
-                longest = max(option.opts, key=len)
-                option.envvar = f"{prefix}_{longest.lstrip('-').replace('-', '_').upper()}"
+        if isinstance(option, click.Option) and option.envvar is None and option.allow_from_autoenv:
+            longest = max(option.opts, key=len)
+            option.envvar = f"{prefix}_{longest.lstrip('-').replace('-', '_').upper()}"
+            command.epilog = command.epilog or (
+                f"Options have variables, like {option.envvar} for {longest}; the manual page and the reference list "
+                "them."
+            )
+
+
+def _with_variable(error: click.BadParameter) -> click.BadParameter:
+    """Return an error of a value; with the name of the variable, if it was in one."""
+    param, ctx = error.param, error.ctx
+    if not isinstance(param, click.Option) or ctx is None or param.name is None:
+        return error
+    if ctx.get_parameter_source(param.name) is not ParameterSource.ENVIRONMENT:
+        return error
+    return click.BadParameter(f"{error.message} (in the variable {param.envvar})", ctx, param)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
-@click.version_option(package_name="sealwire", message=f"%(prog)s %(version)s ({form()})")
+@click.version_option(None, "-V", "--version", package_name="sealwire", message=f"%(prog)s %(version)s ({form()})")
 def app() -> None:
     """Exchange Python objects between hosts that do not trust each other."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from sealwire.cli.addresses import FORMS, AddressType, ServerAddress
+from sealwire.cli.addresses import ServerAddress
 from sealwire.cli.admin_client import admin_option, fetch_report, report_findings
 from sealwire.cli.clients import open_client
 from sealwire.cli.console import OutputError, error_line, print_json, print_line
 from sealwire.cli.discovery import configuration
 from sealwire.cli.lifetimes import days_left, expiring, first_end
-from sealwire.cli.options import json_option, quiet_option
+from sealwire.cli.options import json_option, optional_server_argument, quiet_option
 from sealwire.cli.report import Finding, Severity, findings_json, worst_first
 from sealwire.cli.statuses import ExitStatus, Failure
 from sealwire.errors import ConfigurationError, SealwireError
@@ -107,7 +107,7 @@ def _seconds(*names: str, **more: Any) -> Callable[[Any], Any]:
 
 
 @click.command(cls=_Plugin)
-@click.argument("address", metavar="[ADDRESS]", type=AddressType(FORMS), required=False)
+@optional_server_argument
 @configuration("-C", "--config", required=False)
 @admin_option
 @_days("-w", "--warning", "Warn if something ends within DAYS days.  [default: 14, or a quarter of its life if less]")

@@ -49,13 +49,18 @@ def _findings(checks: Iterable[_Check]) -> list[Finding]:
     ]
 
 
+def paths_of(config: Path) -> dict[str, Path]:
+    """Return the files that a configuration names, as it and the user name them. Raises ConfigurationError."""
+    tables = read_toml(config)
+    return {part: config.parent / tables[part] for part in FILES if isinstance(tables.get(part), str)}
+
+
 def check_files(config: Path) -> Iterator[Finding]:
     """Check modes, owners, directories and times of the files that a configuration names."""
     try:
-        tables = read_toml(config)
+        tables, paths = read_toml(config), paths_of(config)
     except ConfigurationError:
         return  # loading the configuration reports it
-    paths = {part: config.parent / tables[part] for part in FILES if isinstance(tables.get(part), str)}
     for part, path in paths.items():
         try:
             status = path.stat()
@@ -71,7 +76,10 @@ def check_files(config: Path) -> Iterator[Finding]:
         mode = stat.S_IMODE(directory.stat().st_mode)
         if mode & 0o022 and not mode & stat.S_ISVTX:
             text = f"mode {mode:04o} lets other users put files there"
-            yield Finding(_CRITICAL, str(directory), text, command("chmod", "go-w", directory))
+            shown = directory
+            if not config.is_absolute() and directory.is_relative_to(Path.cwd()):
+                shown = directory.relative_to(Path.cwd())
+            yield Finding(_CRITICAL, str(shown), text, command("chmod", "go-w", shown))
     for directory in {path.parent for path in paths.values()}:
         if (directory / "ca.key").exists():
             text = "the CA's private key is on this machine: an intruder could issue any certificate"

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from sealwire.cli.addresses import Address
+from sealwire.cli.addresses import Address, ServerAddress
+from sealwire.cli.clients import open_client
 from sealwire.cli.report import Finding, Severity
 from sealwire.errors import SealwireError
-from sealwire.listeners import address_text
 from sealwire.moments import moment_text
 from sealwire.security import Security
-from sealwire.sync.client import SynchronousTCPClient
+from sealwire.session import explain
 from sealwire.trust.contexts import ALPN
 from sealwire.trust.identity import PeerIdentity, canonical_host
 
@@ -42,22 +42,16 @@ def shown_certificate(address: Address) -> PeerIdentity:
     return PeerIdentity.from_der(leaf)
 
 
-def check_connectivity(security: Security, address: Address) -> Iterator[Finding]:
-    """Connect to a server step by step, and find the first that fails."""
-    server = address_text(address)
+def check_connectivity(security: Security, address: ServerAddress) -> Iterator[Finding]:
+    """Connect to a server, on TCP step by step, and find the first that fails."""
+    server = str(address)
+    if not isinstance(address, Address):
+        yield from _check_ping(security, address, server)
+        return
     try:
         socket.create_connection(address, STEP_SECONDS).close()
-    except TimeoutError:
-        fix = "check that the machine is on, and that no firewall drops packets on the way"
-        yield Finding(Severity.CRITICAL, server, "does not answer", fix)
-        return
-    except socket.gaierror as error:
-        fix = "check the name's spelling and this machine's DNS"
-        yield Finding(Severity.CRITICAL, server, f"the host's address cannot be found ({error.strerror})", fix)
-        return
     except OSError as error:
-        fix = "check that the server runs, and that it listens on an address that this machine reaches (--host)"
-        yield Finding(Severity.CRITICAL, server, f"cannot be connected to ({error.strerror or error})", fix)
+        yield Finding(Severity.CRITICAL, server, *_unreachable(server, error))
         return
     try:
         leaf = shown_certificate(address)
@@ -79,9 +73,20 @@ def check_connectivity(security: Security, address: Address) -> Iterator[Finding
         yield Finding(Severity.NOTE, server, text, "run this with a client's configuration")
 
 
-def _check_ping(security: Security, address: Address, server: str) -> Iterator[Finding]:
+def _unreachable(server: str, error: OSError) -> tuple[str, str]:
+    """Return the problem and the remedy for a connection that was not made."""
+    explained: SealwireError = explain.unreachable(server, explain.reason(error), error)
+    if isinstance(error, TimeoutError):
+        explained = explain.no_answer(server)
+    elif isinstance(error, socket.gaierror):
+        explained = explain.unresolved(server)
+    problem, _, remedy = str(explained).partition("; ")
+    return problem, remedy
+
+
+def _check_ping(security: Security, address: ServerAddress, server: str) -> Iterator[Finding]:
     try:
-        with SynchronousTCPClient(*address, STEP_SECONDS, STEP_SECONDS, security=security) as client:
+        with open_client(address, STEP_SECONDS, STEP_SECONDS, security) as client:
             seconds = client.ping()
     except SealwireError as error:
         yield Finding(Severity.CRITICAL, server, str(error), "do as it says; the server's log may say more")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import click
 
-from sealwire.cli.addresses import Address
-from sealwire.cli.checks import check_files, check_interpreter, check_keys, check_security, check_types
+from sealwire.cli.addresses import Address, DatagramAddress, ServerAddress
+from sealwire.cli.checks import check_files, check_interpreter, check_keys, check_security, check_types, paths_of
 from sealwire.cli.config import import_from_here
 from sealwire.cli.connectivity import check_connectivity
 from sealwire.cli.console import form, print_json, print_line, print_table
@@ -21,7 +22,7 @@ from sealwire.cli.options import (
     app_dir_option,
     config_option,
     json_option,
-    optional_address_argument,
+    optional_server_argument,
     quiet_option,
     soon_option,
 )
@@ -35,7 +36,7 @@ from sealwire.security import Security
 
 
 @click.command()
-@optional_address_argument
+@optional_server_argument
 @config_option
 @app_dir_option
 @soon_option("--warn")
@@ -43,11 +44,12 @@ from sealwire.security import Security
 @json_option
 @quiet_option
 @unknown_if_it_fails
-def doctor(*, address: Address | None, config: Path, days: int | None, page: Path | None, as_json: bool) -> None:
+def doctor(*, address: ServerAddress | None, config: Path, days: int | None, page: Path | None, as_json: bool) -> None:
     """Find problems of a configuration.
 
     It checks file modes, expiry, chains, names, the strength of keys, the types that a peer may send, and clocks. With
-    HOST:PORT and a client's configuration it also connects to the server there, step by step, up to a ping. Each
+    ADDRESS (as for `sealwire call`) and a client's configuration it also connects to the server there, on TCP step by
+    step, up to a ping. Each
     finding comes with a remedy; nothing is changed.
 
     Exit status: 0 for no findings or notes alone, 1 for a warning, 2 for a critical finding, 3 if it could not check.
@@ -101,11 +103,16 @@ def _without_repetition(findings: Sequence[Finding]) -> list[Finding]:
     return [*last.values()]
 
 
-def _check_loaded(security: Security, config: Path, address: Address | None, days: int | None) -> Iterator[Finding]:
+def _check_loaded(
+    security: Security, config: Path, address: ServerAddress | None, days: int | None
+) -> Iterator[Finding]:
     status = security.status()
-    yield from expiring(status.credentials, status.keys, days)
-    yield from check_security(security, None if address is None else address.host)
-    yield from check_keys(status.keys)
+    files = {part: str(path) for part, path in paths_of(config).items()}  # a running server's are absolute
+    credentials = replace(status.credentials, files=status.credentials.files | files)
+    keys = replace(status.keys, file=files["keyring"])
+    yield from expiring(credentials, keys, days)
+    yield from check_security(security, address.host if isinstance(address, Address | DatagramAddress) else None)
+    yield from check_keys(keys)
     yield from check_types(security, config)
     if address is not None:
         yield from check_connectivity(security, address)

@@ -64,8 +64,9 @@ class PartType(click.ParamType[float]):
         return part
 
 
-_TCP: Final = AddressType([Address])
+_TCP: Final = AddressType([Address], "only on TCP is the certificate shown to everybody")
 server_argument = click.argument("address", type=AddressType(FORMS))
+optional_server_argument = click.argument("address", metavar="[ADDRESS]", type=AddressType(FORMS), required=False)
 optional_address_argument = click.argument("address", metavar="[HOST:PORT]", type=_TCP, required=False)
 config_option = configuration()
 json_option = click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

@@ -22,9 +22,8 @@ from sealwire.listeners import address_text
 from sealwire.moments import moment_text
 from sealwire.pki.crl import number_of
 from sealwire.remedies import command
-from sealwire.security import SecurityStatus, without_types
+from sealwire.security import Security, SecurityStatus, without_types
 from sealwire.trust.credentials import CredentialsStatus
-from sealwire.trust.identity import PeerIdentity
 from sealwire.trust.keyring import KeyringStatus
 
 
@@ -39,8 +38,9 @@ from sealwire.trust.keyring import KeyringStatus
 def status(*, address: Address | None, config: Path | None, admin: str | None, days: int | None, as_json: bool) -> None:
     """Show which certificates and keys are loaded.
 
-    It shows their files, when they end, and which key signs. With HOST:PORT it also checks that the server there shows
-    the certificate in the files. The digests are equal to those of a running server with the same files.
+    It shows their files, when they end, and which key signs. With HOST:PORT, on TCP, it also checks that the
+    server there shows the certificate in the files. The digests are equal to those of a running server with the same
+    files.
 
     With --admin, in place of --config, it asks a running server what is in service there and in its workers, which
     clients are connected, and what it has refused.
@@ -60,7 +60,8 @@ def status(*, address: Address | None, config: Path | None, admin: str | None, d
             f"give --config for the files (there is no {HERE} here), or --admin for a running server"
         )
     try:
-        loaded = without_types(config).status()
+        security = without_types(config)
+        loaded = security.status()
     except SealwireError as error:
         fix = "do as it says; a running service keeps what it has loaded"
         findings = [Finding(Severity.CRITICAL, str(config), str(error), fix)]
@@ -72,7 +73,7 @@ def status(*, address: Address | None, config: Path | None, admin: str | None, d
         findings = list(expiring(loaded.credentials, loaded.keys, days))
         shown = None
         if address is not None:
-            shown, found = _compare_with_server(address, loaded.credentials.identity, config)
+            shown, found = _compare_with_server(address, security, config)
             findings += found
         if as_json:
             print_json(_as_json(loaded) | {"server": shown, "findings": findings_json(findings)})
@@ -101,7 +102,7 @@ def _print_findings(findings: list[Finding]) -> None:
         print_line(f"{finding.severity}: {finding.location}: {finding.problem}; {finding.remedy}")
 
 
-def _compare_with_server(address: Address, own: PeerIdentity | None, config: Path) -> tuple[str | None, list[Finding]]:
+def _compare_with_server(address: Address, security: Security, config: Path) -> tuple[str | None, list[Finding]]:
     """Return the fingerprint of the certificate that a server shows, and a finding if it is not this one."""
     try:
         shown = shown_certificate(address).fingerprint
@@ -109,8 +110,12 @@ def _compare_with_server(address: Address, own: PeerIdentity | None, config: Pat
         problem = f"cannot be asked for its certificate ({error})"
         remedy = f"run {command('sealwire', 'doctor', address_text(address), '--config', config)}"
         return None, [Finding(Severity.CRITICAL, address_text(address), problem, remedy)]
-    if own is None or shown == own.fingerprint:
+    current = security.credentials.current
+    if current.identity is None or shown == current.identity.fingerprint:
         return shown, []
+    if "server" not in current.roles:
+        problem = f"shows a server's certificate, sha256:{shown[:16]}…; the one in the files is a client's"
+        return shown, [Finding(Severity.NOTE, address_text(address), problem, "compare it on the server's machine")]
     problem = f"shows another certificate than the one in the files, sha256:{shown[:16]}…"
     remedy = "see its log; it checks its files with each connection, and at SIGHUP"
     return shown, [Finding(Severity.CRITICAL, address_text(address), problem, remedy)]

@@ -13,6 +13,7 @@ from sealwire.cli.admin_client import check_admin, fetch_report
 from sealwire.cli.console import print_json
 from sealwire.cli.options import json_option
 from sealwire.cli.tables import table_lines, wrap
+from sealwire.metrics import FAMILIES
 from sealwire.wire.frames import escaped
 
 
@@ -24,7 +25,7 @@ from sealwire.wire.frames import escaped
 def top(*, address: str, every: float, times: int | None, as_json: bool) -> None:
     """Show a running server, live.
 
-    It shows connections by peer, requests and workers as they change, until ^C.
+    It shows connections by peer, requests, workers and all that is counted as they change, until ^C.
 
     ADDRESS is that of its admin endpoint (`sealwire serve --admin`). With --json each look is a line: what its /status
     answers.
@@ -81,4 +82,22 @@ def _shown(report: dict[str, Any], before: dict[str, Any] | None, seconds: float
         for each in report.get("workers", ())
     ]
     workers = table_lines(columns, rows, width) if "workers" in report else ()
-    return Group(*(text(line) for line in (*head, *report["problems"], *peers, *workers)))
+    counters = table_lines(("counted", "since the start"), list(_counted(report["counters"])), width)
+    return Group(*(text(line) for line in (*head, *report["problems"], *peers, *workers, *counters)))
+
+
+def _counted(counters: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each family of numbers that has counted something; a server of another version may have others."""
+    for name, family in FAMILIES.items():
+        found = counters.get(name)
+        if not found:
+            continue
+        words = name.replace("_", " ")
+        if family.bounds:
+            if count := found["buckets"]["+Inf"]:
+                yield words, f"{found['sum'] / count:.6f} on average"
+        elif family.label:
+            if text := ", ".join(f"{number} {value}" for value, number in found.items() if number):
+                yield words, text
+        else:
+            yield words, str(found)
