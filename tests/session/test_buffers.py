@@ -38,6 +38,13 @@ def test_what_is_small_does_not_count() -> None:
     assert server.buffers.used == 0
 
 
+def test_it_is_counted_in_steps_down_as_well() -> None:
+    server = Server(1)
+    for held, counted in ((3, 3), (2.5, 3), (2, 2), (2.5, 2), (3.5, 3.5), (1.5, 1.5), (0.5, 0)):
+        server.holdings[0].update(int(held * STEP))
+        assert server.buffers.used == server.holdings[0].counted == int(counted * STEP)
+
+
 def test_the_largest_waits_first() -> None:
     server = Server(3)
     large, middle, small = server.holdings
@@ -85,6 +92,23 @@ def test_the_largest_is_ended_and_no_more_than_necessary() -> None:
     assert server.buffers.used == 67 * STEP
     server.holdings[1].update(60 * STEP)
     assert server.ended == [0, 1]
+
+
+def test_one_of_many_is_enough() -> None:
+    server = Server(11)
+    for holding in server.holdings:
+        holding.update(10 * STEP)
+    assert server.ended == [0]
+
+
+def test_those_that_are_ended_do_not_wait() -> None:
+    """They are read no more, and nobody waits for what they hold."""
+    server = Server(2)
+    server.holdings[0].update(60 * STEP)
+    server.holdings[1].update(50 * STEP)
+    server.holdings[1].update(120 * STEP)
+    assert server.ended == [0, 1]
+    assert [holding.waits for holding in server.holdings] == [False, False]
 
 
 def test_many_that_hold_a_little_less_each() -> None:
@@ -170,8 +194,8 @@ class TestCells:
         cells = Cells(3)
         assert len(cells) == 3
         assert [cells[index] for index in range(3)] == [0, 0, 0]
-        cells[2] = 1 << 40
-        assert (cells[2], cells.total, cells.largest) == (1 << 40, 1 << 40, 1 << 40)
+        cells[2] = 1 << 63
+        assert (cells[2], cells.total, cells.largest) == (1 << 63, 1 << 63, 1 << 63)
 
     def test_a_forked_child_writes_them(self) -> None:
         cells = Cells(2)

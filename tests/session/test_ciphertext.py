@@ -45,3 +45,16 @@ def test_one_byte_does_not_make_up_for_a_flood() -> None:
         bound.data(1)
         rounds += 1
     assert rounds == 2
+
+
+def test_the_bound_is_the_last_byte_that_is_let_through() -> None:
+    early, opened = CiphertextBound(), CiphertextBound()
+    opened.opened()
+    for bound, limit in ((early, 8192), (opened, 2 * (5 + 16_384 + 256))):
+        assert (bound.surplus, bound.exceeded) == (0, False)
+        bound.surplus += limit
+        assert not bound.exceeded
+        bound.surplus += 1
+        assert bound.exceeded
+        bound.data(1)
+        assert bound.surplus == limit + 1 - 32
