@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import sys
@@ -39,6 +40,42 @@ def test_also_after_an_error() -> None:
     assert sys.getswitchinterval() == before
     with computations.one("a"):
         pass
+
+
+def test_the_garbage_collector_does_not_run_meanwhile() -> None:
+    computations = Computations(2)
+    with suppress(ValueError), computations.one("a"):
+        assert not gc.isenabled()
+        raise ValueError
+    assert gc.isenabled()
+
+
+def test_but_it_runs_now_and_then_however_many_there_are() -> None:
+    computations = Computations(2)
+    first, second = computations.one("a"), computations.one("b")
+    with first:
+        second.__enter__()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    second.__exit__(None, None, None)
+    assert gc.isenabled()
+
+
+def test_a_garbage_collector_that_is_off_stays_off() -> None:
+    gc.disable()
+    try:
+        with Computations(1).one("a"):
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_it_runs_in_a_child_that_was_forked_meanwhile() -> None:
+    computations = Computations(1)
+    with computations.one("a"):
+        computations.reset()
+        assert gc.isenabled()
 
 
 def test_those_that_wait_are_let_in_in_turn() -> None:

@@ -2,7 +2,10 @@
 
 While several peers are active, the threads of one peer take turns at the server's own work: reading a request, and
 sealing its reply. So the connections of one peer are no more threads that compete for the interpreter than a single
-one, and a peer with one connection never waits here.
+one, and a peer with one connection never waits here for another.
+
+A peer that uses more than its share pauses before its turns (:mod:`sealwire.session.shares`). It also lets the requests
+of others finish first: a request needs the interpreter's lock several times, and would have to wait for it each time.
 
 Meanwhile the interpreter's switch interval is shorter: a thread that handles a small request asks for the lock several
 times, and each time waits for that interval, which is 5 ms by default.
@@ -15,14 +18,21 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Hashable
+from time import monotonic, sleep, thread_time
 from typing import Final
 
+from sealwire.pickling import message_file
+from sealwire.session.shares import Shares
 from sealwire.session.turns import CONTENDED
 
 _NEWCOMER: Final = 0.1
 """Seconds for which several peers count as active after a connection was accepted, for its handshake."""
 _SHORT_INTERVAL: Final = 0.0001
 """Seconds after which a computation gives the interpreter's lock to another thread."""
+_GRAIN: Final = 0.0002
+"""Seconds of a thread's pause, at least."""
+_MOMENT: Final = 0.001
+"""Seconds for which a request goes first, at most: its handler may wait for something else."""
 
 
 class QuickSwitches:
@@ -139,6 +149,10 @@ class PeerTurns:
                 self.give(key)
             raise
 
+    def is_taken(self, key: Hashable) -> bool:
+        """Return True if a thread of the peer is at work."""
+        return key in self._waiting
+
     def give(self, key: Hashable) -> None:
         """End the work; the thread of the peer that has waited longest goes on."""
         with self._lock:
@@ -149,8 +163,114 @@ class PeerTurns:
                 del self._waiting[key]
 
 
+class Precedence:
+    """Lets requests of peers within their share finish before others go on, for a moment.
+
+    Threads use it without a lock: whoever misses a change waits no longer than that moment.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin without any request, as in a process that was just forked."""
+        self._first: set[int] = set()
+        """The threads that work on such requests."""
+        self._until = 0.0
+        self._waiting: list[threading.Lock] = []
+
+    def take(self, now: float) -> None:
+        """Let the request go first that this thread begins to work on."""
+        self._first.add(threading.get_ident())
+        self._until = now + _MOMENT
+
+    def give(self) -> None:
+        """End that. Without effect if this thread has no precedence."""
+        self._first.discard(threading.get_ident())
+        if not self._first and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.release()
+
+    def wait(self) -> None:
+        """Wait until other threads have finished the requests that go first, or their moment is over."""
+        first = self._first
+        if not first or (len(first) == 1 and threading.get_ident() in first):
+            return
+        seconds = self._until - monotonic()
+        if seconds > 0:
+            waiter = threading.Lock()
+            waiter.acquire()
+            self._waiting.append(waiter)
+            waiter.acquire(timeout=seconds)
+
+
+class ConnectionTurns:
+    """The turns of a connection that has a thread of its own, among those of its peer.
+
+    Args:
+        key: The peer.
+
+    Attributes:
+        key: As given.
+        taken: True while this thread is the one of its peer that works.
+        counting: True from the beginning of a request until its processor time is counted.
+    """
+
+    __slots__ = ("_begun", "counting", "key", "taken")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.taken = False
+        self.counting = False
+        self._begun = 0.0
+
+    def begin(self, *, more: bool = True) -> float:
+        """Take the turn for the next request, after the pause that is due; return the seconds that this took.
+
+        Args:
+            more: True if the connection goes on with what had arrived before.
+        """
+        if self.counting:
+            self.count()
+        if not (more or self.taken or peer_turns.is_taken(self.key)):
+            shares.forgive(self.key)
+        asked = now = monotonic()
+        if not self.taken:
+            self.take()
+            now = monotonic()
+        if pause := shares.pause(self.key, now, _GRAIN):
+            sleep(pause)  # with the turn, so that the peer's other threads wait as well
+            precedence.wait()
+            now = monotonic()
+        else:
+            precedence.take(now)
+        self._begun = thread_time()
+        self.counting = True
+        return now - asked
+
+    def take(self) -> None:
+        """Wait until no other connection of the peer is at work; not for longer than it takes to read or write once."""
+        peer_turns.take(self.key)
+        self.taken = True
+
+    def give(self) -> None:
+        """Give the turn to another connection of the peer."""
+        self.taken = False
+        peer_turns.give(self.key)
+
+    def count(self) -> None:
+        """Count the processor time since the beginning of the request."""
+        self.counting = False
+        precedence.give()
+        shares.use(self.key, thread_time() - self._begun, monotonic())
+
+
 switches: Final = QuickSwitches()
 activity: Final = Activity()
 peer_turns: Final = PeerTurns()
-for _each in (switches, activity, peer_turns):
+precedence: Final = Precedence()
+shares: Final = Shares()
+message_file.give_way = precedence.wait
+for _each in (switches, activity, peer_turns, precedence, shares):
     os.register_at_fork(after_in_child=_each.reset)

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import sealwire.contention
+import sealwire.session.shares
+import sealwire.session.turns
 from reference import protocol as p
-from sealwire.contention import activity, peer_turns
+from sealwire.contention import activity, peer_turns, precedence, shares
 from support.aio import LOOPS, served_by
 from support.service import Deployment, eventually
 
@@ -22,9 +24,13 @@ pytestmark = pytest.mark.usefixtures("clean")
 def contended(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Peers count as active for long, however slow this machine is."""
     monkeypatch.setattr(sealwire.contention, "CONTENDED", 1000.0)
+    monkeypatch.setattr(sealwire.session.turns, "CONTENDED", 1000.0)
+    activity.until = monotonic() + 1000.0
     yield
     activity.calm(float("inf"))
     activity.reset()
+    shares.reset()
+    precedence.reset()
 
 
 @pytest.mark.usefixtures("contended")
@@ -148,10 +154,7 @@ def test_replies_and_requests_that_are_there_already_need_a_turn(deployment: Dep
         for client in (flood, good):
             assert client.request(b"here")[1] == b"here"
         account = flood_account(deployment)
-        flood.send_raw(
-            b"".join(p.frame(p.MESSAGE, b"hold", flood.next_sequence + each, 0, flood.key_out) for each in range(2))
-        )
-        flood.next_sequence += 2
+        send_at_once(flood, b"hold", 2)
         assert inside.acquire(timeout=20)
         peer_turns.take(account)
         go.release()
@@ -191,6 +194,126 @@ def test_an_identity_does_not_have_all_places_for_requests(deployment: Deploymen
         go.set()
         for client, sent in zip(flood, numbers, strict=True):
             assert [client.receive(number).payload for number in sent] == [b"hold"] * 3
+
+
+@pytest.fixture
+def over_its_share(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, contended: None) -> None:
+    """The client has used the processor beside others, for so long that its pause does not end by itself."""
+    monkeypatch.setattr(sealwire.session.shares, "LONGEST", 1000.0)
+    monkeypatch.setattr(sealwire.session.shares, "PAUSE", 1e9)
+    monkeypatch.setattr(sealwire.session.shares, "_WINDOW", 1000.0)
+    now = monotonic()
+    shares.use("another peer", 0.001, now)
+    shares.use(flood_account(deployment), 500.0, now)
+
+
+@pytest.mark.usefixtures("over_its_share")
+@pytest.mark.parametrize("connections", [1, 20])
+def test_threads_of_a_peer_over_its_share_pause(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, connections: int
+) -> None:
+    """If more of it waits than one can do; nobody else pauses, and afterwards everything is answered."""
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
+    pausing, over, pauses = threading.Event(), threading.Event(), []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        pausing.set()
+        assert over.wait(20)
+
+    monkeypatch.setattr(sealwire.contention, "sleep", pause)
+    seen = []
+
+    def respond(message: bytes) -> bytes:
+        seen.append(message)
+        return message
+
+    with served_by("threads", respond, security) as port, ExitStack() as stack:
+        good = stack.enter_context(deployment.ref_client(port, role="other client"))
+        assert good.request(b"here")[1] == b"here"
+        flood = [stack.enter_context(deployment.ref_client(port)) for _ in range(connections)]
+        account = flood_account(deployment)
+        peer_turns.take(account)  # as another connection of it that is at work
+        numbers = [client.send_message(b"flood") for client in flood]
+        eventually(lambda: len(peer_turns._waiting[account]) == connections)
+        peer_turns.give(account)
+        assert pausing.wait(20)
+        for _ in range(10):
+            assert good.request(b"good")[1] == b"good"
+        assert b"flood" not in seen
+        assert len(pauses) == 1  # the threads of all connections together
+        assert pauses[0] > 900
+        shares.reset()
+        over.set()
+        for client, number in zip(flood, numbers, strict=True):
+            assert client.receive(number).payload == b"flood"
+
+
+@pytest.mark.usefixtures("over_its_share")
+@pytest.mark.parametrize("kind", LOOPS)
+def test_connections_on_a_loop_of_a_peer_over_its_share_pause(deployment: Deployment, kind: str) -> None:
+    """If they bring more than a turn takes. Nobody else does, and a server that ends does not wait for their pause."""
+    limits = {"drain_timeout": 0.2}
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"], limits=limits)
+    seen = []
+
+    async def respond(message: bytes) -> bytes:
+        seen.append(message)
+        return message
+
+    with served_by(kind, respond, security) as port, ExitStack() as stack:
+        good = stack.enter_context(deployment.ref_client(port, role="other client"))
+        assert good.request(b"here")[1] == b"here"
+        flood = [stack.enter_context(deployment.ref_client(port)) for _ in range(20)]
+        for client in flood:
+            send_at_once(client, b"flood", 5)
+            eventually(lambda: seen == [b"here", b"flood"])
+        for _ in range(50):
+            assert good.request(b"good")[1] == b"good"
+        assert seen.count(b"flood") == 1
+
+
+@pytest.mark.usefixtures("over_its_share")
+@pytest.mark.parametrize("kind", ["threads", *LOOPS])
+def test_a_peer_with_one_request_at_a_time_does_not_pause(deployment: Deployment, kind: str) -> None:
+    """However much of the time it has used: it leaves the processor to others while its client does its part."""
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
+
+    async def respond_on_loop(message: bytes) -> bytes:
+        return message
+
+    respond: Any = (lambda message: message) if kind == "threads" else respond_on_loop
+    with served_by(kind, respond, security) as port, deployment.ref_client(port) as client:
+        for _ in range(10):
+            assert client.request(b"one")[1] == b"one"
+
+
+@pytest.mark.usefixtures("contended")
+@pytest.mark.parametrize("kind", ["threads", *LOOPS])
+def test_after_a_pause_connections_go_on(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Each request is followed by a pause here, whatever it took. None is lost, and the replies are in order."""
+    monkeypatch.setattr(sealwire.session.shares, "PAUSE", 1e6)
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
+
+    async def respond_on_loop(message: bytes) -> bytes:
+        return message
+
+    respond: Any = (lambda message: message) if kind == "threads" else respond_on_loop
+    with served_by(kind, respond, security) as port, ExitStack() as stack:
+        clients = [stack.enter_context(deployment.ref_client(port)) for _ in range(12)]
+        good = stack.enter_context(deployment.ref_client(port, role="other client"))
+        numbers = [[client.send_message(b"flood") for _ in range(5)] for client in clients]
+        assert good.request(b"good")[1] == b"good"
+        for client, sent in zip(clients, numbers, strict=True):
+            for number in sent:
+                assert client.receive(number).payload == b"flood"
+
+
+def send_at_once(client: Any, payload: bytes, count: int) -> None:
+    """Send requests in one record."""
+    numbers = range(client.next_sequence, client.next_sequence + count)
+    client.send_raw(b"".join(p.frame(p.MESSAGE, payload, number, 0, client.key_out) for number in numbers))
+    client.next_sequence += count
 
 
 def flood_account(deployment: Deployment) -> Any:

@@ -204,7 +204,7 @@ class AsyncServerChannel(PartsChannel):
             if session.closing is not None and handlers is not None:
                 handlers.end_streams()
             if not turns.take(key, monotonic()):
-                await turns.wait(key)
+                session.paused(await turns.wait(key))
             if (
                 self._holding.counted
                 and self._holding.waits

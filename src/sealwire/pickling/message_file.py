@@ -10,7 +10,7 @@ FRAME opcode out, which is optional (PEP 3154). The vetting pass has checked the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from sealwire.pickling.elide import FRAME_SIZE, Memory
@@ -20,6 +20,8 @@ PIECE: Final = 8192
 LONG_MESSAGE: Final = 2 * PIECE
 """Bytes from which on a message is read in pieces."""
 _COPIED_AT_ONCE: Final = 1 << 18
+give_way: Callable[[], None] | None = None
+"""Waits for threads that go first, between two pieces. A server sets it."""
 
 
 class MessageFile:
@@ -38,6 +40,8 @@ class MessageFile:
 
     def peek(self, _: int) -> bytes:
         """Return the next piece without reading it."""
+        if give_way is not None:
+            give_way()
         if self._at == self._stop:
             self._at = min(self._at + FRAME_SIZE, len(self._message))
             self._stop = next(self._frames, len(self._message))

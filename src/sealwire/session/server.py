@@ -309,6 +309,12 @@ class ServerSession:
         if self._frame_end is not None:
             self._frame_end = now + self._limits.frame_timeout
 
+    def paused(self, seconds: float) -> None:
+        """Record that this side has not read for so long: the client's time did not run meanwhile."""
+        self._active += seconds
+        if self._frame_end is not None:
+            self._frame_end += seconds
+
     def input_deadline(self, now: float) -> float:
         """Return the time at which the connection has been idle, or a frame in progress, for too long.
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-from sealwire.contention import activity, peer_turns
+from sealwire.contention import ConnectionTurns, activity
 from sealwire.errors import DeadlineExceeded, PayloadTooLarge, RemoteProtocolError, SealwireError
 from sealwire.fork import leave_in_children
 from sealwire.security import Security
@@ -71,8 +71,7 @@ class ServerChannel(PartsChannel):
         self._holding: Holding = getattr(slot, "holding", None) or Buffers(security.limits.max_buffered).open()
         self.share: Hashable = getattr(slot, "key", None)
         """The peer that the connection's work is charged to."""
-        self._has_turn = False
-        """True while this thread is the one of its peer that works (see :mod:`sealwire.computing`)."""
+        self._turns = ConnectionTurns(self.share)
         self._read_ahead = read_ahead
         self._lock = threading.Lock()
         self._handling_since: float | None = None
@@ -146,7 +145,7 @@ class ServerChannel(PartsChannel):
             self._security.refresh()
             session.check(now)
         if now < activity.until and self._protocol.pending:
-            self._take_turn()
+            session.paused(self._turns.begin())
         polled = False
         try:
             while session.closing is None:
@@ -172,13 +171,12 @@ class ServerChannel(PartsChannel):
                         self._leave(now)
                         return request
                     self._forget_upload(request.sequence)
-                if session.closing is None:  # else all goes in one packet with the end
-                    self.flush(now + self._frame_timeout)
+                self._go_on(now)
             session.send_close()
             return None
         finally:
-            if self._has_turn:
-                self._give_turn()
+            if self._turns.taken:
+                self._turns.give()
 
     def send_reply(self, request: int, payload: Payload, metadata: Metadata | None = None) -> None:
         """Answer a request; with FAULT 18 if the payload is over the client's limit.
@@ -192,7 +190,7 @@ class ServerChannel(PartsChannel):
         if now >= self._session.validity.next_check:
             self._security.refresh()
         if now < activity.until:
-            self._take_turn()
+            self._turns.take()
         try:
             try:
                 self._session.reply(request, payload, now, metadata)
@@ -203,8 +201,8 @@ class ServerChannel(PartsChannel):
             self._holding.update(size + self._held)
             self.flush(now + self._frame_timeout)
         finally:
-            if self._has_turn:
-                self._give_turn()
+            if self._turns.taken:
+                self._turns.give()
             if self._holding.counted:
                 self._holding.update(self._held)
         self._handling_since = now
@@ -223,13 +221,22 @@ class ServerChannel(PartsChannel):
         """The number of the oldest unanswered request; None if all are answered."""
         return self._protocol.oldest_unanswered
 
+    def _go_on(self, now: float) -> None:
+        """Send the answers to what no handler gets, and begin another turn."""
+        if self._session.closing is None:  # else all goes in one packet with the end
+            self.flush(now + self._frame_timeout)
+            if self._turns.counting:
+                self._session.paused(self._turns.begin())
+
     def _wait_for_input(self) -> bool:
         """Wait for input, draining or a time limit, and read; return True if ``drain_fd`` was polled."""
         session = self._session
         now = monotonic()
         between_frames = not self._protocol.inside_frame and not self._sock.buffered
-        if self._has_turn:
-            self._give_turn()
+        if self._turns.taken:
+            self._turns.give()
+        if self._turns.counting:
+            self._turns.count()
         if between_frames:
             end = min(session.input_deadline(now), session.validity.next_check)
             # A client that sends PINGs without end is idle all the same.
@@ -247,7 +254,8 @@ class ServerChannel(PartsChannel):
             if self._holding.counted and self._holding.waits:
                 self._wait_for_others(end)
             if activity.note(self.share, now):
-                self._take_turn()
+                session.paused(self._turns.begin(more=not between_frames))
+                end = session.begin_frame(now)
             self.receive(end, ready=True)
         except DeadlineExceeded:
             self._on_timeout()
@@ -257,23 +265,14 @@ class ServerChannel(PartsChannel):
                 self._holding.update(self._protocol.buffered)
         return between_frames
 
-    def _take_turn(self) -> None:
-        """Wait until no other connection of the peer is at work; not for longer than it takes to read or write once."""
-        peer_turns.take(self.share)
-        self._has_turn = True
-
-    def _give_turn(self) -> None:
-        self._has_turn = False
-        peer_turns.give(self.share)
-
     def _wait_for(self, want: ssl.SSLError, deadline: float) -> None:
         """Wait until the socket is ready for TLS. Raises TimeoutError at the deadline."""
-        if not self._has_turn:
+        if not self._turns.taken:
             super()._wait_for(want, deadline)
             return
-        self._give_turn()
+        self._turns.give()
         super()._wait_for(want, deadline)
-        self._take_turn()
+        self._turns.take()
 
     def _wait_for_others(self, deadline: float) -> None:
         """Wait until another connection holds more, less is held in all, this one is ended, or the deadline."""
@@ -346,6 +345,8 @@ class ServerChannel(PartsChannel):
     def _release(self) -> None:
         if self._read_ahead is not None:
             self._read_ahead.remove(self)
+        if self._turns.counting:
+            self._turns.count()
         self._session.drop_unanswered()
         self._slot.track_socket(None)
         super()._release()
