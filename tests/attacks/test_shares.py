@@ -282,8 +282,11 @@ def test_a_peer_with_one_request_at_a_time_does_not_pause(deployment: Deployment
         return message
 
     respond: Any = (lambda message: message) if kind == "threads" else respond_on_loop
-    with served_by(kind, respond, security) as port, deployment.ref_client(port) as client:
+    with served_by(kind, respond, security) as port, ExitStack() as stack:
+        other = stack.enter_context(deployment.ref_client(port, role="other client"))
+        client = stack.enter_context(deployment.ref_client(port))
         for _ in range(10):
+            assert other.request(b"other")[1] == b"other"
             assert client.request(b"one")[1] == b"one"
 
 
