@@ -273,16 +273,10 @@ def test_connections_on_a_loop_of_a_peer_over_its_share_pause(deployment: Deploy
 
 
 @pytest.mark.usefixtures("over_its_share")
-@pytest.mark.parametrize("kind", ["threads", *LOOPS])
-def test_a_peer_with_one_request_at_a_time_does_not_pause(deployment: Deployment, kind: str) -> None:
+def test_a_peer_with_one_request_at_a_time_does_not_pause(deployment: Deployment) -> None:
     """However much of the time it has used: it leaves the processor to others while its client does its part."""
     security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
-
-    async def respond_on_loop(message: bytes) -> bytes:
-        return message
-
-    respond: Any = (lambda message: message) if kind == "threads" else respond_on_loop
-    with served_by(kind, respond, security) as port, ExitStack() as stack:
+    with served_by("threads", lambda message: message, security) as port, ExitStack() as stack:
         other = stack.enter_context(deployment.ref_client(port, role="other client"))
         client = stack.enter_context(deployment.ref_client(port))
         for _ in range(10):

@@ -203,7 +203,7 @@ class AsyncServerChannel(PartsChannel):
         while session.closing is None if handlers is None else handlers.has_room:
             if session.closing is not None and handlers is not None:
                 handlers.end_streams()
-            if not turns.take(key, monotonic()):
+            if not (self._is_exhausted or turns.take(key, monotonic())):
                 session.paused(await turns.wait(key))
             if (
                 self._holding.counted
