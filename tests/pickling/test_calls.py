@@ -236,6 +236,10 @@ UNFOLDED = {
     "a call by another one": (tuple_(made("rebuild", name(M, "Outer"), NONE, NONE), NONE), 5),
     "a call by another one, of what is shared": (tuple_(SHARED, made("rebuild", name(M, "Outer"), GET, NONE)), 11),
     "a call by another one, of nothing": (tuple_(made("rebuild", name(M, "Outer"))), 2),
+    "a call by another one, of a list": (
+        tuple_(made("rebuild", name(M, "Outer"), list_(NONE, NONE), NONE), NONE),
+        1 + (1 + 3 + 1) + 1,
+    ),
     "an attribute": (reduce(attribute("Outer", "inner"), tuple_(NONE)), 3),
     "items after the call": (made("deque") + bytes([op.MARK]) + NONE * 3 + bytes([op.APPENDS]), 4),
     "a dict after the call": (made("mapping") + integer(1) + NONE + bytes([op.SETITEM]), 3),
@@ -292,6 +296,8 @@ MALFORMED = {
     "a rebuilt class that is another": made("rebuild", name(M, "Other"), NONE),
     "a rebuilt value": made("rebuild", NONE),
     "nothing to rebuild": made("rebuild"),
+    "the arguments of encode for another function": made("empty", text("x"), text("latin1")),
+    "the arguments of encode in a list": reduce(name(M, "encode"), list_(text("x"), text("latin1"))),
     "encode with another codec": made("encode", text("x"), text("latin-1")),
     "encode with more": made("encode", text("x"), text("latin1"), NONE),
     "encode with less": made("encode", text("x")),
@@ -370,6 +376,26 @@ def test_nothing_is_taken_from_below_a_mark_or_the_stack(parts: tuple[bytes, ...
         vetted(message(*parts))
 
 
+def test_the_first_rule_of_a_table_is_found_in_each_way() -> None:
+    inner = rule("inner", CALL, names=(), members=(((M, "Outer"), "inner"),))
+    rebuilt = rule("rebuilt", CALL, names=(), rebuilt=(((M, "rebuild"), (M, "Outer")),))
+    others = rule("getattr", CALL_GETATTR), rule("rebuild", CALL_REBUILD), rule("Outer", 0)
+    for first, data in (
+        (rule("call", CALL), made("call", NONE)),
+        (inner, reduce(attribute("Outer", "inner"), tuple_(NONE))),
+        (rebuilt, made("rebuild", name(M, "Outer"), NONE)),
+    ):
+        rules = VettingRules(GlobalTable([first, *others]), Limits())
+        assert Vetting(message(data), rules).run() == G
+
+
+def test_arguments_can_be_memoized_before_an_instance() -> None:
+    for of, arguments in (("new with", tuple_(NONE)), ("new", EMPTY)):
+        made = name(M, of) + arguments + PUT + NEWOBJ
+        assert vetted(message(made)) == G | P
+        assert vetted(message(made + PUT, GET, op.TUPLE2)) == G | P
+
+
 def test_an_instance_can_be_memoized() -> None:
     twice = tuple_(new("new") + PUT, GET)
     assert vetted(message(twice)) == G | P
@@ -413,6 +439,8 @@ def test_the_two_integers_of_fractions_are_charged_as_keys() -> None:
     vetted(fractions(*pairs), max_expanded_nodes=cost)
     with pytest.raises(LimitExceeded, match="hashing and comparing"):
         vetted(fractions(*pairs), max_expanded_nodes=cost - 1)
+    honest = [(integer(n), integer(7)) for n in range(100, 120)]
+    vetted(fractions(*honest), max_expanded_nodes=1 + 20 * 4)
     for other in (
         fractions(*pairs, of="call"),
         fractions(*((first, NONE) for first, _ in pairs)),

@@ -241,7 +241,7 @@ def _parse_path(path: Any, parts: tuple[str, ...]) -> None:  # pragma: no cover 
 def ip_loader(cls: Any) -> Load:
     qualified_name = f"ipaddress.{cls.__name__}"
     # An address is given as an int or, if it can have a scope, as a str; a network or interface as a str.
-    forms = (int, str) if issubclass(cls, ipaddress.IPv4Address | ipaddress.IPv6Address) else (str,)
+    forms = (int, str) if cls in (ipaddress.IPv4Address, ipaddress.IPv6Address) else (str,)
 
     @_loads(qualified_name)
     def load(value: Any) -> Any:
