@@ -387,6 +387,7 @@ def test_the_first_rule_of_a_table_is_found_in_each_way() -> None:
     ):
         rules = VettingRules(GlobalTable([first, *others]), Limits())
         assert Vetting(message(data), rules).run() == G
+        assert Vetting(message(data, protocol=2), rules).run() == G
 
 
 def test_arguments_can_be_memoized_before_an_instance() -> None:

@@ -31,14 +31,20 @@ NAN = Decimal("NaN")
 POSIX, WINDOWS = pathlib.PurePosixPath, pathlib.PureWindowsPath
 V4, V6 = ipaddress.IPv4Address, ipaddress.IPv6Address
 
-posix, windows = map(constructors.path_loader, (POSIX, WINDOWS))
-v4, v6, net4, net6, face4, face6 = map(
-    constructors.ip_loader,
-    (V4, V6, ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv4Interface, ipaddress.IPv6Interface),
+
+def made_by(maker: Any, *arguments: Any) -> Any:
+    return lambda *parts: maker(*arguments)(*parts)
+
+
+posix, windows = (made_by(constructors.path_loader, cls) for cls in (POSIX, WINDOWS))
+v4, v6, net4, net6, face4, face6 = (
+    made_by(constructors.ip_loader, getattr(ipaddress, f"IPv{version}{kind}"))
+    for kind in ("Address", "Network", "Interface")
+    for version in (4, 6)
 )
 LONGEST_SCOPE = "::1%" + "x" * (MAX_IP - 4)
 make_list, make_int = object(), object()
-make_defaultdict = constructors.defaultdict_loader({make_list: list, make_int: int})
+make_defaultdict = made_by(constructors.defaultdict_loader, {make_list: list, make_int: int})
 
 ACCEPTED: list[tuple[Any, tuple[Any, ...], Any]] = [
     (constructors.load_bytes, (), b""),
@@ -219,8 +225,8 @@ REFUSED: list[tuple[Any, tuple[Any, ...]]] = [
         )
     ),
     *((make_defaultdict, parts) for parts in ((list,), (1,), ([],), (functools.partial(print, 1),), (make_list, 1))),
-    (constructors.only_named("x"), ()),
-    (constructors.only_named("x"), (1, 2)),
+    (made_by(constructors.only_named, "x"), ()),
+    (made_by(constructors.only_named, "x"), (1, 2)),
 ]  # fmt: skip
 
 
@@ -236,7 +242,7 @@ def test_a_refusal_names_the_type_and_none_of_the_parts() -> None:
         (constructors.load_decimal, "decimal.Decimal"),
         (functools.partial(posix, 1), "pathlib.PurePosixPath"),
         (face6, "ipaddress.IPv6Interface"),
-        (constructors.only_named("x.y"), "x.y"),
+        (made_by(constructors.only_named, "x.y"), "x.y"),
     ):
         with pytest.raises(InvalidValue) as error:
             load("hunter2")
@@ -247,6 +253,11 @@ def test_a_refusal_names_the_type_and_none_of_the_parts() -> None:
 def test_every_time_zone_of_the_host_is_found_once() -> None:
     assert constructors.zones() == zoneinfo.available_timezones()
     assert constructors.zones() is constructors.zones()
+
+
+def test_decimals_do_not_depend_on_the_default_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decimal.DefaultContext, "capitals", 0)
+    assert constructors.load_decimal("1E+5") == Decimal("1E+5")
 
 
 @pytest.mark.parametrize("capitals", [0, 1])

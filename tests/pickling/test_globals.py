@@ -14,6 +14,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 import pytest
 
 from sealwire.errors import TypeNotAllowed
+from sealwire.pickling.constructors import zones
 from sealwire.pickling.globals import (
     CALL,
     CALL_EMPTY,
@@ -93,6 +94,20 @@ def test_a_type_that_is_switched_off_has_no_rule(cls: type, gone: set[str]) -> N
     every, left = ({rule.qualified_name for rule in standard_rules(off)} for off in ((), (cls,)))
     assert every - left == gone
     assert left <= every
+
+
+def test_a_type_of_a_private_module_is_switched_off_by_its_public_name() -> None:
+    """As CPython 3.13 has paths."""
+    cls = type("PurePosixPath", (), {"__module__": "pathlib._local"})
+    assert "pathlib.PurePosixPath" not in {rule.qualified_name for rule in standard_rules((cls,))}
+
+
+def test_the_time_zones_of_the_host_are_listed_before_any_message_comes() -> None:
+    for off in ((), (zoneinfo.ZoneInfo,)):
+        zones.cache_clear()
+        list(standard_rules(off))
+        assert zones.cache_info().currsize == (0 if off else 1)
+    zones()
 
 
 def test_a_type_that_is_switched_off_is_no_factory() -> None:
@@ -202,7 +217,7 @@ def test_what_is_advised(listed: tuple[str, str]) -> None:
     "listed",
     [
         ("os", "system"), ("os.path", "join"), ("builtins", "eval"), ("builtins", "int"), ("builtins", "SystemExit"),
-        ("builtins", "no"), ("shop", ""), ("", "Order"), ("shop", "a b"), ("1shop", "Order"), ("shop", "a-b"),
+        ("builtins", "no"), ("os", "ValueError"), ("shop", ""), ("", "Order"), ("shop", "a b"), ("1shop", "Order"), ("shop", "a-b"),
         ("shop.", "Order"), ("shop", ".Order"), ("shop", "é"), ("s" * 60, "o" * 60), ("exceptions", "IOError"),
     ],
 )  # fmt: skip
@@ -218,6 +233,7 @@ def test_what_is_not_advised(listed: tuple[str, str]) -> None:
         (("exceptions", "KeyError"), "builtins:KeyError"),
         (("UserDict", "UserDict"), None),
         (("shop", "Order"), "shop:Order"),
+        (("shop", "IOError"), "shop:IOError"),
         (("__builtin__", "int"), None),
     ],
 )
