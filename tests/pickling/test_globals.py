@@ -217,7 +217,8 @@ def test_what_is_advised(listed: tuple[str, str]) -> None:
     "listed",
     [
         ("os", "system"), ("os.path", "join"), ("builtins", "eval"), ("builtins", "int"), ("builtins", "SystemExit"),
-        ("builtins", "no"), ("os", "ValueError"), ("shop", ""), ("", "Order"), ("shop", "a b"), ("1shop", "Order"), ("shop", "a-b"),
+        ("builtins", "no"), ("os", "ValueError"), ("shop", ""), ("", "Order"), ("1shop", "Order"),
+        ("shop", "a b"), ("shop", "a-b"),
         ("shop.", "Order"), ("shop", ".Order"), ("shop", "é"), ("s" * 60, "o" * 60), ("exceptions", "IOError"),
     ],
 )  # fmt: skip
