@@ -255,11 +255,6 @@ def test_every_time_zone_of_the_host_is_found_once() -> None:
     assert constructors.zones() is constructors.zones()
 
 
-def test_decimals_do_not_depend_on_the_default_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decimal.DefaultContext, "capitals", 0)
-    assert constructors.load_decimal("1E+5") == Decimal("1E+5")
-
-
 @pytest.mark.parametrize("capitals", [0, 1])
 def test_decimals_do_not_depend_on_the_context_of_the_program(capitals: int) -> None:
     with decimal.localcontext() as context:

@@ -6,6 +6,7 @@ import builtins
 import datetime
 import decimal
 import pathlib
+import re
 import uuid
 import zoneinfo
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
@@ -13,7 +14,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 
 import pytest
 
-from sealwire.errors import TypeNotAllowed
+from sealwire.errors import InvalidValue, TypeNotAllowed
 from sealwire.pickling.constructors import zones
 from sealwire.pickling.globals import (
     CALL,
@@ -78,6 +79,15 @@ def test_what_a_message_may_do_with_the_standard_types_and_what_it_is_charged() 
         assert set(rule.names) == (set() if is_member else names)
         assert rule.members == (((("zoneinfo", "ZoneInfo"), "_unpickle"),) if is_member else ())
         assert (rule.rebuilt, rule.record, rule.states, rule.shape) == ((), None, 0, None)
+
+
+def test_what_may_only_be_named_says_so_and_a_member_is_called() -> None:
+    for rule in standard_rules():
+        if rule.permissions in (0, FACTORY, CALL_GETATTR):
+            with pytest.raises(InvalidValue, match=f"^{re.escape(rule.qualified_name)}: may be named but not called"):
+                rule.load("UTC", True)
+        if rule.members:
+            assert rule.load("UTC", True) == zoneinfo.ZoneInfo("UTC")
 
 
 @pytest.mark.parametrize(
