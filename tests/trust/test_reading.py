@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sealwire.errors import ConfigurationError
-from sealwire.trust.reading import read_file
+from sealwire.trust.reading import TooLarge, read_file
 
 NOBODY = 65534
 
@@ -84,3 +84,15 @@ def test_a_directory_keeps_this_process_out(open_directory: Path, monkeypatch: p
     )
     closed.chmod(0o700)
     inner.chmod(0o700)
+
+
+def test_no_more_is_read_than_a_file_may_have(open_directory: Path) -> None:
+    path = open_directory / "server.key"
+    path.touch()
+    for size, fits in ((100, True), (101, False), (1 << 40, False)):
+        os.truncate(path, size)
+        if fits:
+            assert read_file(path, max_bytes=100).data == bytes(100)
+        else:
+            with pytest.raises(TooLarge, match=f"^{path}: larger than 100 bytes$"):
+                read_file(path, max_bytes=100)

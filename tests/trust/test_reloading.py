@@ -331,6 +331,18 @@ class TestTimes:
         clock.advance(0.0625)
         assert watched.refresh_due()
 
+    def test_just_after_the_machine_has_started(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+        """When the clock that measures intervals has hardly begun."""
+        clock = Clock(monkeypatch, wall=OLD + 3600)
+        clock.now = 0.5
+        watched = parts.watch()
+        assert watched.refresh_due()
+        assert not watched.looking
+        assert watched.may_look()
+        parts.both("2")
+        watched.look(3600.0, 1.0)
+        assert watched.current == "2"
+
     def test_a_peer_causes_one_look_in_an_interval(self, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
         clock, watched = Clock(monkeypatch), parts.watch()
         assert watched.may_look()
