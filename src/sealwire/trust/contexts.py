@@ -86,7 +86,7 @@ def plain_context(credentials: Certificates, *, server: bool) -> ssl.SSLContext:
 
 
 def verifying_context(
-    credentials: Certificates, *, server: bool, anchors: Iterable[x509.Certificate], lists: bool = True
+    credentials: Certificates, *, server: bool, anchors: Iterable[x509.Certificate], lists: bool
 ) -> ssl.SSLContext:
     """Make a context that verifies chains as the credentials do, to test them. Raises ConfigurationError.
 
