@@ -142,4 +142,4 @@ class Ending:
             association.protocol._handed_over = end[1]
         for datagram in association.close(0 if end is None else end[0]):
             self._sock.sendto(datagram, association.address)
-        self._server._forget(association)
+        self._server.associations.forget(association)
