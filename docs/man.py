@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from sealwire.cli.app import app
-from sealwire.cli.statuses import MEANINGS
+from sealwire.cli.exit_statuses import MEANINGS
 
 FILES = {
     "sealwire.toml": "the configuration that is taken if no option or variable names one",

@@ -1,4 +1,4 @@
-"""Counters of servers and clients. A server's numbers are in memory that its processes share.
+"""Counters of servers and clients, and their names. A server's numbers are in memory that its processes share.
 
 Each process has a row of numbers, which no other one writes. So counting takes neither a lock nor a call: it is
 ``row[COLUMN] += 1``, which no other thread of the process comes between, since CPython switches threads only at calls

@@ -1,4 +1,4 @@
-"""Retry policy of all clients: when to connect again, and when to send a lost request again.
+"""Retry policy of all clients: when to connect again, to another address, and when to send a lost request again.
 
 Connecting is repeated while the server answers that it is overloaded or shutting down, and once if the client's files
 have changed since the server refused its key or certificate. A request that was lost with its

@@ -3,17 +3,7 @@
 Two tasks, the server's *duties*, run while it serves: ``_accept_all`` accepts connections, and ``_check_connections``
 reloads files and closes connections that have become invalid or too old. If a duty fails, the server
 shuts down and ``serve_forever`` raises the error. Each connection has a task of its own (``_handle_connection``), from
-the TLS handshake to the end.
-
-Draining. ``shutdown``, or the end of ``async with``, lets requests in progress finish:
-
-1. Connections stop taking requests; idle ones send CLOSE at once, the others after their requests.
-2. Unauthenticated connections have GRACE seconds and are evicted then: they have no request in progress.
-3. Meanwhile new clients are accepted and rejected with REJECT 5.
-4. Tasks of connections that remain after Limits.drain_timeout are cancelled.
-
-A pre-fork worker that is being replaced has ``rejects_while_draining`` set to False: it stops accepting, and first
-waits for clients that are in the middle of connecting (see :mod:`sealwire.sync.server`).
+the TLS handshake to the end. :mod:`sealwire.aio.draining` tells how a server ends.
 """
 
 from __future__ import annotations
@@ -21,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sealwire.admission import GRACE, Admission
+from sealwire.admission import Admission
 from sealwire.aio.accepting import Acceptor, receive_header
+from sealwire.aio.draining import Draining
 from sealwire.aio.handler_calls import in_handler
 from sealwire.aio.handler_runner import HandlerRunner
 from sealwire.aio.server_connection import AsyncServerChannel
@@ -49,17 +39,14 @@ from sealwire.report import Statistics
 from sealwire.security import Security
 from sealwire.session.begin import reject_code
 from sealwire.session.requests import LINGER
-from sealwire.session.server import TERMINATION_WAIT
 from sealwire.session.terms import check_security, check_server, server_tls
 from sealwire.slot import Slot
 
-_POLL: Final = 0.05
-"""Seconds between two looks if clients are still in the middle of connecting."""
 _CHECKS_AT_ONCE: Final = 64
 """Connections checked before other tasks run."""
 
 
-class AsyncTCPServer:
+class AsyncTCPServer(Draining):
     """A server on one event loop, with any number of connections and several requests of each at a time.
 
     It serves from the beginning of an ``async with`` block to its end, and leaves no task or thread behind::
@@ -254,49 +241,6 @@ class AsyncTCPServer:
         self.socket.close()
         self._admission.events.look(at_end=True)
 
-    def _start_draining(self) -> asyncio.Task[None]:
-        if self._drain_task is None:
-            self._draining = self.rejects_while_draining
-            self._drain_task = self._loop.create_task(self._drain())
-        return self._drain_task
-
-    async def _drain(self) -> None:
-        """Drain, stop listening and release everything; see the head of the module."""
-        limits = self.security.limits
-        deadline = monotonic() + limits.drain_timeout
-        if not self.rejects_while_draining:
-            await self._stop_duties()
-            await self._wait_until_authenticated(monotonic() + min(limits.handshake_timeout, limits.drain_timeout / 2))
-        self._draining = True
-        start = monotonic()
-        awaited = set(self._connections)
-        for channel in self._channels:
-            channel.drain()
-        await _wait_for(awaited, min(deadline, start + GRACE))
-        self._admission.evict(self._admission.unauthenticated())
-        await _wait_for(awaited, deadline)
-        await self._stop_duties()
-        await _wait_for(self._connections, min(deadline, monotonic() + GRACE))
-        for task in self._connections:
-            task.cancel()
-        await _wait_for(self._connections, monotonic() + TERMINATION_WAIT)
-        await self._workers.close(0.0 if self._connections else TERMINATION_WAIT)
-        await self._runner.close(0.0 if self._connections else TERMINATION_WAIT)
-        await self._files.close(TERMINATION_WAIT)
-        self._release()
-        assert self._finished is not None  # it has served
-        self._finished.set()
-
-    async def _wait_until_authenticated(self, deadline: float) -> None:
-        """Wait until no connection is unauthenticated, or until the deadline."""
-        while self._admission.unauthenticated() and monotonic() < deadline:
-            await asyncio.sleep(_POLL)
-
-    async def _stop_duties(self) -> None:
-        for duty in self._duties:
-            duty.cancel()
-        await asyncio.wait(self._duties)
-
     async def _accept_all(self) -> None:
         """Accept connections while there are slots, and start a task for each."""
         await self._reload_files()  # the Security may be much older than the server
@@ -416,9 +360,3 @@ class AsyncTCPServer:
 
     def _busy(self, slot: Slot | None = None) -> int | None:
         return reject_code(draining=self._draining, full=self._admission.overloaded(slot))
-
-
-async def _wait_for(tasks: Collection[asyncio.Task[None]], deadline: float) -> None:
-    """Wait until all tasks have ended, or until the deadline."""
-    if tasks:
-        await asyncio.wait(list(tasks), timeout=max(0.0, deadline - monotonic()))

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from sealwire.cli.console import form
-from sealwire.cli.statuses import MEANINGS, Failure
+from sealwire.cli.exit_statuses import MEANINGS, Failure
 from sealwire.errors import SealwireError
 
 COMMANDS = {

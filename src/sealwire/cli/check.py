@@ -15,10 +15,10 @@ from sealwire.cli.admin_client import admin_option, fetch_report, report_finding
 from sealwire.cli.clients import open_client
 from sealwire.cli.console import OutputError, error_line, print_json, print_line
 from sealwire.cli.discovery import configuration
+from sealwire.cli.exit_statuses import ExitStatus, Failure
 from sealwire.cli.lifetimes import days_left, expiring, first_end
 from sealwire.cli.options import json_option, optional_server_argument, quiet_option
 from sealwire.cli.report import Finding, Severity, findings_json, worst_first
-from sealwire.cli.statuses import ExitStatus, Failure
 from sealwire.errors import ConfigurationError, SealwireError
 from sealwire.security import Security, without_types
 from sealwire.toml_options import read_toml

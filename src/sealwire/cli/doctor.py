@@ -15,6 +15,7 @@ from sealwire.cli.checks import check_files, check_interpreter, check_keys, chec
 from sealwire.cli.config import import_from_here
 from sealwire.cli.connectivity import check_connectivity
 from sealwire.cli.console import form, print_json, print_line, print_table
+from sealwire.cli.exit_statuses import unknown_if_it_fails
 from sealwire.cli.html_report import report_page
 from sealwire.cli.lifetimes import expiring
 from sealwire.cli.options import (
@@ -28,7 +29,6 @@ from sealwire.cli.options import (
 )
 from sealwire.cli.progress import progress
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
-from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.cli.workdir import mode_of, report_written
 from sealwire.errors import SealwireError
 from sealwire.pki.files import PUBLIC, NewFile, write_files

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from sealwire.cli.statuses import ExitStatus
+from sealwire.cli.exit_statuses import ExitStatus
 
 
 class Severity(IntEnum):

@@ -13,10 +13,10 @@ from sealwire.cli.admin_client import admin_option, fetch_report, print_report, 
 from sealwire.cli.connectivity import shown_certificate
 from sealwire.cli.console import print_fields, print_json, print_line
 from sealwire.cli.discovery import HERE, configuration
+from sealwire.cli.exit_statuses import unknown_if_it_fails
 from sealwire.cli.lifetimes import days_left, expiring, iso, key_owners, signing_next, signing_now
 from sealwire.cli.options import json_option, optional_address_argument, quiet_option, soon_option
 from sealwire.cli.report import Finding, Severity, exit_for, findings_json, worst_first
-from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.errors import SealwireError
 from sealwire.listeners import address_text
 from sealwire.moments import moment_text

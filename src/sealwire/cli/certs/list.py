@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sealwire.cli.certs.common import certs, certs_command, directory_option
 from sealwire.cli.console import print_fields, print_json, print_line, print_table
+from sealwire.cli.exit_statuses import unknown_if_it_fails
 from sealwire.cli.inventory import Row, inventory, kind_of, names_of, rows_of
 from sealwire.cli.lifetimes import days_left, iso
 from sealwire.cli.options import FILE, FILE_OR_DASH, STDIN, json_option, quiet_option, soon_option
 from sealwire.cli.pem_files import CERTIFICATE, CRL, MAX_FILE, UNREADABLE, read_certificates, read_pem
 from sealwire.cli.report import exit_for
-from sealwire.cli.statuses import unknown_if_it_fails
 from sealwire.errors import ConfigurationError
 from sealwire.moments import moment_text
 from sealwire.pki import pem

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sealwire.cli.statuses import MEANINGS, ExitStatus, status_of
+from sealwire.cli.exit_statuses import MEANINGS, ExitStatus, status_of
 from sealwire.errors import (
     BadTag,
     BadVersion,
