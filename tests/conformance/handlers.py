@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -160,10 +160,16 @@ async def declared_on_the_loop(message: Order | list[Order] | Cancel) -> int | l
     return _total(message)
 
 
-class InParts(RequestHandler):
+class _InParts(RequestHandler):
     """Gives what it is asked for in parts, and takes parts."""
 
-    def respond(self, message: Any) -> Any:
+    count: Callable[[int, int], Any]
+    endless: Callable[[str], Any]
+    fail: Callable[[int], Any]
+    orders: Callable[[int], Any]
+    slow: Callable[[int, float], Any]
+
+    def reply_to(self, message: Any) -> Any:
         match message:
             case ["count", number, size]:
                 return self.count(number, size)
@@ -175,9 +181,6 @@ class InParts(RequestHandler):
                 return self.orders(number)
             case ["slow", number, seconds]:
                 return self.slow(number, seconds)
-            case ["wait", path]:
-                note(path, "began")
-                note(path, f"cancelled {self.cancelled.wait(20)}")
             case ["metadata"]:
                 self.context.reply_metadata.update(self.metadata, seen="yes")
                 return [self.metadata, self.context.request_id]
@@ -187,7 +190,16 @@ class InParts(RequestHandler):
                 return state_of(self)
             case ["nested"]:
                 return time_of_a_call()
-        return self.take(message) if isinstance(message, Iterator) else answer(message)
+        return answer(message)
+
+
+class InParts(_InParts):
+    def respond(self, message: Any) -> Any:
+        match message:
+            case ["wait", path]:
+                note(path, "began")
+                note(path, f"cancelled {self.cancelled.wait(20)}")
+        return self.take(message) if isinstance(message, Iterator) else self.reply_to(message)
 
     def count(self, number: int, size: int) -> Iterator[Any]:
         for each in range(number):
@@ -225,37 +237,18 @@ class InParts(RequestHandler):
         return total
 
 
-class InPartsOnTheLoop(RequestHandler):
+class InPartsOnTheLoop(_InParts):
     """The same in coroutine functions, and async generators, which have no result."""
 
     async def respond(self, message: Any) -> Any:
         match message:
-            case ["count", number, size]:
-                return self.count(number, size)
-            case ["endless", path]:
-                return self.endless(path)
-            case ["fail", number]:
-                return self.fail(number)
-            case ["orders", number]:
-                return self.orders(number)
-            case ["slow", number, seconds]:
-                return self.slow(number, seconds)
             case ["wait", path]:
                 note(path, "began")
                 try:
-                    await asyncio.Event().wait()  # until it is cancelled
+                    await asyncio.sleep(20)  # until it is cancelled
                 finally:
                     note(path, f"cancelled {self.cancelled.is_set()}")
-            case ["metadata"]:
-                self.context.reply_metadata.update(self.metadata, seen="yes")
-                return [self.metadata, self.context.request_id]
-            case ["bad metadata"]:
-                self.context.reply_metadata["a key"] = ""
-            case ["state"]:
-                return state_of(self)
-            case ["nested"]:
-                return time_of_a_call()
-        return await self.take(message) if isinstance(message, AsyncIterator) else answer(message)
+        return await self.take(message) if isinstance(message, AsyncIterator) else self.reply_to(message)
 
     async def count(self, number: int, size: int) -> AsyncIterator[Any]:
         for each in range(number):
