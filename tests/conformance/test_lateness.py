@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -16,57 +19,69 @@ OVERLOADED = 21
 QUEUES = pytest.mark.pairs(lambda server, client: client.several and server.transport.stream)
 
 
+class Busy:
+    """A client, and a server whose handler is at work on the first request until it is let go."""
+
+    def __init__(self, case: Case, client: Any, executor: ThreadPoolExecutor) -> None:
+        self.log, self._fifo = case.ends.directory / "log", case.ends.directory / "fifo"
+        os.mkfifo(self._fifo)
+        self.client = client
+        self._executor = executor
+        self.first = executor.submit(client.request, ["hold", str(self.log), str(self._fifo)])
+        eventually(lambda: self.log.exists() and self.log.read_text() == "held\n", timeout=10)
+
+    def note(self, text: str, **options: Any) -> Any:
+        return self.client.request(["note", str(self.log), text], **options)
+
+    def begin_note(self, text: str, **options: Any) -> Future[Any]:
+        return self._executor.submit(self.note, text, **options)
+
+    def let_go(self) -> None:
+        self._fifo.write_text("go")
+
+
+@contextmanager
+def busy(case: Case) -> Iterator[Busy]:
+    with case.start(limits={"max_in_flight": 1}) as running, ThreadPoolExecutor() as executor:
+        yield Busy(case, case.client(running, wait=60), executor)
+
+
 @pytest.mark.pairs(lambda server, client: client.several)  # the others end the connection when they give up
 def test_a_request_whose_client_gave_up_is_not_run(case: Case) -> None:
-    log, fifo = case.ends.directory / "log", case.ends.directory / "fifo"
-    os.mkfifo(fifo)
-    with case.start(limits={"max_in_flight": 1}) as running, ThreadPoolExecutor() as executor:
-        client = case.client(running, wait=60)
-        first = executor.submit(client.request, ["hold", str(log), str(fifo)])
-        eventually(lambda: log.exists() and log.read_text() == "held\n", timeout=10)
+    with busy(case) as server:
         with pytest.raises((DeadlineExceeded, RemoteError)) as given_up:
-            client.request(["note", str(log), "late"], wait=0.3)
+            server.note("late", wait=0.3)
         # On datagrams a server that has its fill says so at once.
         assert getattr(given_up.value, "code", OVERLOADED) == OVERLOADED
         assert getattr(given_up.value, "sent", True)
         # The server's clock starts when the request arrives, a little after the client's.
         threading.Event().wait(0.5)
-        fifo.write_text("go")
-        assert first.result(20)[0] == "hold"
-        client.request(["note", str(log), "in time"])
-        assert log.read_text() == "held\nin time\n"
+        server.let_go()
+        assert server.first.result(20)[0] == "hold"
+        server.note("in time")
+        assert server.log.read_text() == "held\nin time\n"
 
 
 @QUEUES
 def test_one_that_came_behind_another_that_waits_is_not_either(case: Case) -> None:
-    log, fifo = case.ends.directory / "log", case.ends.directory / "fifo"
-    os.mkfifo(fifo)
-    with case.start(limits={"max_in_flight": 1}) as running, ThreadPoolExecutor() as executor:
-        client = case.client(running, wait=60)
-        first = executor.submit(client.request, ["hold", str(log), str(fifo)])
-        eventually(lambda: log.exists() and log.read_text() == "held\n", timeout=10)
-        second = executor.submit(client.request, ["note", str(log), "queued"])
+    with busy(case) as server:
+        second = server.begin_note("queued")
         threading.Event().wait(0.1)
         with pytest.raises(DeadlineExceeded):
-            client.request(["note", str(log), "late"], wait=0.3)
+            server.note("late", wait=0.3)
         threading.Event().wait(0.1)
-        fifo.write_text("go")
-        assert first.result(20)[0] == second.result(20)[0].replace("note", "hold")
-        client.request(["note", str(log), "in time"])
-        assert log.read_text() == "held\nqueued\nin time\n"
+        server.let_go()
+        assert server.first.result(20)[0] == second.result(20)[0].replace("note", "hold")
+        server.note("in time")
+        assert server.log.read_text() == "held\nqueued\nin time\n"
 
 
 @QUEUES
 def test_a_request_that_can_still_be_answered_is_run(case: Case) -> None:
     """It lay behind another one for longer than a tick, but its client waits."""
-    log, fifo = case.ends.directory / "log", case.ends.directory / "fifo"
-    os.mkfifo(fifo)
-    with case.start(limits={"max_in_flight": 1}) as running, ThreadPoolExecutor() as executor:
-        client = case.client(running, wait=60)
-        first = executor.submit(client.request, ["hold", str(log), str(fifo)])
-        eventually(lambda: log.exists() and log.read_text() == "held\n", timeout=10)
-        second = executor.submit(client.request, ["note", str(log), "queued"], wait=30)
+    with busy(case) as server:
+        second = server.begin_note("queued", wait=30)
         threading.Event().wait(0.1)
-        fifo.write_text("go")
-        assert first.result(20)[0] == "hold"
+        server.let_go()
+        assert server.first.result(20)[0] == "hold"
         assert second.result(20)[0] == "note"
