@@ -6,12 +6,12 @@ import io
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from sealwire.fork import flush_output, signals_held, take_signals
+from support.forks import forked
 
 HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -22,17 +22,7 @@ def blocked() -> set[int]:
 
 def in_child(action: Callable[[], None]) -> int:
     """The exit code of a child that runs ``action``, which may raise; minus the number of a signal that killed it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which other tests may have left behind
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            action()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(forked(action), 0)[1])
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from sealwire import (
 from sealwire.aio import connect
 from sealwire.codec import Allowlist
 from support.aio import eventually_on_loop
+from support.forks import forked
 from support.service import Deployment, descriptors, eventually, running
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -336,21 +336,6 @@ def other_loop() -> Iterator[Callable[[Any], Any]]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-def forked(action: Callable[[], None]) -> int:
-    """Start a child that runs ``action``; return its pid."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the server of the test has
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            action()
-            status = 0
-        finally:
-            os._exit(status)
-    return child
 
 
 def succeeded(child: int) -> bool:

@@ -138,12 +138,7 @@ class TestEnd:
     def test_hello_is_sent_again(self, deployment: Deployment, network: Network) -> None:
         """WELCOME may be lost on the way (docs/protocol.md, section 6)."""
         client = network.client(deployment.security("client", raw=True), established=False)
-        while not client.association.secured:
-            for datagram in client.association.datagrams_to_send():
-                network.server.datagram_received(datagram, client.address, network.now)
-            for datagram, _ in network.sent:
-                client.receive(datagram)
-            network.sent.clear()
+        network.verify(client)
         assert client.association.timeout == pytest.approx(network.now + 0.25)
         assert client.association.datagrams_to_send()  # lost
         network.now += 0.25
@@ -156,12 +151,7 @@ class TestEnd:
     def test_hello_is_sent_again_five_times(self, deployment: Deployment, network: Network) -> None:
         """Then the client gives up, and begins again with another association."""
         client = network.client(deployment.security("client", raw=True), established=False)
-        while not client.association.secured:
-            for datagram in client.association.datagrams_to_send():
-                network.server.datagram_received(datagram, client.address, network.now)
-            for datagram, _ in network.sent:
-                client.receive(datagram)
-            network.sent.clear()
+        network.verify(client)
         sent = [len(client.association.datagrams_to_send())]
         for _ in range(5):
             network.now = client.association.timeout

@@ -134,12 +134,7 @@ class TestHandshakes:
         """It gets the same answer for the same HELLO, since the first may be lost, until its time is over."""
         network = made.network()
         client = made.client(network, role="other client", established=False)
-        while not client.association.secured:
-            for datagram in client.association.datagrams_to_send():
-                network.server.datagram_received(datagram, client.address, network.now)
-            for datagram, _ in network.sent:
-                client.receive(datagram)
-            network.sent.clear()
+        network.verify(client)
         for _ in range(2):
             for datagram in client.association.datagrams_to_send():
                 network.server.datagram_received(datagram, client.address, network.now)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ssl
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
+from sealwire.errors import ConfigurationError
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.credentials import Credentials
 
@@ -246,3 +250,12 @@ class Handshake:
         """Return the problem that this side found with the other's certificate, or with the handshake."""
         error = self.failures[side]
         return error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else str(error.reason)
+
+
+def refusal(**paths: Any) -> str:
+    """What is said of files that credentials cannot be made of."""
+    with pytest.raises(ConfigurationError) as caught:
+        Credentials.from_files(**paths)
+    shown = "".join(traceback.format_exception(caught.value)) + str(caught.value.__context__)
+    assert "PRIVATE KEY" not in shown
+    return str(caught.value)

@@ -102,6 +102,14 @@ class Network:
                 carried = True
         return carried
 
+    def verify(self, client: Client) -> None:
+        """Carry datagrams until a client has verified the server; its HELLO is still to be sent."""
+        while not client.association.secured:
+            for datagram in client.association.datagrams_to_send():
+                self.server.datagram_received(datagram, client.address, self.now)
+            while self.sent:
+                client.receive(self.sent.pop(0)[0])
+
     def answer(self, payload: bytes = b"!") -> None:
         """Answer the request that was handed over first."""
         association, request, _ = self.in_hand.pop(0)

@@ -3,10 +3,8 @@ from __future__ import annotations
 import pickle
 import re
 import subprocess
-import traceback
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +20,19 @@ from cryptography.hazmat.primitives.serialization import (
 from sealwire.errors import ConfigurationError
 from sealwire.trust.certificates import Certificates, is_root
 from sealwire.trust.credentials import Credentials
-from support.certificates import CLIENT, DAY, SERVER, Files, Made, make, make_ca, make_crl, raw_names, version_1
+from support.certificates import (
+    CLIENT,
+    DAY,
+    SERVER,
+    Files,
+    Made,
+    make,
+    make_ca,
+    make_crl,
+    raw_names,
+    refusal,
+    version_1,
+)
 
 HOUR = timedelta(hours=1)
 
@@ -30,34 +40,6 @@ HOUR = timedelta(hours=1)
 def pem(label: str) -> bytes:
     """The form, with nothing in it that means anything."""
     return f"-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n".encode()
-
-
-@pytest.fixture(scope="module")
-def ca() -> Made:
-    return make_ca()
-
-
-@pytest.fixture(scope="module")
-def leaf(ca: Made) -> Made:
-    return make("client.example", issuer=ca)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
-
-
-@pytest.fixture
-def paths(files: Files, ca: Made, leaf: Made) -> dict[str, Any]:
-    return {"cert": files.write(leaf.pem), "key": files.write(leaf.key_pem), "ca": files.write(ca.pem)}
-
-
-def refusal(**paths: Any) -> str:
-    with pytest.raises(ConfigurationError) as caught:
-        Credentials.from_files(**paths)
-    shown = "".join(traceback.format_exception(caught.value)) + str(caught.value.__context__)
-    assert "PRIVATE KEY" not in shown
-    return str(caught.value)
 
 
 class TestContent:

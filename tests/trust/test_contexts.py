@@ -23,11 +23,6 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture(scope="module")
-def ca() -> Made:
-    return make_ca()
-
-
-@pytest.fixture(scope="module")
 def leaf(ca: Made) -> Made:
     return make(HOST, issuer=ca, uses=[SERVER])
 
@@ -35,11 +30,6 @@ def leaf(ca: Made) -> Made:
 @pytest.fixture(scope="module")
 def client_leaf(ca: Made) -> Made:
     return make("client.example", issuer=ca, uses=[CLIENT])
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pickle
 import re
 import shutil
 import tempfile
-import traceback
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,35 +21,7 @@ from sealwire.testing import Throwaway
 from sealwire.trust import certificates
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.credentials import Credentials
-from support.certificates import Files, Made, make, make_ca, make_crl
-
-
-@pytest.fixture(scope="module")
-def ca() -> Made:
-    return make_ca()
-
-
-@pytest.fixture(scope="module")
-def leaf(ca: Made) -> Made:
-    return make("client.example", issuer=ca)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
-
-
-@pytest.fixture
-def paths(files: Files, ca: Made, leaf: Made) -> dict[str, Any]:
-    return {"cert": files.write(leaf.pem), "key": files.write(leaf.key_pem), "ca": files.write(ca.pem)}
-
-
-def refusal(**paths: Any) -> str:
-    with pytest.raises(ConfigurationError) as caught:
-        Credentials.from_files(**paths)
-    shown = "".join(traceback.format_exception(caught.value)) + str(caught.value.__context__)
-    assert "PRIVATE KEY" not in shown
-    return str(caught.value)
+from support.certificates import Files, Made, make_ca, make_crl, refusal
 
 
 class TestReading:

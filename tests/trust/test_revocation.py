@@ -50,16 +50,6 @@ def numbered(bits: bytes) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.X500_UNIQUE_IDENTIFIER, bits, _ASN1Type.BitString)])
 
 
-@pytest.fixture(scope="module")
-def ca() -> Made:
-    return make_ca()
-
-
-@pytest.fixture(scope="module")
-def leaf(ca: Made) -> Made:
-    return make("client.example", issuer=ca)
-
-
 def chosen(known: list[Made], *lists: bytes) -> list[bytes]:
     """The deciding ones of those, as they were given."""
     read = read_crls(b"".join(lists), "crl.pem")

@@ -19,11 +19,6 @@ EMAIL, DNS, URI, IP = 1, 2, 6, 7
 
 
 @pytest.fixture(scope="module")
-def ca() -> Made:
-    return make_ca()
-
-
-@pytest.fixture(scope="module")
 def between(ca: Made) -> Made:
     return make_ca("between", issuer=ca)
 
