@@ -51,6 +51,12 @@ class BaseClient(ABC):
         self.wait = check_seconds("wait", wait)
         self.security = security
 
+    keepalive: float | None
+
+    def _set_keepalive(self, seconds: float | None) -> None:
+        """Set the seconds after which a client on a stream sends a PING. Raises ConfigurationError."""
+        self.keepalive = None if seconds is None else check_seconds("keepalive", seconds)
+
     @property
     @abstractmethod
     def _address(self) -> str:
@@ -124,6 +130,24 @@ class HostClient(BaseClient):
         return address_text((self.host, self.port))
 
 
+class TCPHostClient(HostClient):
+    """A client of a server at a host and a port, on TCP."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout: float = 10.0,
+        wait: float = 10.0,
+        *,
+        security: Security,
+        keepalive: float | None = None,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        super().__init__(host, port, timeout, wait, security=security, middleware=middleware)
+        self._set_keepalive(keepalive)
+
+
 class PathClient(BaseClient):
     """A client of a server on this machine that listens on a Unix socket."""
 
@@ -134,11 +158,13 @@ class PathClient(BaseClient):
         wait: float = 10.0,
         *,
         security: Security,
+        keepalive: float | None = None,
         middleware: Sequence[Middleware] = (),
     ) -> None:
         super().__init__(timeout, wait, security, middleware)
         check_unix_socket(security)
         self.path = socket_path(path)
+        self._set_keepalive(keepalive)
 
     @property
     def _address(self) -> str:
@@ -150,8 +176,3 @@ def check_seconds(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86_400:
         raise ConfigurationError(f"{name} must be a number of seconds above 0 and at most 86400")
     return float(value)
-
-
-def check_keepalive(value: float | None) -> float | None:
-    """Return the seconds after which a client sends a PING, or None. Raises ConfigurationError."""
-    return None if value is None else check_seconds("keepalive", value)

@@ -6,7 +6,6 @@ The connections, which all tasks share, are in :mod:`sealwire.aio.connections`.
 from __future__ import annotations
 
 import asyncio
-import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from sealwire.aio.connections import Connections, LoopConnection
 from sealwire.aio.part_stream import Lender
 from sealwire.aio.parts_client import AsyncPartsClient
 from sealwire.aio.threads import MAX_DECODED_ON_LOOP, is_large, look
-from sealwire.client_base import BaseClient, HostClient, PathClient, check_keepalive
+from sealwire.client_base import BaseClient, PathClient, TCPHostClient
 from sealwire.errors import DeadlineExceeded, HandshakeFailed, HandshakeRejected
 from sealwire.middleware.chain import Middleware
 from sealwire.retry import ConnectRetry, Resend
@@ -253,7 +252,7 @@ class _AsyncStreamClient(AsyncPartsClient, AsyncClient[AsyncClientChannel]):
         return await channel.ping(time.deadline)
 
 
-class AsyncTCPClient(HostClient, _AsyncStreamClient):
+class AsyncTCPClient(TCPHostClient, _AsyncStreamClient):
     """A client for one server on TCP, for asyncio.
 
     It connects on first use, and again if the connection has ended. Up to 256 requests are in flight at a time, on one
@@ -275,20 +274,6 @@ class AsyncTCPClient(HostClient, _AsyncStreamClient):
     Raises:
         ConfigurationError: An argument cannot be used.
     """
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        timeout: float = 10.0,
-        wait: float = 10.0,
-        *,
-        security: Security,
-        keepalive: float | None = None,
-        middleware: Sequence[Middleware] = (),
-    ) -> None:
-        super().__init__(host, port, timeout, wait, security=security, middleware=middleware)
-        self.keepalive = check_keepalive(keepalive)
 
     async def _connect(self, deadline: float) -> AsyncClientChannel:
         channel = await connect(self.host, self.port, self.security, timeout=max(0.001, deadline - monotonic()))
@@ -315,19 +300,6 @@ class AsyncUnixClient(PathClient, _AsyncStreamClient):
     Raises:
         ConfigurationError: An argument cannot be used.
     """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        timeout: float = 10.0,
-        wait: float = 10.0,
-        *,
-        security: Security,
-        keepalive: float | None = None,
-        middleware: Sequence[Middleware] = (),
-    ) -> None:
-        super().__init__(path, timeout, wait, security=security, middleware=middleware)
-        self.keepalive = check_keepalive(keepalive)
 
     async def _connect(self, deadline: float) -> AsyncClientChannel:
         channel = await connect_unix(self.path, self.security, timeout=max(0.001, deadline - monotonic()))

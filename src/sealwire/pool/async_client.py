@@ -18,7 +18,6 @@ from sealwire.aio.in_order import in_order
 from sealwire.aio.part_stream import Lender
 from sealwire.aio.parts_client import AsyncPartsClient
 from sealwire.aio.threads import MAX_DECODED_ON_LOOP, is_large
-from sealwire.client_base import check_keepalive
 from sealwire.errors import DeadlineExceeded, SealwireError
 from sealwire.middleware.chain import Middleware
 from sealwire.pool.async_place import AsyncPlace
@@ -80,7 +79,7 @@ class AsyncClientPool(AsyncPartsClient, BasePool[Line]):
             addresses, size, timeout, wait, security,
             retry_budget=retry_budget, lookup_interval=lookup_interval, room=MAX_IN_FLIGHT, middleware=middleware,
         )  # fmt: skip
-        self.keepalive = check_keepalive(keepalive)
+        self._set_keepalive(keepalive)
         self._shared: LoopRoster | None = None
 
     async def __aenter__(self) -> Self:

@@ -11,7 +11,6 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from sealwire.client_base import check_keepalive
 from sealwire.closing import Closing
 from sealwire.errors import DeadlineExceeded, SealwireError
 from sealwire.fork import this_process
@@ -83,7 +82,7 @@ class ClientPool(Closing, PartsClient, BasePool[ClientChannel]):
             addresses, size, timeout, wait, security,
             retry_budget=retry_budget, lookup_interval=lookup_interval, room=1, middleware=middleware,
         )  # fmt: skip
-        self.keepalive = check_keepalive(keepalive)
+        self._set_keepalive(keepalive)
         self._keep_alive = None if self.keepalive is None else KeepAlive(self, self.keepalive)
         self._shared = self._new_shared()
 

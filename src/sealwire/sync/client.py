@@ -5,19 +5,16 @@ A loop over ``send_requests`` keeps its connection to itself, so meanwhile other
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from inspect import currentframe
 from time import monotonic
 from typing import Any, TypeVar
 
-from sealwire.client_base import HostClient, PathClient, check_keepalive, check_seconds
+from sealwire.client_base import PathClient, TCPHostClient, check_seconds
 from sealwire.errors import ConfigurationError, DeadlineExceeded, RemoteError, SealwireError, TransportError
 from sealwire.fork import this_process
-from sealwire.middleware.chain import Middleware
 from sealwire.retry import Resend
-from sealwire.security import Security
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
 from sealwire.session.envelope import Envelope
@@ -207,7 +204,7 @@ class _StreamClient(PartsClient, SharedClient[ClientChannel]):
                 self._was_used(self._keep_alive)
 
     def _set_keepalive(self, seconds: float | None) -> None:
-        self.keepalive = check_keepalive(seconds)
+        super()._set_keepalive(seconds)
         self._keep_alive = None if self.keepalive is None else KeepAlive(self, self.keepalive)
 
     def _end(self, call: Call[ClientChannel], error: BaseException | None) -> None:
@@ -261,7 +258,7 @@ class _StreamClient(PartsClient, SharedClient[ClientChannel]):
             loop.interrupt()
 
 
-class SynchronousTCPClient(HostClient, _StreamClient):
+class SynchronousTCPClient(TCPHostClient, _StreamClient):
     """A client for one server on TCP.
 
     It connects on first use, and again if the connection has ended between requests. Threads can share it; one request
@@ -282,20 +279,6 @@ class SynchronousTCPClient(HostClient, _StreamClient):
     Raises:
         ConfigurationError: An argument cannot be used.
     """
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        timeout: float = 10.0,
-        wait: float = 10.0,
-        *,
-        security: Security,
-        keepalive: float | None = None,
-        middleware: Sequence[Middleware] = (),
-    ) -> None:
-        super().__init__(host, port, timeout, wait, security=security, middleware=middleware)
-        self._set_keepalive(keepalive)
 
     def _connect(self, timeout: float) -> ClientChannel:
         return connect(self.host, self.port, self.security, timeout=timeout)
@@ -320,19 +303,6 @@ class SynchronousUnixClient(PathClient, _StreamClient):
     Raises:
         ConfigurationError: An argument cannot be used.
     """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        timeout: float = 10.0,
-        wait: float = 10.0,
-        *,
-        security: Security,
-        keepalive: float | None = None,
-        middleware: Sequence[Middleware] = (),
-    ) -> None:
-        super().__init__(path, timeout, wait, security=security, middleware=middleware)
-        self._set_keepalive(keepalive)
 
     def _connect(self, timeout: float) -> ClientChannel:
         return connect_unix(self.path, self.security, timeout=timeout)
