@@ -1,4 +1,4 @@
-"""HELLO, WELCOME and REJECT (docs/protocol.md, section 3).
+"""The handshake at both ends: HELLO, then WELCOME or REJECT (docs/protocol.md, section 3).
 
 Both sides prove that they hold the key, and that they hold it on this connection and not on a relayed one.
 """

@@ -33,9 +33,9 @@ class State(Enum):
     """Nothing more can be queued. Bytes that still arrive are read and discarded."""
 
 
-# Looking a member up in its Enum takes longer than comparing it.
 _LONGEST_ID: Final = 64
 """Characters of a request's id in a log."""
+# Looking a member up in its Enum takes longer than comparing it.
 _OPEN: Final = State.OPEN
 _CLOSE: Final = int(Kind.CLOSE)
 
