@@ -21,7 +21,7 @@ from sealwire.testing import Throwaway
 from sealwire.trust import certificates
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.credentials import Credentials
-from support.certificates import Files, Made, make_ca, make_crl, refusal
+from support.certificates import Files, Made, make, make_ca, make_crl, refusal
 
 
 class TestReading:
