@@ -62,6 +62,24 @@ def test_the_largest_waits_first() -> None:
     assert server.ended == []
 
 
+def test_it_does_not_wait_for_one_that_holds_nothing_any_more() -> None:
+    server = Server(2)
+    server.holdings[0].update(60 * STEP)
+    server.holdings[1].update(20 * STEP)
+    assert server.holdings[0].waits
+    server.holdings[1].update(0)
+    assert not server.holdings[0].waits
+
+
+def test_one_that_nobody_can_end_is_passed_over() -> None:
+    server = Server(1)
+    held = server.buffers.open()
+    held.update(LIMIT + STEP)
+    server.holdings[0].update(STEP)
+    assert held.ended
+    assert server.ended == []
+
+
 def test_of_equals_one_waits() -> None:
     server = Server(3)
     for holding in server.holdings:
