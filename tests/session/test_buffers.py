@@ -112,6 +112,13 @@ def test_the_largest_is_ended_and_no_more_than_necessary() -> None:
     assert server.ended == [0, 1]
 
 
+@pytest.mark.parametrize(("size", "ended"), [(LIMIT, []), (LIMIT + 1, [0])])
+def test_a_byte_is_too_much(size: int, ended: list[int]) -> None:
+    server = Server(1)
+    server.holdings[0].update(size)
+    assert server.ended == ended
+
+
 def test_one_of_many_is_enough() -> None:
     server = Server(11)
     for holding in server.holdings:
