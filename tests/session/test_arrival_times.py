@@ -38,6 +38,13 @@ def test_what_was_there_already() -> None:
     assert [arrivals.at(pending) for pending in (14, 10, 9, 0)] == [5.0, 5.0, 6.0, 6.0]
 
 
+@pytest.mark.parametrize(("later", "shared"), [(0.009, True), (0.01, False), (0.011, False)])
+def test_what_comes_at_nearly_the_same_moment(later: float, shared: bool) -> None:
+    arrivals = Arrivals(10, 0.0)
+    arrivals.add(5, later, 10)
+    assert [arrivals.at(5), arrivals.at(0)] == [later if shared else 0.0, later]
+
+
 def test_what_was_taken_out_and_not_looked_at() -> None:
     """A record of TLS is decrypted as a whole: its second request arrived with the first, whatever came since."""
     arrivals = Arrivals()

@@ -20,6 +20,17 @@ def test_keys_are_served_in_turn() -> None:
         queue.pop()
 
 
+def test_a_queue_has_a_length() -> None:
+    queue: RoundRobin[str] = RoundRobin()
+    assert len(queue) == 0
+    for item in ("a1", "a2", "b1"):
+        queue.append(item[0], item)
+        assert queue
+    assert len(queue) == 3
+    queue.pop()
+    assert len(queue) == 2
+
+
 def test_some_of_each_key() -> None:
     queue: RoundRobin[str] = RoundRobin()
     for item in ("a1", "a2", "a3", "b1"):
@@ -53,6 +64,21 @@ class TestAlone:
         turns.end_round(2.0)
         assert not turns.running
 
+    def test_those_that_waited_have_had_their_turns(self) -> None:
+        turns: Turns[str] = Turns()
+        while turns.take("a", 1.0):
+            pass
+        for name in ("first", "second", "third"):
+            turns.wait("a", name)
+        assert turns.end_round(1.0) == ["first", "second", "third"]
+        assert sum(turns.take("a", 1.0) for _ in range(2 * MANY)) == MANY - 3
+
+    def test_those_that_wait_before_anybody_had_a_turn(self) -> None:
+        turns: Turns[str] = Turns()
+        turns.wait("a", "first")
+        turns.wait("a", "second")
+        assert turns.end_round(0.0) == ["first", "second"]
+
     def test_at_first_nobody_waits(self) -> None:
         turns: Turns[str] = Turns()
         assert not turns.running
@@ -81,6 +107,14 @@ class TestBesideOthers:
         assert not turns.take("good", 1.0)
         assert turns.end_round(1.0) == ["flood 1"]
         assert turns.take("good", 1.0)
+
+    def test_at_the_end_of_that_time_all_of_one_have_their_turn(self) -> None:
+        turns: Turns[str] = Turns()
+        turns.take("good", 1.0)
+        turns.take("flood", 1.0)
+        turns.wait("flood", "first")
+        turns.wait("flood", "second")
+        assert turns.end_round(1.0 + CONTENDED) == ["first", "second"]
 
     def test_until_the_other_has_been_silent_for_a_while(self) -> None:
         turns: Turns[str] = Turns()
