@@ -390,6 +390,18 @@ def test_the_first_rule_of_a_table_is_found_in_each_way() -> None:
         assert Vetting(message(data, protocol=2), rules).run() == G
 
 
+def test_names_of_python_2_are_those_of_the_table_at_protocol_2_alone() -> None:
+    rules = VettingRules(GlobalTable([rule("int", CALL, names=(("builtins", "int"),))]), Limits())
+    for of in ("long", "int", "float"):
+        for protocol in (2, 3):
+            data = message(b"c__builtin__\n" + of.encode() + b"\n", tuple_(NONE), op.REDUCE, protocol=protocol)
+            if protocol == 2 and of != "float":
+                assert Vetting(data, rules).run() == G
+            else:
+                with pytest.raises(TypeNotAllowed):
+                    Vetting(data, rules).run()
+
+
 def test_arguments_can_be_memoized_before_an_instance() -> None:
     for of, arguments in (("new with", tuple_(NONE)), ("new", EMPTY)):
         made = name(M, of) + arguments + PUT + NEWOBJ
