@@ -67,7 +67,7 @@ LEAVES = [
     *(
         sized(opcode, width, content)
         for opcode, width in ((op.SHORT_BINBYTES, 1), (op.BINBYTES, 4), (op.BINBYTES8, 8))
-        for content in (b"", b"a", b"ab", "é".encode(), b"x" * 200)
+        for content in (b"", b"a", b"ab", "é".encode(), b"\xff\0", b"x" * 200)
     ),
 ]
 
