@@ -121,6 +121,13 @@ class TestAgreement:
             more = ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
             assert context.options == (ssl.SSLContext(protocol).options | more) & ~ssl.OP_IGNORE_UNEXPECTED_EOF
 
+    def test_lists_are_applied_beside_all_that_openssl_verifies_by_default(
+        self, files: Files, leaf: Made, ca: Made
+    ) -> None:
+        default = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).verify_flags
+        for crl, more in ((None, ssl.VerifyFlags(0)), (make_crl(ca), ssl.VERIFY_CRL_CHECK_LEAF)):
+            assert server_context(files.loaded(leaf, ca, crl=crl)).verify_flags == default | more
+
     def test_a_python_that_cannot_choose_a_group(
         self, monkeypatch: pytest.MonkeyPatch, server: Certificates, client: Certificates
     ) -> None:
