@@ -80,6 +80,13 @@ class TestDoctor:
         assert any("not for TLS servers" in each for each in found)
         assert any("the certificate is not for localhost" in each for each in found)
 
+    def test_a_name_that_the_certificate_lacks(self, place: Configured) -> None:
+        config = Path(place.config("server"))
+        config.write_text('names = ["localhost", "alias.example"]\n' + config.read_text())
+        found = [each for each in place.findings("server", status=0) if "one of names" in each]
+        assert len(found) == 1
+        assert "the certificate is not for alias.example" in found[0]
+
     def test_another_ca(self, place: Configured) -> None:
         place.replace("server", "ca.pem", create_ca("other").cert_pem)
         os.rename("server/sealwire.toml", "x.toml")

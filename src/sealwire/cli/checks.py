@@ -121,6 +121,14 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
             misnamed, _CRITICAL, cert,
             f"the certificate is not for {host}", "issue one with this name, or list it under names",
         ),
+        *(
+            (
+                role == "server" and current.identity is not None and not current.identity.is_named(name), _NOTE, cert,
+                f"the certificate is not for {name}, which is one of names: a client that verifies the host refuses it",
+                "issue one with this name; clients that list a URI or fingerprint of the server need none",
+            )
+            for name in sorted(security.names)
+        ),
         (
             life > timedelta(days=MAX_LEAF_DAYS), _NOTE, cert,
             f"the certificate lives {life.days} days; a thief could use it as long",
