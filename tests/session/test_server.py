@@ -568,6 +568,15 @@ class TestSlowFrames:
         connection.session.restart_frame(connection.clock.forward(4))
         assert connection.session.input_deadline(connection.clock.now) == connection.clock.now + FRAME
 
+    def test_time_in_which_this_side_does_not_read_does_not_count(self, connection: Connection) -> None:
+        start = connection.clock.now
+        connection.session.paused(3.0)
+        assert connection.session.input_deadline(start) == start + IDLE + 3.0
+        connection.session.begin_frame(start)
+        connection.session.paused(0.5)
+        connection.session.paused(0.25)
+        assert connection.session.input_deadline(start) == start + FRAME + 0.75
+
     def test_checks_are_made_meanwhile(self, connect: Connect) -> None:
         connection = connect(limits=LIMITS | {"reload_interval": 2.0})
         start = connection.clock.now
