@@ -29,7 +29,7 @@ class Codec:
     name: Final = "pickle-5"
     """Its name in the handshake (docs/protocol.md, section 3)."""
 
-    __slots__ = ("_decode", "_decoder", "_encode_surely", "_encoder", "allowlist", "limits")
+    __slots__ = ("_decoder", "_encode_surely", "_encoder", "allowlist", "decode_at_once", "limits")
 
     def __init__(self, allowlist: Allowlist | None = None, *, limits: Limits | None = None) -> None:
         for name, value, kind, form in (
@@ -41,7 +41,7 @@ class Codec:
         self.allowlist: Final = allowlist if allowlist is not None else Allowlist()
         self.limits: Final = limits if limits is not None else Limits()
         self._decoder: Final = Decoder(self.allowlist, self.limits)
-        self._decode: Final = self._decoder.decode_at_once
+        self.decode_at_once: Final = self._decoder.decode_at_once
         self._encoder: Final = Encoder(self.allowlist, self.limits, self._decoder)
         self._encode_surely: Final = self._encoder.encode_surely
 
@@ -77,7 +77,7 @@ class Codec:
             DecodeError: The payload is not the pickle of an acceptable value; the subclass gives the reason.
             TypeError: ``data`` is not bytes, bytearray or memoryview.
         """
-        return self._decode(data)
+        return self.decode_at_once(data)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.allowlist!r})"
@@ -104,6 +104,8 @@ class RawCodec:
         if isinstance(data, bytes | bytearray | memoryview):
             return bytes(data)
         raise TypeError(f"a payload must be bytes, bytearray or memoryview, not {type(data).__name__}")
+
+    decode_at_once = decode
 
     def __repr__(self) -> str:
         return "RawCodec()"

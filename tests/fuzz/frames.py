@@ -67,7 +67,7 @@ class Reading:
         self.reader = Reader()
         self.tagged, self.from_client = tagged, from_client
         if tagged:
-            self.reader.establish(MAC, cap)
+            self.reader.establish(MAC, cap, from_client=True)
         self.checker = checker
         self.found: list[Fields] = []
         self.fed = 0

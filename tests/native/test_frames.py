@@ -32,15 +32,13 @@ PAYLOADS = st.binary(max_size=200) | st.sampled_from([b"x" * size for size in (L
 
 def reference_seal(kind: int, payload: Any, wait: int, sequence: int, reply_to: int) -> bytes:
     sealer = Sealer(MAC, max_frame=CAP, sequence=sequence)
-    sealer._twin = None
     return b"".join(sealer.seal(kind, payload, wait=wait, reply_to=reply_to))
 
 
 def reference_open(data: bytes, sequence: int, *, from_client: bool) -> Frame | None:
     """The frame, if the reference and the header checker accept it."""
     reader = Reader()
-    reader.establish(MAC, CAP)
-    reader._twin = None
+    reader.establish(MAC, CAP, from_client=from_client)
     reader.get_buffer()[: len(data)] = data
     reader.buffer_updated(len(data))
     checker = HeaderChecker(from_client=from_client)
@@ -55,11 +53,17 @@ def reference_open(data: bytes, sequence: int, *, from_client: bool) -> Frame | 
 
 
 def native_open(data: bytes, sequence: int, *, from_client: bool, cap: int = CAP) -> Frame | None:
+    """The frame that is opened from a buffer, and the same from bytes as they came."""
+    opener = FrameOpener(*MAC.blocks, Frame, cap, from_client)
     buffer = bytearray(STAGING)
     buffer[: len(data)] = data
-    frame: Frame | None = FrameOpener(*MAC.blocks, Frame).open(
-        memoryview(buffer), 0, len(data), cap, sequence, from_client
-    )
+    frame: Frame | None = opener.open(memoryview(buffer), 0, len(data), sequence)
+    opener.feed(data)
+    assert opener.next(sequence) == frame
+    size = 0 if frame is None else HEAD.size + len(frame.payload) + 32
+    assert opener.pending == len(data) - size
+    assert opener.rest() == data[size:]
+    assert opener.pending == 0
     return frame
 
 
@@ -144,7 +148,8 @@ def test_no_place_outside_of_the_buffer_is_read(start: int, end: int) -> None:
     frame = reference_seal(Kind.MESSAGE, b"", 0, 1, 0)
     buffer = bytearray(STAGING)
     buffer[-40:] = frame[:40]
-    assert FrameOpener(*MAC.blocks, Frame).open(memoryview(buffer), start, end, CAP, 1, True) is None
+    opener = FrameOpener(*MAC.blocks, Frame, CAP, True)
+    assert opener.open(memoryview(buffer), start, end, 1) is None
 
 
 def test_the_smallest_length_is_that_of_a_frame_without_payload() -> None:
@@ -154,7 +159,7 @@ def test_the_smallest_length_is_that_of_a_frame_without_payload() -> None:
         assert native_open(bytes(frame), 1, from_client=True, cap=2**32) is None
 
 
-@pytest.mark.parametrize("made", [FrameSealer(*MAC.blocks, 9), FrameOpener(*MAC.blocks, Frame)])
+@pytest.mark.parametrize("made", [FrameSealer(*MAC.blocks, 9), FrameOpener(*MAC.blocks, Frame, CAP, True)])
 def test_it_cannot_be_pickled(made: object) -> None:
     with pytest.raises(TypeError, match="holds a secret"):
         pickle.dumps(made)

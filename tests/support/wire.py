@@ -7,7 +7,9 @@ from typing import Any
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Event
 from sealwire.wire.features import Features
+from sealwire.wire.frame_reader import STAGING
 from sealwire.wire.keys import Binding, Key
+from sealwire.wire.protocol import State
 from sealwire.wire.server import ServerParameters, ServerProtocol
 from sealwire.wire.stream import StreamProtocol
 
@@ -56,6 +58,13 @@ def feed(protocol: StreamProtocol, data: bytes, *, step: int = 1 << 30, into: li
             events.append(event)
         if not view:
             return events
+        reader = protocol.reader
+        is_open = protocol.state is not State.ENDED
+        if is_open and len(view) <= min(step, STAGING) and reader.opener is not None and reader.empty:
+            reader.reads += 1  # as the native core does
+            reader.opener.feed(bytes(view))
+            view = view[:0]
+            continue
         buffer = protocol.get_buffer()
         count = min(len(buffer), len(view), step)
         buffer[:count] = view[:count]

@@ -13,43 +13,9 @@ import pytest
 from sealwire.session import terms
 from sealwire.sync.tls_socket import TLSSocket
 from support.service import Deployment
+from support.tls_peer import Peer
 
 RECORD = 16_384
-
-
-class Peer:
-    """A server's end whose records are made one by one, and may be spoilt before they are sent."""
-
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
-        self.sock = sock
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
-
-    def shake_hands(self) -> None:
-        while True:
-            try:
-                self.tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self.sock.sendall(self.outgoing.read())
-                self.incoming.write(self.sock.recv(65_536))
-            else:
-                return
-
-    def read(self) -> None:
-        try:
-            self.tls.read()
-        except ssl.SSLWantReadError:
-            self.incoming.write(self.sock.recv(65_536))
-            self.tls.read()
-
-    def record(self, data: bytes) -> bytes:
-        self.tls.write(data)
-        return self.outgoing.read()
-
-    def close_notify(self) -> bytes:
-        with pytest.raises(ssl.SSLWantReadError):
-            self.tls.unwrap()
-        return self.outgoing.read()
 
 
 @pytest.fixture

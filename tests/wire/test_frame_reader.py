@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sealwire.errors import BadTag, FrameTooLarge, InvalidState, RemoteProtocolError, TruncatedFrame
+from sealwire.native import NATIVE
 from sealwire.wire.frame_reader import FIRST_BODY, STAGING, Reader
 from sealwire.wire.frames import Kind
 from sealwire.wire.keys import Mac
@@ -16,7 +17,7 @@ CAP = 1 << 21
 
 def reader():
     made = Reader()
-    made.establish(MAC, CAP)
+    made.establish(MAC, CAP, from_client=True)
     return made
 
 
@@ -46,6 +47,24 @@ def test_an_empty_buffer_that_was_not_written_to_is_given_again():
     made = reader()
     assert made.get_buffer() == made.get_buffer()
     assert read(made, stream(b"then")) == [b"then"]
+
+
+@pytest.mark.skipif(not NATIVE, reason="the native core is not there")
+def test_what_the_native_core_is_in_doubt_about_is_read_here():
+    made, data = reader(), stream(b"first", b"second", b"third")
+    made.opener.feed(data[:-5])
+    assert (made.pending, made.empty, made.room) == (len(data) - 5, False, STAGING - len(data) + 5)
+    assert made.opener.next(0).payload == b"first"
+    assert made.opener.next(5) is None
+    assert made.next_kind == Kind.MESSAGE
+    assert made.next_message(1).payload == b"second"
+    assert made.next_message(2) is None
+    assert read(made, data[-5:]) == [b"third"]
+    made.opener.feed(data)
+    assert read(made, b"") == [b"first", b"second", b"third"]
+    made.opener.feed(data)
+    made.discard()
+    assert made.empty
 
 
 EDGES = [0, 1, STAGING - 57, STAGING - 56, STAGING - 55, PIECE - 1, PIECE, PIECE + 1, FIRST_BODY - 32, FIRST_BODY + 1]

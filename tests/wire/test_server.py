@@ -479,7 +479,7 @@ def test_nothing_of_a_request_is_kept_after_it():
         c.end_parts(request)
         feed(s, sent(c))
     for protocol in (c, s):
-        assert (protocol._incoming, protocol._outgoing, protocol._unanswered) == ({}, {}, {})
+        assert (protocol._incoming, protocol._outgoing, protocol.unanswered) == ({}, {}, 0)
     assert s.cancelled == set()
 
 

@@ -153,7 +153,7 @@ def test_every_kind_of_frame(keys, case):
     sealed = b"".join(sealer.seal(case["kind"], payload, **header))
     assert sealed == whole
     reader = Reader()
-    reader.establish(mac, 1 << 20)
+    reader.establish(mac, 1 << 20, from_client=True)
     reader.get_buffer()[: len(whole)] = whole
     reader.buffer_updated(len(whole))
     frame = reader.next_frame()

@@ -19,7 +19,7 @@ from sealwire.aio.connections import Connections, LoopConnection
 from sealwire.aio.part_stream import Lender
 from sealwire.aio.parts_client import AsyncPartsClient
 from sealwire.aio.threads import MAX_DECODED_ON_LOOP, is_large, look
-from sealwire.client_base import BaseClient, PathClient, TCPHostClient
+from sealwire.client_base import BaseClient, PathClient, TCPHostClient, check_seconds
 from sealwire.errors import DeadlineExceeded, HandshakeFailed, HandshakeRejected
 from sealwire.middleware.chain import Middleware
 from sealwire.retry import ConnectRetry, Resend
@@ -124,7 +124,10 @@ class AsyncClient(BaseClient, Generic[_C]):
             ConfigurationError: ``wait`` is not a number of seconds, or no certificate or key is valid now.
             InvalidState: Another event loop uses the client.
         """
-        return await self._call(data, wait, idempotent, metadata, reply_metadata)
+        if self._middleware:
+            return await self._call(data, wait, idempotent, metadata, reply_metadata)
+        seconds = self.wait if wait is None else check_seconds("wait", wait)
+        return await self._send(data, seconds, idempotent, metadata, reply_metadata)
 
     async def _send(
         self,

@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import ssl
 from abc import abstractmethod
+from importlib import import_module
 from typing import Any, Final
 
 from sealwire.aio.byte_stream import LARGE_READ, READ, ByteStream, large_buffer
 from sealwire.aio.unix_socket import PlainObject
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, SealwireError
+from sealwire.native import NATIVE
 from sealwire.session import explain
 from sealwire.trust.stale_errors import repeat
 from sealwire.wire.events import Event
 from sealwire.wire.frames import CloseCode
 from sealwire.wire.protocol import State
 from sealwire.wire.stream import StreamProtocol
+
+if NATIVE:
+    _native = import_module("sealwire.native.records")  # compiled, and so not known to the linters
 
 _RECORD: Final = 16_384
 """Bytes of plaintext in one TLS record (RFC 8446, section 5.1)."""
@@ -36,6 +41,10 @@ class FrameInput(ByteStream):
 
     def __init__(self, context: ssl.SSLContext | None, *, server_side: bool, host: str | None = None) -> None:
         super().__init__(context, server_side=server_side, host=host)
+        self._records: Any = None
+        """The twin that encrypts and decrypts small frames; None without TLS or the native core."""
+        if NATIVE and context is not None:
+            self._records = _native.Records(self._tls, self._incoming, self._outgoing, self._ciphertext)
         self._filled = False
         """True if the last read filled its buffer. Only then can TLS have more data, which the BIO does not show."""
         self._takes_large = True
@@ -47,9 +56,10 @@ class FrameInput(ByteStream):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer to read into: a larger one in the middle of a large frame, while its task waits for it."""
-        is_awaited = self._waiting is not None and not (self._waiting.done() or self._discarding)
-        if is_awaited and self._takes_large and self._sealed and self._protocol.missing > LARGE_READ:
-            return large_buffer()
+        if self._sealed and self._protocol.reader.has_body and self._takes_large and not self._discarding:
+            is_awaited = self._waiting is not None and not self._waiting.done()
+            if is_awaited and self._protocol.missing > LARGE_READ:
+                return large_buffer()
         return super().get_buffer(sizehint)
 
     def seal(self, protocol: StreamProtocol) -> None:
@@ -63,6 +73,9 @@ class FrameInput(ByteStream):
         """Bytes that have arrived and belong to no event yet; of TLS, whole records only: each is read at once."""
         pending = self._incoming.pending
         return pending + self._protocol.pending if self._sealed and type(self._tls) is PlainObject else pending
+
+    _flush_scheduled: bool
+    """True if the queued frames will be sent in this iteration of the loop."""
 
     @abstractmethod
     def flush_soon(self) -> None:
@@ -85,44 +98,60 @@ class FrameInput(ByteStream):
 
     def _poll_event(self) -> Event | None:
         """Return the next event, or None if its bytes have not arrived, or are too many records for one turn."""
-        protocol = self._protocol
+        protocol, incoming = self._protocol, self._incoming
         reads = _READS
         while True:
             if self._discarding:
                 raise self._end_reason()
             # If only ciphertext is there, no event can be.
-            event = self._next_event() if protocol.inside_frame or not self._incoming.pending else None
-            if event is not None:
-                if self._read_size < READ:
-                    self._read_size = READ
-                    self._ciphertext.opened()
-                return event
-            if protocol.state is _ENDED or not (reads > 0 and self._has_input and (read := self._read())):
+            if not incoming.pending or not protocol.reader.empty:
+                try:
+                    event = protocol.next_event()
+                except ConnectionClosed:
+                    if isinstance(self.failure, DeadlineExceeded):
+                        raise explain.without_frames(self.failure) from None
+                    raise
+                finally:
+                    if protocol.queued and not self._flush_scheduled:
+                        self.flush_soon()
+                if event is not None:
+                    if self._read_size < READ:
+                        self._read_size = READ
+                        self._ciphertext.opened()
+                    return event
+            if protocol.state is _ENDED or reads <= 0 or not (incoming.pending or self._filled or incoming.eof):
+                return None
+            read = 1 if self._records is not None and self._read_small() else self._read()
+            if not read:
                 return None
             reads -= read
-
-    def _next_event(self) -> Event | None:
-        """Return the protocol's next event, and see to what it queued."""
-        try:
-            return self._protocol.next_event()
-        except ConnectionClosed:
-            if isinstance(self.failure, DeadlineExceeded):
-                raise explain.without_frames(self.failure) from None
-            raise
-        finally:
-            if self._protocol.queued:
-                self.flush_soon()
 
     @property
     def _is_exhausted(self) -> bool:
         """True if no event can come before more input does."""
         incoming = self._incoming
-        return not (incoming.pending or self._filled or self._protocol.inside_frame or incoming.eof)
+        return not (incoming.pending or self._filled or incoming.eof) and self._protocol.reader.empty
 
     @property
     def _has_input(self) -> bool:
         """True if input has arrived that was not decrypted, or its end."""
         return bool(self._incoming.pending or self._filled or self._incoming.eof)
+
+    def _read_small(self) -> bool:
+        """Decrypt a record with its first frame; return False if :meth:`_read` has to do that."""
+        if self._read_error is not None:
+            return False
+        try:
+            taken: int = self._records.decrypt(self._protocol.reader)
+        except ssl.SSLError as error:
+            self._read_error = error.with_traceback(None)
+            return False
+        if not taken:
+            return False
+        self._filled = taken == _RECORD
+        if self._outgoing.pending:
+            self._write_out()  # the answer to a TLS KeyUpdate
+        return True
 
     def _read(self) -> int:
         """Decrypt input into the protocol; return the number of records, 0 without any. Raises RemoteProtocolError."""

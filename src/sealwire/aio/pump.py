@@ -150,12 +150,12 @@ class AsyncChannel(FrameInput, Sealed):
     def _flush(self) -> None:
         """Seal and encrypt as much as the transport accepts."""
         self._flush_scheduled = False
-        if self._sealed and self._protocol.queued:
-            self._unsent.extend(self._protocol.frames_to_send())
-        if self._discarding or self.lost.done():
-            self._unsent.clear()
         frames_sent, room = self._frames_sent, _TURN
         try:
+            if self._sealed and self._protocol.queued and not self._encrypt_all():
+                self._unsent.extend(self._protocol.frames_to_send())
+            if self._discarding or self.lost.done():
+                self._unsent.clear()
             while self._unsent and not self._full and room > 0:
                 room -= self._encrypt_next()
             if self._unsent:
@@ -179,6 +179,17 @@ class AsyncChannel(FrameInput, Sealed):
                 self._all_sent()
             if self._drainers and not self._full:
                 self._release_drainers()
+
+    def _encrypt_all(self) -> bool:
+        """Encrypt all queued frames in one record if they are small, and nothing is before them."""
+        if self._records is None or self._unsent or self._full or self._discarding or self.lost.done():
+            return False
+        frames, size = len(self._protocol.queued), self._records.encrypt(self._protocol.queued)
+        if not size:
+            return False
+        self._unsent_bytes -= size
+        self._frames_sent += frames
+        return True
 
     def _encrypt_next(self) -> int:
         """Encrypt the next piece, together with others if they are small; return their size."""

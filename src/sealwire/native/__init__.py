@@ -1,4 +1,4 @@
-"""The native core: the hot parts of :mod:`sealwire.pickling`, :mod:`sealwire.wire` and :mod:`sealwire.aio`, in Cython.
+"""The native core: the hot parts of :mod:`sealwire.pickling`, :mod:`sealwire.wire` and their carriers, in Cython.
 
 It is optional. Without it, or if ``SEALWIRE_NATIVE=off`` is set when this is imported, Sealwire does the same in
 Python, more slowly. With ``SEALWIRE_NATIVE=require``, its absence is an ImportError.
@@ -15,6 +15,7 @@ words the error. docs/explanation/native-core.md has the reasons.
 * :mod:`.collisions`: the probes of CPython's dicts and sets (:mod:`sealwire.pickling.hash_collisions`).
 * :mod:`.sizes`: whether a value is too large to be encoded on an event loop (:mod:`sealwire.aio.threads`).
 * :mod:`.frames`: sealing and opening small frames.
+* :mod:`.records`: passing them through TLS and the socket (:mod:`sealwire.sync.tls_socket`, :mod:`sealwire.aio.pump`).
 """
 
 from __future__ import annotations

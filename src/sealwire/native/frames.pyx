@@ -20,6 +20,11 @@ cdef enum:
     MESSAGE = 3
 
 
+ctypedef fused Buffer:
+    bytes
+    bytearray
+
+
 cdef class Hmac:
     """HMAC-SHA256 with one key.
 
@@ -27,8 +32,6 @@ cdef class Hmac:
         inner: The hash of the inner block, from :class:`sealwire.wire.keys.Mac`.
         outer: The hash of the outer block.
     """
-
-    cdef object inner, outer
 
     def __init__(self, inner, outer):
         self.inner = inner
@@ -96,61 +99,99 @@ cdef class FrameSealer(Hmac):
 
 
 cdef class FrameOpener(Hmac):
-    """Opens small MESSAGE frames.
+    """Opens small MESSAGE frames, in bytes as they came or in a buffer of the reference.
 
     Args:
         inner: The hash of the inner block.
         outer: The hash of the outer block.
         frame_type: :class:`sealwire.wire.frame_reader.Frame`.
+        cap: The largest ``length``.
+        from_client: True if they are a client's, which may have a ``wait``, or a server's, which have a ``reply_to``.
+
+    Attributes:
+        pending: Bytes of :meth:`feed` that were not taken.
     """
 
-    cdef object frame_type
-
-    def __init__(self, inner, outer, frame_type):
+    def __init__(self, inner, outer, frame_type, unsigned long long cap, bint from_client):
         super().__init__(inner, outer)
         self.frame_type = frame_type
+        self.cap = cap
+        self.from_client = from_client
+        self.chunk = b""
 
-    def open(self, view not None, Py_ssize_t start, Py_ssize_t end, unsigned long long cap,
-             unsigned long long sequence, bint from_client):
+    def feed(self, bytes data not None):
+        """Take bytes that have arrived. Only if none are pending."""
+        self.chunk, self.at, self.pending = data, 0, len(data)
+
+    def rest(self):
+        """Return the bytes that are pending, and let go of them."""
+        data = self.chunk[self.at :]
+        self.chunk, self.pending = b"", 0
+        return data
+
+    def next(self, unsigned long long sequence):
+        """Return the next frame of the bytes that are pending, without ``raw``; None if in doubt."""
+        cdef Py_ssize_t size = 0
+        if self.pending:
+            size = sure_size(self.chunk, self.at, self.pending, self.cap, sequence, self.from_client)
+        if not size:
+            return None
+        frame = self.opened(self.chunk[self.at : self.at + size])
+        if frame is not None:
+            self.at += size
+            self.pending -= size
+            if not self.pending:
+                self.chunk = b""
+        return frame
+
+    def open(self, view not None, Py_ssize_t start, Py_ssize_t end, unsigned long long sequence):
         """Return the frame at ``start``, without ``raw``; None if in doubt.
 
         Args:
             view: A view of the buffer that frames are read into, a whole bytearray.
             start: The frame's position in the buffer.
             end: The end of the bytes that have arrived.
-            cap: The largest ``length``.
             sequence: The sequence number that the frame must have.
-            from_client: True if it is a client's, which may have a ``wait``, or a server's, which has a ``reply_to``.
         """
         cdef bytearray buffer = view.obj
-        cdef unsigned long long length, wait, reply_to
-        cdef Py_ssize_t stop
-        cdef bytes frame
-        if buffer is None or start < 0 or end > len(buffer) or end - start < HEAD + TAG:
+        cdef Py_ssize_t size
+        if buffer is None or start < 0 or end > len(buffer) or start > end:
             return None
-        length = take(buffer, start, 4)
-        if length < OVERHEAD or length > cap or length + 4 > <unsigned long long> (end - start):
+        size = sure_size(buffer, start, end - start, self.cap, sequence, self.from_client)
+        return self.opened(view[start : start + size].tobytes()) if size else None
+
+    cdef object opened(self, bytes frame):
+        """Return a frame with such a header if its tag is right, or None."""
+        cdef Py_ssize_t end = len(frame) - TAG
+        if not compare_digest(self.tag(frame[:end]), frame[end:]):
             return None
-        if buffer[start + KIND] != MESSAGE or buffer[start + FLAGS] != 0:
-            return None
-        if take(buffer, start + SEQUENCE, 8) != sequence:
-            return None
-        wait = take(buffer, start + WAIT, 2)
-        reply_to = take(buffer, start + REPLY_TO, 8)
-        if (reply_to if from_client else wait) != 0:
-            return None
-        stop = start + 4 + <Py_ssize_t> length
-        frame = view[start:stop].tobytes()
-        if not compare_digest(self.tag(frame[: len(frame) - TAG]), frame[len(frame) - TAG :]):
-            return None
-        payload = frame[HEAD : len(frame) - TAG]
-        return tuple.__new__(self.frame_type, (MESSAGE, 0, wait, sequence, reply_to, payload, b""))
+        return tuple.__new__(self.frame_type, (
+            MESSAGE, 0, take(frame, WAIT, 2), take(frame, SEQUENCE, 8), take(frame, REPLY_TO, 8), frame[HEAD:end], b""
+        ))
 
 
-cdef unsigned long long take(bytearray buffer, Py_ssize_t at, Py_ssize_t size) except? 0:
+cdef unsigned long long take(Buffer buffer, Py_ssize_t at, Py_ssize_t size) except? 0:
     """Return an unsigned big-endian integer."""
     cdef unsigned long long value = 0
     cdef Py_ssize_t i
     for i in range(at, at + size):
-        value = value << 8 | buffer[i]
+        value = value << 8 | <unsigned char> buffer[i]
     return value
+
+
+cdef Py_ssize_t sure_size(Buffer buffer, Py_ssize_t start, Py_ssize_t pending, unsigned long long cap,
+                          unsigned long long sequence, bint from_client) except -1:
+    """Return the size of a MESSAGE that has arrived as a whole and has the right header; 0 if in doubt."""
+    cdef unsigned long long length
+    if pending < HEAD + TAG:
+        return 0
+    length = take(buffer, start, 4)
+    if length < OVERHEAD or length > cap or length + 4 > <unsigned long long> pending:
+        return 0
+    if buffer[start + KIND] != MESSAGE or buffer[start + FLAGS] != 0:
+        return 0
+    if take(buffer, start + SEQUENCE, 8) != sequence:
+        return 0
+    if (take(buffer, start + REPLY_TO, 8) if from_client else take(buffer, start + WAIT, 2)) != 0:
+        return 0
+    return 4 + <Py_ssize_t> length

@@ -34,12 +34,12 @@ class CallTime:
         sent: True if the request was sent on a connection that was lost, and the server may have acted on it.
     """
 
-    def __init__(self, *, timeout: float, wait: float, now: float) -> None:
+    def __init__(self, timeout: float, wait: float, now: float) -> None:
         self._timeout = timeout
         self.connected = False
         self._begun = now
-        self._limit = time_limit.get()
-        self.deadline = min(now + wait, self._limit)
+        self._limit = limit = time_limit.get()
+        self.deadline = end if (end := now + wait) < limit else limit
         self.sent = False
 
     def begin_connecting(self, now: float) -> float:

@@ -111,7 +111,7 @@ class _StreamClient(PartsClient, SharedClient[ClientChannel]):
         """
         time = CallTime(timeout=self.timeout, wait=self.wait, now=monotonic())
         with self._take_turn(self.wait, currentframe()) as call:
-            return self._with_resend(call, ClientChannel.ping, time=time, idempotent=True)
+            return self._with_resend(call, time, True, ClientChannel.ping)
 
     def _request(
         self,
@@ -122,15 +122,15 @@ class _StreamClient(PartsClient, SharedClient[ClientChannel]):
         envelope: Envelope | None,
     ) -> VerifiedPayload:
         exchange = ClientChannel.request if envelope is None else partial(ClientChannel.request, envelope=envelope)
-        return self._with_resend(call, exchange, payload, time=time, idempotent=idempotent)
+        return self._with_resend(call, time, idempotent, exchange, payload)
 
     def _with_resend(
         self,
         call: Call[ClientChannel],
-        exchange: Callable[..., _T],
-        *payload: Payload,
         time: CallTime,
         idempotent: bool,
+        exchange: Callable[..., _T],
+        *payload: Payload,
     ) -> _T:
         """Return the result of an exchange, repeated once on a new connection if the retry policy permits."""
         resend: Resend | None = None

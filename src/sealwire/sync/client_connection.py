@@ -189,9 +189,10 @@ class ClientChannel(ClientPartsChannel):
         Checks certificates and key if due, and reads a CLOSE or an end of the stream that has arrived. It waits for the
         network only if a request was cancelled: a moment, for the answer to it.
         """
+        protocol = self._protocol
         if monotonic() >= self._session.validity.next_check and not self.is_current():
-            self._protocol.close(CloseCode.DONE)
-        if self._protocol.state is not _OPEN or (self._protocol.unanswered and not self.forget_cancelled()):
+            protocol.close(CloseCode.DONE)
+        if protocol.state is not _OPEN or (protocol.awaited and not self.forget_cancelled()):
             return False
         if not self._sock.buffered and not self._input.poll(0):
             return self.failure is None
@@ -212,7 +213,7 @@ class ClientChannel(ClientPartsChannel):
     def idle(self) -> bool:
         """True if the connection is open, and no request is unanswered that was not cancelled."""
         protocol = self._protocol
-        if protocol.unanswered and (self._broken_off or not protocol.has_only_cancelled):
+        if protocol.awaited and (self._broken_off or not protocol.has_only_cancelled):
             return False
         return protocol.state is _OPEN and not self._closed and self.failure is None
 

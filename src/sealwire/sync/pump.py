@@ -12,7 +12,7 @@ import socket
 import ssl
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from sealwire.closing import Closing
 from sealwire.errors import SealwireError
@@ -52,6 +52,7 @@ class Channel(Closing, Sealed):
         self._protocol = protocol
         self._closed = False
         sock.setblocking(False)
+        self._records = sock.records()
         self._input = select.poll()
         self._input.register(sock, select.POLLIN)
         self._broken_off = False
@@ -96,6 +97,9 @@ class Channel(Closing, Sealed):
         """Write all queued frames. Raises DeadlineExceeded, ConnectionClosed."""
         self._broken_off = True
         try:
+            if self._records is not None and self._records.write(self._protocol.queued):
+                self._broken_off = False
+                return
             for frame in self._protocol.frames_to_send():
                 for piece in frame:
                     while piece:
@@ -144,16 +148,17 @@ class Channel(Closing, Sealed):
 
         Raises SSLWantReadError or SSLWantWriteError if nothing can be read now, RemoteProtocolError.
         """
-        buffer = self._protocol.get_buffer()
-        size = len(buffer)
-        count: Any  # an int, with a buffer
         try:
             try:
-                count = self._sock.read(size, buffer)
+                if self._records is not None and self._protocol.state is not _ENDED:
+                    taken: int = self._records.read(self._protocol.reader)
+                    if taken:
+                        return taken
+                count = self._read_into_buffer()
             except WOULD_BLOCK:
                 raise
             except ssl.SSLError as error:
-                count = repeat(error, lambda: self._sock.read(size, buffer))
+                count = repeat(error, self._read_into_buffer)
         except WOULD_BLOCK:
             if self._sock.flooded:
                 self._protocol.close(CloseCode.PROTOCOL_ERROR)
@@ -167,7 +172,11 @@ class Channel(Closing, Sealed):
             self._protocol.buffer_updated(count)
         else:
             self._protocol.eof_received()
-        return int(count)
+        return count
+
+    def _read_into_buffer(self) -> int:
+        buffer = self._protocol.get_buffer()
+        return self._sock.read(len(buffer), buffer)
 
     def _write(self, data: bytes | memoryview) -> int:
         """Write as much as possible. Raises SSLWantReadError or SSLWantWriteError if nothing can be written now."""

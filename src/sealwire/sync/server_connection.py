@@ -19,7 +19,7 @@ from sealwire.errors import DeadlineExceeded, PayloadTooLarge, RemoteProtocolErr
 from sealwire.fork import leave_in_children
 from sealwire.security import Security
 from sealwire.session.arrival_times import Arrivals
-from sealwire.session.buffers import Buffers, Holding
+from sealwire.session.buffers import STEP, Buffers, Holding
 from sealwire.session.requests import LINGER
 from sealwire.session.server import MAX_UNANSWERED, ServerSession
 from sealwire.session.validity import Termination
@@ -135,10 +135,13 @@ class ServerChannel(PartsChannel):
         if session.unanswered >= MAX_UNANSWERED:
             raise session.too_many_unanswered()
         now = monotonic()
-        self._take_back()
+        with self._lock:  # as _take_back does
+            self._handling_since = None
         if session.working:
             session.finish_handling(now)
-            self._end_handling()
+            if self._uploads:
+                self._forget_handled()
+            self._handled = self._context = None
         if self._holding.counted:
             self._holding.update(self._held)
         if now >= session.validity.next_check:
@@ -146,37 +149,48 @@ class ServerChannel(PartsChannel):
             session.check(now)
         if now < activity.until and self._protocol.pending:
             session.paused(self._turns.begin())
-        polled = False
         try:
-            while session.closing is None:
-                waiting = self._next_in_turn()
-                event = waiting[0] if waiting is not None else self._next_unread()
-                if event is None:
-                    if self._protocol.state is State.ENDED:
-                        return None
-                    polled = self._wait_for_input()
-                    continue
-                if not polled and (ready := self._input_or_drain.poll(0)) and ready[-1][0] == self._drain_fd:
-                    session.close(CloseCode.GOING_AWAY)
-                    break
-                now = monotonic()
-                request, arrival = waiting or (session.receive(event, now), self._arrival_time())
-                if waiting is None and (request is None or request.flags):
-                    self._note_parts(event)
-                if request is not None:
-                    self.deadline = None if request.wait is None else arrival + request.wait
-                    if session.start_handling(request, self.deadline, now):
-                        self._handled = request
-                        # From here on the reading thread may use the connection.
-                        self._leave(now)
-                        return request
-                    self._forget_upload(request.sequence)
-                self._go_on(now)
-            session.send_close()
-            return None
+            return self._take_request()
         finally:
             if self._turns.taken:
                 self._turns.give()
+
+    def _take_request(self) -> Request | None:
+        """Wait for the next request that a handler may have; send CLOSE after the last one, and return None."""
+        session, protocol = self._session, self._protocol
+        polled = False
+        while session.closing is None:
+            waiting = self._next_in_turn() if self._waiting else None
+            if waiting is None and self._unread_error is not None:
+                self._raise_unread_error()
+            event = protocol.next_event() if waiting is None else waiting[0]
+            if event is None:
+                if protocol.state is State.ENDED:
+                    return None
+                polled = self._wait_for_input()
+                continue
+            if not polled and (ready := self._input_or_drain.poll(0)) and ready[-1][0] == self._drain_fd:
+                session.close(CloseCode.GOING_AWAY)
+                break
+            now = monotonic()
+            if waiting is None:
+                arrival = self._received_at if self._ahead is None else self._arrival_time()
+                request = session.receive(event, now)
+                if request is None or request.flags:
+                    self._note_parts(event)
+            else:
+                request, arrival = waiting
+            if request is not None:
+                self.deadline = None if request.wait is None else arrival + request.wait
+                if session.start_handling(request, self.deadline, now):
+                    self._handled = request
+                    # From here on the reading thread may use the connection.
+                    self._leave(now)
+                    return request
+                self._forget_upload(request.sequence)
+            self._go_on(now)
+        session.send_close()
+        return None
 
     def send_reply(self, request: int, payload: Payload, metadata: Metadata | None = None) -> None:
         """Answer a request; with FAULT 18 if the payload is over the client's limit.
@@ -184,7 +198,8 @@ class ServerChannel(PartsChannel):
         Raises ConnectionClosed, DeadlineExceeded, InvalidState, PayloadTooLarge.
         """
         now = monotonic()
-        self._take_back()
+        with self._lock:  # as _take_back does
+            self._handling_since = None
         if self._unread_error is not None:
             self._raise_unread_error()
         if now >= self._session.validity.next_check:
@@ -197,8 +212,9 @@ class ServerChannel(PartsChannel):
             except PayloadTooLarge:
                 self.flush(now + self._frame_timeout)
                 raise
-            size = sum(map(len, payload)) if isinstance(payload, list) else len(payload)
-            self._holding.update(size + self._held)
+            held = self._held + (sum(map(len, payload)) if isinstance(payload, list) else len(payload))
+            if held >= STEP or self._holding.counted:
+                self._holding.update(held)
             self.flush(now + self._frame_timeout)
         finally:
             if self._turns.taken:
@@ -232,7 +248,7 @@ class ServerChannel(PartsChannel):
         """Wait for input, draining or a time limit, and read; return True if ``drain_fd`` was polled."""
         session = self._session
         now = monotonic()
-        between_frames = not self._protocol.inside_frame and not self._sock.buffered
+        between_frames = self._protocol.reader.empty and not self._sock.buffered
         if self._turns.taken:
             self._turns.give()
         if self._turns.counting:

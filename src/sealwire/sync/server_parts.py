@@ -222,22 +222,12 @@ class PartsChannel(Channel, RequestChannel):
             error, self._unread_error = self._unread_error, None
             raise error
 
-    def _next_unread(self) -> Event | None:
-        """Return the next event. Raises the error that ended the connection while a handler was at work."""
-        if self._unread_error is not None:
-            self._raise_unread_error()
-        return self._protocol.next_event()
-
-    def _end_handling(self) -> None:
-        self._context = None
+    def _forget_handled(self) -> None:
         if self._handled is not None:
             self._forget_upload(self._handled.sequence)
-        self._handled = None
 
-    def _next_in_turn(self) -> tuple[Request, float] | None:
-        """Take the oldest request that waits, and the time of its arrival; None if there is none."""
-        if not self._waiting:
-            return None
+    def _next_in_turn(self) -> tuple[Request, float]:
+        """Take the oldest request that waits, and the time of its arrival."""
         waiting = self._waiting.popleft()
         self._hold(-_size(waiting[0]))
         return waiting

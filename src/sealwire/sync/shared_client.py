@@ -11,11 +11,12 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from inspect import currentframe
+from sys import _getframe
 from time import monotonic, sleep
 from types import FrameType, TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from sealwire.client_base import BaseClient, Connection
+from sealwire.client_base import BaseClient, Connection, check_seconds
 from sealwire.closing import Closing
 from sealwire.errors import (
     DeadlineExceeded,
@@ -31,7 +32,7 @@ from sealwire.security import Security
 from sealwire.session import explain, misuse
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
-from sealwire.session.envelope import Envelope, envelope_of
+from sealwire.session.envelope import Envelope
 from sealwire.sync.pipeline import SHORT_LINGER
 from sealwire.sync.turns import Turn, Turns
 from sealwire.trust.identity import PeerIdentity
@@ -194,7 +195,10 @@ class SharedClient(Closing, BaseClient, Generic[_C]):
             ConfigurationError: ``wait`` is not a number of seconds, or no certificate or key is valid now.
             InvalidState: Called in a signal handler that has interrupted another call of the client.
         """
-        return self._call(data, wait, idempotent, metadata, reply_metadata)
+        if self._middleware:
+            return self._call(data, wait, idempotent, metadata, reply_metadata)
+        seconds = self.wait if wait is None else check_seconds("wait", wait)
+        return self._send(data, seconds, idempotent, metadata, reply_metadata)
 
     def _send(
         self,
@@ -204,15 +208,18 @@ class SharedClient(Closing, BaseClient, Generic[_C]):
         metadata: Mapping[str, str] | None,
         reply_metadata: dict[str, str] | None,
     ) -> Any:
-        envelope = envelope_of(metadata, reply_metadata)
+        envelope = None if metadata is None and reply_metadata is None else Envelope(metadata, reply_metadata)
         payload = self.security.codec.encode_pieces(data)
-        time = CallTime(timeout=self.timeout, wait=seconds, now=monotonic())
-        with self._take_turn(seconds, currentframe()) as call:
-            try:
-                reply = self._request(call, payload, time, idempotent, envelope)
-            except DeadlineExceeded as late:
-                late.sent = late.sent or time.sent
-                raise
+        time = CallTime(self.timeout, seconds, monotonic())
+        call = self._take_turn(seconds, _getframe())
+        try:
+            reply = self._request(call, payload, time, idempotent, envelope)
+        except BaseException as error:
+            if isinstance(error, DeadlineExceeded):
+                error.sent = error.sent or time.sent
+            self._end(call, error)
+            raise
+        self._end(call, None)
         del payload  # so that a large request is not kept in memory while a large reply is decoded
         return self._decode(reply)
 
@@ -292,23 +299,25 @@ class SharedClient(Closing, BaseClient, Generic[_C]):
 
     def _take_usable(self, call: Call[_C]) -> _C | None:
         """Give a call the idle connection, and return it. Close it instead if it is no longer usable."""
-        try:
-            call.channel = channel = self._idle.pop()
-        except IndexError:
-            return None
-        if channel.usable():
+        call.channel = channel = self._take_idle()
+        if channel is None or channel.usable():
             return channel
         call.discard(SHORT_LINGER)
         return None
 
     def _channel_within(self, call: Call[_C], time: CallTime) -> _C:
         """Return the connection, or a new one, within the time of a call."""
-        channel = self._take_usable(call)
-        if channel is None:
-            call.channel = channel = self._open(call, time.begin_connecting(monotonic()))
-            time.end_connecting(monotonic())
+        try:
+            call.channel = channel = self._idle.pop()
+        except IndexError:
+            pass
         else:
-            time.connected = True
+            if channel.usable():
+                time.connected = True
+                return channel
+            call.discard(SHORT_LINGER)
+        call.channel = channel = self._open(call, time.begin_connecting(monotonic()))
+        time.end_connecting(monotonic())
         return channel
 
     def _open(self, call: Closable, deadline: float) -> _C:

@@ -10,13 +10,18 @@ import select
 import socket
 import ssl
 from contextlib import suppress
+from importlib import import_module
 from time import monotonic
 from typing import Any, Final
 
 from sealwire.fork_gate import apart_from_forks
+from sealwire.native import NATIVE
 from sealwire.session.ciphertext import CiphertextBound
 from sealwire.trust.contexts import certificates_above
 from sealwire.trust.stale_errors import repeat
+
+if NATIVE:
+    _native = import_module("sealwire.native.records")  # compiled, and so not known to the linters
 
 _READ: Final = 32_768
 """Bytes read from the kernel at a time."""
@@ -98,6 +103,12 @@ class TLSSocket(socket.socket):
     def is_silent(self) -> bool:
         """True as long as nothing has arrived in the TLS handshake."""
         return not self._ciphertext.surplus
+
+    def records(self) -> Any:
+        """Return the twin of :meth:`read` and :meth:`write` for small frames; None without the native core."""
+        if not NATIVE:
+            return None
+        return _native.SocketRecords(self, self._tls, self._incoming, self._outgoing, self._ciphertext)
 
     def opened(self) -> None:
         """Note that the first frame has arrived, so that larger records are expected from now on."""

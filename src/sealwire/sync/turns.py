@@ -33,13 +33,14 @@ class Turn:
         is_over: True if the call has ended it.
     """
 
-    __slots__ = ("_frame", "_next", "_thread", "is_over")
+    __slots__ = ("_frame", "_thread", "is_over", "successor")
 
     def __init__(self, frame: FrameType | None) -> None:
         self.is_over = False
         self._frame = frame
         self._thread = threading.get_ident()
-        self._next: dict[None, Self] = {}
+        self.successor: dict[None, Self] = {}
+        """The next turn, by ``setdefault``."""
 
     @property
     def is_here(self) -> bool:
@@ -55,10 +56,6 @@ class Turn:
         """End the turn."""
         self.is_over = True
         self._frame = None  # which refers to the turn
-
-    def succeed_by(self, turn: Self) -> Self:
-        """Return the successor, which is ``turn`` unless there is one already."""
-        return self._next.setdefault(None, turn)
 
     def _is_on_stack(self) -> bool:
         frame = sys._current_frames().get(self._thread)
@@ -92,19 +89,20 @@ class Turns(Generic[_T]):
 
     def take(self, turn: _T, seconds: float) -> bool:
         """Wait for the turn; return False if it did not come in time, or cannot come while this call waits."""
-        deadline = monotonic() + seconds
-        pause = 0.0
+        deadline = pause = 0.0
         while True:
             last = self._last
             if last.is_over or (pause and not last.is_under_way()):
                 # If another call was first, look at its turn. If a third one has moved on from it, do so again.
-                self._last = successor = last.succeed_by(turn)
-                last.end()  # if it was not, its frame and what that holds are freed now
+                self._last = successor = last.successor.setdefault(None, turn)
+                if not last.is_over:
+                    last.end()  # its frame and what that holds are freed now
                 if successor is turn:
                     return True
                 continue
             if not pause:
                 pause = _FIRST_PAUSE
+                deadline = monotonic() + seconds
                 if last.is_here:
                     return False
                 continue  # it may be a turn of this thread that was not ended

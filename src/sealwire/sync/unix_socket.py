@@ -21,6 +21,9 @@ class PlainSocket(socket.socket):
     buffered = False
     """True if input is here that poll(2) does not report."""
 
+    def records(self) -> None:
+        """Return None: there is no twin."""
+
     def opened(self) -> None:
         """Do nothing: without records, nothing but frames is expected at any time."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from math import ceil
 from typing import Final, NotRequired, TypedDict, Unpack
 
 from sealwire.errors import BadSequence, InvalidState, RemoteProtocolError
@@ -24,6 +24,7 @@ _GIVEN_UP: Final = 0
 _MESSAGE: Final = int(Kind.MESSAGE)
 _FAULT: Final = int(Kind.FAULT)
 _PONG: Final = int(Kind.PONG)
+_new: Final = tuple.__new__  # in C, unlike that of a NamedTuple
 _REPLIES: Final = frozenset((_MESSAGE, _FAULT, _PONG))
 
 
@@ -56,19 +57,19 @@ class ClientSide(Protocol):
         self._offered = parameters.get("features", NO_FEATURES)
         self._client_handshake = ClientHandshake(**({"nonce": None} | parameters))
         self.queued.append((self._client_handshake.hello,))
-        self._unanswered: dict[int, int] = {}
+        self.awaited: dict[int, int] = {}
         """Maps the sequence of each request to the expected kind of its answer, or to _GIVEN_UP."""
         self._ping: bytes | None = None
 
     @property
     def unanswered(self) -> int:
         """The number of requests and pings without an answer, including those given up."""
-        return len(self._unanswered)
+        return len(self.awaited)
 
     @property
     def has_only_cancelled(self) -> bool:
         """True if all requests without an answer were given up, and the server has the feature to be told."""
-        return self.features.cancel and all(kind == _GIVEN_UP for kind in self._unanswered.values())
+        return self.features.cancel and all(kind == _GIVEN_UP for kind in self.awaited.values())
 
     def send_request(
         self, payload: Payload, *, wait: float | None = None, metadata: Metadata | None = None, flags: int = 0
@@ -92,8 +93,9 @@ class ClientSide(Protocol):
             payload = [pack(metadata), *(payload if isinstance(payload, list) else [bytes(payload)])]
         if flags and flags & Flag.UPLOAD and len(self._outgoing) >= MAX_UPLOADS:
             raise InvalidState(f"{MAX_UPLOADS} requests in parts have not ended; end some before the next")
-        sequence = self._send(_MESSAGE, payload, wait=_hundredths(wait), flags=flags)
-        self._unanswered[sequence] = _MESSAGE
+        hundredths = 0 if wait is None else ceil(wait * 100) or 1  # never 0, which on the wire means no limit
+        sequence = self._send(_MESSAGE, payload, hundredths if hundredths <= _MAX_WAIT else 0, 0, flags)
+        self.awaited[sequence] = _MESSAGE
         CLIENT[CLIENT_SENT] += len(payload) if type(payload) is bytes else payload_size(payload)
         if metadata:
             self._note_id(sequence, metadata)
@@ -137,21 +139,21 @@ class ClientSide(Protocol):
         if self._ping is not None:
             raise InvalidState("another ping is unanswered; wait for its PONG first")
         sequence = self._send(Kind.PING, data)
-        self._unanswered[sequence] = Kind.PONG
+        self.awaited[sequence] = Kind.PONG
         self._ping = data
         return sequence
 
     def is_unanswered(self, request: int) -> bool:
         """Return True if a request has no answer yet, given up or not."""
-        return request in self._unanswered
+        return request in self.awaited
 
     def give_up(self, sequence: int) -> None:
         """Drop the answer to a request when it arrives."""
-        if self._unanswered.get(sequence) == Kind.MESSAGE:
-            self._unanswered[sequence] = _GIVEN_UP
+        if self.awaited.get(sequence) == Kind.MESSAGE:
+            self.awaited[sequence] = _GIVEN_UP
 
     def is_wanted(self, request: int) -> bool:
-        return self._unanswered.get(request) == _MESSAGE
+        return self.awaited.get(request) == _MESSAGE
 
     def _last_sequence(self) -> int:
         return self._header_checker.sequence - 1
@@ -177,13 +179,13 @@ class ClientSide(Protocol):
             return self._part_or_credit(frame)
         if self._incoming:
             self._incoming.pop(request, None)
-        if kind == _MESSAGE and self._unanswered.get(request) == _MESSAGE:
-            del self._unanswered[request]
+        if kind == _MESSAGE and self.awaited.get(request) == _MESSAGE:
+            del self.awaited[request]
             CLIENT[CLIENT_RECEIVED] += len(frame.payload)
             if self._request_ids:
                 self._request_ids.pop(request, None)
-            return _reply(frame) if frame.flags else Reply(request, verified(frame.payload))
-        expected = self._unanswered.pop(request, None)
+            return _reply(frame) if frame.flags else _new(Reply, (request, verified(frame.payload), None))
+        expected = self.awaited.pop(request, None)
         if expected is None:
             raise BadSequence(f"{frame} in answer to {request}, which is not an unanswered request")
         if (expected == _PONG) is not (kind == _PONG):
@@ -226,11 +228,3 @@ class ClientProtocol(ClientSide, StreamProtocol):
 def _reply(frame: Frame) -> Reply:
     metadata, size = unpack(frame.payload) if frame.flags else (None, 0)
     return Reply(frame.reply_to, verified(frame.payload[size:]), metadata)
-
-
-def _hundredths(wait: float | None) -> int:
-    if wait is None:
-        return 0
-    # Never 0, which on the wire means no limit.
-    hundredths = math.ceil(wait * 100) or 1
-    return hundredths if hundredths <= _MAX_WAIT else 0

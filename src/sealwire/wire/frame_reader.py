@@ -61,26 +61,32 @@ class Reader:
         self._end = 0
         self._body: _Body | None = None
         self._mac: Mac | None = None
-        self._twin: Any = None
+        self.opener: Any = None
+        """The twin that opens small frames; None without the native core, and before :meth:`establish`."""
         self._cap = HANDSHAKE_CAP
         self.reads = 0
         """The number of times that bytes came."""
 
-    def establish(self, mac: Mac, cap: int) -> None:
+    def establish(self, mac: Mac, cap: int, *, from_client: bool) -> None:
         """Verify tags with ``mac`` and accept lengths up to ``cap`` from the next frame on."""
-        self._twin = _frames.FrameOpener(*mac.blocks, Frame) if NATIVE else None
+        self.opener = _frames.FrameOpener(*mac.blocks, Frame, cap, from_client) if NATIVE else None
         self._mac = mac
         self._cap = cap
 
     @property
     def empty(self) -> bool:
         """True if no bytes of an unread frame are buffered."""
-        return self._body is None and self._start == self._end
+        return self._start == self._end and self._body is None and (self.opener is None or not self.opener.pending)
 
     @property
     def pending(self) -> int:
         """Bytes that are here and belong to no frame taken or begun."""
-        return self._end - self._start
+        return self._end - self._start + (self.opener.pending if self.opener else 0)
+
+    @property
+    def has_body(self) -> bool:
+        """True in the middle of a large frame."""
+        return self._body is not None
 
     @property
     def buffered(self) -> int:
@@ -97,20 +103,24 @@ class Reader:
         """Bytes that may be read before frames must be taken."""
         return STAGING - self.pending if self._body is None else 0
 
+    def _take_over(self) -> None:
+        """Take bytes over that the twin has, and is in doubt about."""
+        if self.opener is not None and self.opener.pending:
+            rest = self.opener.rest()
+            self._begin_staging()
+            self._staging[: len(rest)] = rest
+            self._end = len(rest)
+
     def get_buffer(self) -> memoryview:
         """Return the buffer for the next bytes; it is not empty, and valid until the next call of this object.
 
         Raises InvalidState if the buffer is full of frames that next_frame has not returned.
         """
+        self._take_over()
         if self._body is not None:
             return self._body.get_buffer()
         if self._start == self._end:
-            self._start = self._end = 0
-            if self._staging is _NOTHING:
-                try:
-                    self._staging = _spares.pop()
-                except IndexError:
-                    self._staging = memoryview(bytearray(STAGING))
+            self._begin_staging()
         elif self._end == STAGING:
             if self._start == 0:
                 raise InvalidState("call next_frame until it returns None before reading more")
@@ -118,6 +128,14 @@ class Reader:
             self._start, self._end = 0, len(rest)
             self._staging[:] = rest + _ZEROS[: STAGING - len(rest)]
         return self._staging[self._end :]
+
+    def _begin_staging(self) -> None:
+        self._start = self._end = 0
+        if self._staging is _NOTHING:
+            try:
+                self._staging = _spares.pop()
+            except IndexError:
+                self._staging = memoryview(bytearray(STAGING))
 
     def buffer_updated(self, count: int) -> None:
         """Note that ``count`` bytes were written to the start of the buffer from get_buffer; 0 if none came."""
@@ -133,18 +151,20 @@ class Reader:
     @property
     def next_kind(self) -> int | None:
         """The kind in the header of the next small frame, not verified; None until the header is here."""
+        self._take_over()
         has_header = self._body is None and self._end - self._start >= HEAD.size
         return self._staging[self._start + BYTE_COUNT] if has_header else None
 
-    def next_message(self, sequence: int, *, from_client: bool) -> Frame | None:
+    def next_message(self, sequence: int) -> Frame | None:
         """Return the next frame if it is surely a small MESSAGE with this sequence number and no field out of place.
 
         Otherwise, and always without the native core, return None: :meth:`next_frame` and a HeaderChecker have the last
         word.
         """
-        if self._twin is None or self._start == self._end or self._body is not None:
+        if self.opener is None or self._body is not None:
             return None
-        frame: Frame | None = self._twin.open(self._staging, self._start, self._end, self._cap, sequence, from_client)
+        self._take_over()
+        frame: Frame | None = self.opener.open(self._staging, self._start, self._end, sequence)
         if frame is not None:
             self._start += HEAD.size + len(frame.payload) + TAG
             self._give_back()
@@ -156,6 +176,7 @@ class Reader:
         Raises RemoteProtocolError for a length out of bounds, and BadTag for a wrong tag once :meth:`establish` was
         called.
         """
+        self._take_over()
         if self._body is not None:
             return self._finish_body()
         start = self._start
@@ -187,6 +208,8 @@ class Reader:
 
     def discard(self) -> None:
         """Drop all buffered bytes; next_frame is not called any more."""
+        if self.opener is not None:
+            self.opener.rest()
         self._start = self._end
         self._body = None
         self._give_back()

@@ -163,14 +163,20 @@ class Protocol(ABC):
     def _begin_sealing(self, sending: Mac, _receiving: Mac, peer_max_frame: int) -> None:
         self._sealer = Sealer(sending, max_frame=peer_max_frame, sequence=1, size_limit=self._size_limit)
 
-    def _send(self, kind: int, payload: Payload, *, wait: int = 0, reply_to: int = 0, flags: int = 0) -> int:
+    def _send(self, kind: int, payload: Payload, wait: int = 0, reply_to: int = 0, flags: int = 0) -> int:
         sealer = self._sealer
         if sealer is None or self.state is not _OPEN:
             raise InvalidState("the connection is not established, or has ended; nothing more can be sent on it")
         if flags and int(flags) & ~self._flags:
             raise InvalidState("the peer has not agreed to what the message needs, metadata or parts")
         sequence = sealer.sequence
-        self.queued.append(sealer.seal(kind, payload, wait=wait, reply_to=reply_to, flags=flags))
+        if sealer.twin is not None and not flags:
+            frame = sealer.twin.seal(kind, payload, wait, sequence, reply_to)
+            if frame is not None:
+                sealer.sequence = sequence + 1
+                self.queued.append((frame,))
+                return sequence
+        self.queued.append(sealer.seal(kind, payload, wait, reply_to, flags))
         return sequence
 
     # For the carriers

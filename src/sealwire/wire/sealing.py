@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 from sealwire.errors import PayloadTooLarge
 from sealwire.limits import FRAME_OVERHEAD
@@ -31,22 +31,18 @@ class Sealer:
         self._key = key
         self._size_limit = size_limit
         self._max_payload = max_frame - FRAME_OVERHEAD
-        self._twin = _frames.FrameSealer(*key.blocks, min(self._max_payload, PIECE)) if NATIVE else None
+        self.twin: Any = _frames.FrameSealer(*key.blocks, min(self._max_payload, PIECE)) if NATIVE else None
+        """Seals small frames without flags, given their sequence; returns None if in doubt. None if there is none."""
         self.sequence = sequence
         """The sequence of the next frame."""
 
     def seal(
-        self, kind: int, payload: Payload = b"", *, wait: int = 0, reply_to: int = 0, flags: int = 0
+        self, kind: int, payload: Payload = b"", wait: int = 0, reply_to: int = 0, flags: int = 0
     ) -> Iterable[bytes | memoryview]:
         """Return a frame, in pieces to write in order. A small frame is one piece.
 
         Raises PayloadTooLarge, in which case the sequence stays unused.
         """
-        if self._twin is not None and not flags:
-            frame: bytes | None = self._twin.seal(kind, payload, wait, self.sequence, reply_to)
-            if frame is not None:
-                self.sequence += 1
-                return (frame,)
         size = payload_size(payload)
         if size > self._max_payload:
             raise PayloadTooLarge(f"a payload of {size} bytes; {self._size_limit.format(limit=self._max_payload)}")

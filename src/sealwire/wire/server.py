@@ -17,6 +17,7 @@ from sealwire.wire.stream import StreamProtocol
 # Looking a member up in its Enum takes longer than comparing it.
 _MESSAGE: Final = int(Kind.MESSAGE)
 _OPEN: Final = State.OPEN
+_new: Final = tuple.__new__  # in C, unlike that of a NamedTuple
 
 
 class ServerSide(Protocol):
@@ -91,7 +92,7 @@ class ServerSide(Protocol):
     def _answer(self, request: int, kind: int, payload: Payload, flags: int = 0) -> None:
         if request not in self._unanswered:
             raise InvalidState("there is no unanswered request to reply to; a server sends nothing unasked")
-        self._send(kind, payload, reply_to=request, flags=flags)
+        self._send(kind, payload, 0, request, flags)
         del self._unanswered[request]
         if self._outgoing or self.cancelled or self._request_ids:
             self._outgoing.pop(request, None)
@@ -145,7 +146,7 @@ class ServerSide(Protocol):
             wait = frame.wait / 100 if frame.wait else None
             if frame.flags:
                 return self._request_with_flags(frame, wait)
-            return Request(frame.sequence, verified(frame.payload), wait)
+            return _new(Request, (frame.sequence, verified(frame.payload), wait, 0, None))
         if frame.kind == Kind.PING:
             if len(frame.payload) > MAX_PING:
                 raise RemoteProtocolError(f"PING with {len(frame.payload)} bytes; the maximum is {MAX_PING}")
@@ -226,9 +227,9 @@ class ServerProtocol(ServerSide, StreamProtocol):
         self._reads_at_ping = -1
 
     def _check_ping(self) -> None:
-        if self._reads_at_ping == self._reader.reads or any(frame is self._pong for frame in self.queued):
+        if self._reads_at_ping == self.reader.reads or any(frame is self._pong for frame in self.queued):
             raise RemoteProtocolError("a PING, but the client did not take what was sent for the last one")
-        self._reads_at_ping = self._reader.reads
+        self._reads_at_ping = self.reader.reads
 
     def _pong_queued(self) -> None:
         self._pong = self.queued[-1]

@@ -19,7 +19,7 @@ from typing import Final
 
 from sealwire.errors import ConnectionClosed, RemoteProtocolError
 from sealwire.wire.events import Event
-from sealwire.wire.frame_reader import Reader
+from sealwire.wire.frame_reader import Frame, Reader
 from sealwire.wire.keys import Mac
 from sealwire.wire.protocol import Protocol, State
 
@@ -33,7 +33,7 @@ class StreamProtocol(Protocol):
 
     def __init__(self, max_frame: int) -> None:
         super().__init__(max_frame)
-        self._reader = Reader()
+        self.reader = Reader()
         self._eof = False
 
     # Bytes
@@ -41,14 +41,14 @@ class StreamProtocol(Protocol):
     def get_buffer(self, _sizehint: int = -1) -> memoryview:
         """Return the buffer to read into; it is not empty, and valid until the next call of this object."""
         if self.state is _ENDED:
-            self._reader.discard()
-        return self._reader.get_buffer()
+            self.reader.discard()
+        return self.reader.get_buffer()
 
     def buffer_updated(self, count: int) -> None:
         """Note that ``count`` bytes were read into the buffer from get_buffer; 0 if none were there."""
         if self.state is _ENDED:
             return
-        self._reader.buffer_updated(count)
+        self.reader.buffer_updated(count)
 
     def eof_received(self) -> None:
         """Note the end of the stream."""
@@ -62,32 +62,32 @@ class StreamProtocol(Protocol):
     @property
     def inside_frame(self) -> bool:
         """True if part of a frame has arrived."""
-        return not self._reader.empty
+        return not self.reader.empty
 
     @property
     def pending(self) -> int:
         """Bytes that were read and belong to no frame taken or begun."""
-        return self._reader.pending
+        return self.reader.pending
 
     @property
     def buffered(self) -> int:
         """Bytes of memory that an incomplete large frame has."""
-        return self._reader.buffered
+        return self.reader.buffered
 
     @property
     def missing(self) -> int:
         """Bytes that an incomplete large frame lacks; 0 if there is none."""
-        return self._reader.missing
+        return self.reader.missing
 
     @property
     def room(self) -> int:
         """Bytes that may be read before events must be taken; 0 inside a large frame."""
-        return self._reader.room
+        return self.reader.room
 
     @property
     def next_kind(self) -> int | None:
         """The kind that the next frame claims to have; None until its header is here, and inside a large frame."""
-        return self._reader.next_kind
+        return self.reader.next_kind
 
     # Events
 
@@ -98,17 +98,23 @@ class StreamProtocol(Protocol):
             RemoteProtocolError: The peer broke the protocol.
             ConnectionClosed: The stream ended without CLOSE; TruncatedFrame if it ended inside a frame.
         """
+        reader, checker = self.reader, self._header_checker
         while self.state is not _ENDED:
             try:
-                frame = self._reader.next_message(self._header_checker.sequence, from_client=not self._is_client)
+                opener = reader.opener
+                frame: Frame | None = None if opener is None else opener.next(checker.sequence)
+                if frame is None:
+                    if reader.empty and not self._eof:
+                        return None
+                    frame = reader.next_message(checker.sequence)
                 if frame is not None:
-                    self._header_checker.sequence += 1
+                    checker.sequence += 1
                     event = self._message(frame)
                 else:
-                    frame = self._reader.next_frame()
+                    frame = reader.next_frame()
                     if frame is None:
                         if self._eof:
-                            self._reader.eof()
+                            self.reader.eof()
                             # Handled apart from the errors of next_frame.
                             raise ConnectionClosed("the peer ended the connection without CLOSE")
                         return None
@@ -125,4 +131,4 @@ class StreamProtocol(Protocol):
 
     def _begin_sealing(self, sending: Mac, receiving: Mac, peer_max_frame: int) -> None:
         super()._begin_sealing(sending, receiving, peer_max_frame)
-        self._reader.establish(receiving, self._max_frame)
+        self.reader.establish(receiving, self._max_frame, from_client=not self._is_client)
