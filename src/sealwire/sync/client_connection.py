@@ -58,9 +58,10 @@ class ClientChannel(ClientPartsChannel):
         self._session = session
         self._security = security
         self._limits = security.limits
-        self._unsent: deque[memoryview] = deque()
-        """Pieces of the last request from :meth:`send`."""
-        self._last_sequence = 0
+        self._queued: list[int] = []
+        """The requests of :meth:`send` whose frames are queued."""
+        self._unsent: deque[tuple[int, memoryview]] = deque()
+        """Pieces of the requests of :meth:`send` that were not passed to TLS, and the number of the first in each."""
         self.peer: PeerIdentity = session.peer
         leave_in_children(self)
 
@@ -118,24 +119,45 @@ class ClientChannel(ClientPartsChannel):
         return monotonic() - start
 
     def send(self, payload: Payload, wait: float) -> int:
-        """Send as much of a request as possible without waiting, and return its number.
-
-        Raises PayloadTooLarge, InvalidState.
-        """
+        """Queue a request, for :meth:`send_queued`, and return its number. Raises PayloadTooLarge, InvalidState."""
         sequence = self._protocol.send_request(payload, wait=wait)
-        self._last_sequence = sequence
-        self._unsent.extend(memoryview(piece).cast("B") for piece in self._protocol.data_to_send())
-        self._write_some()
+        self._queued.append(sequence)
         return sequence
+
+    def send_queued(self) -> None:
+        """Send as much as possible of what is queued without waiting, small requests together."""
+        numbers, self._queued = self._queued, []
+        if not numbers:
+            return
+        if self._records is not None and not self._unsent:
+            self._broken_off = True
+            try:
+                if self._records.write(self._protocol.queued):
+                    self._broken_off = False
+                    return
+            except OSError as error:
+                self.failure = explain.without_frames(error)  # the server's last frames can still be read
+        frames = self._protocol.frames_to_send()
+        if len(frames) != len(numbers):  # they are in one piece, of which the kernel has a part
+            numbers = numbers[:1] * len(frames)
+        for number, frame in zip(numbers, frames, strict=True):
+            self._unsent.extend((number, memoryview(piece).cast("B")) for piece in frame)
+        self._write_some()
 
     @property
     def has_unsent(self) -> bool:
-        """True if the last byte of the last request from :meth:`send` was not passed to TLS yet."""
+        """True if the last byte of the last request from :meth:`send_queued` was not passed to TLS yet."""
         return bool(self._unsent)
 
     def was_sent(self, sequence: int) -> bool:
         """Return True if the last byte of a request from :meth:`send` was passed to TLS."""
-        return not self._unsent or sequence != self._last_sequence
+        first = self._unsent[0][0] if self._unsent else min(self._queued, default=sequence + 1)
+        return sequence < first
+
+    @property
+    def has_frames(self) -> bool:
+        """True if a frame that was read, or a part of one, was not taken."""
+        return not self._protocol.reader.empty
 
     @property
     def has_input(self) -> bool:
@@ -156,6 +178,7 @@ class ClientChannel(ClientPartsChannel):
         Writing and reading at a time keeps two ends that both send much from waiting for each other. Raises like
         :meth:`request`.
         """
+        self.send_queued()
         unsent = self.has_unsent
         while self.has_unsent or not unsent:
             event = self._protocol.next_event()
@@ -305,16 +328,18 @@ class ClientChannel(ClientPartsChannel):
         self._broken_off = True
         try:
             while unsent:
-                sent = self._write(unsent[0])
+                number, piece = unsent[0]
+                sent = self._write(piece)
                 wrote = True
-                if sent == len(unsent[0]):
+                if sent == len(piece):
                     unsent.popleft()
                 else:
-                    unsent[0] = unsent[0][sent:]
+                    unsent[0] = number, piece[sent:]
         except WOULD_BLOCK:
             pass
         except OSError as error:
-            self.failure = explain.without_frames(error)  # the server's last frames can still be read
+            # The server's last frames can still be read.
+            self.failure = self.failure or explain.without_frames(error)
         self._broken_off = bool(unsent)
         return wrote
 

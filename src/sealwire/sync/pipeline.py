@@ -37,6 +37,8 @@ SHORT_LINGER: Final = 0.1
 """Seconds to linger on a connection that the server has ended already; the caller is waiting for a new one."""
 _INSTANT: Final = (list, tuple, range, deque)
 """Iterables that have their next item at once: replies need not be looked for before."""
+_TOGETHER: Final = 8192
+"""Bytes of small requests that are sent together, about: one TLS record has twice as many, and their frames in it."""
 _NOTICED: Final = 0.001
 """Seconds of the caller's code from which on they are taken off the time of requests."""
 _SLOW: Final = 0.01
@@ -136,12 +138,14 @@ class Pipeline:
         self._leaving = False
         """True if the connection is to be replaced when nothing is in flight."""
         self._is_instant = False
+        self._held = 0
+        """Bytes of requests that are to be sent together with the next one."""
         self._pull_time = 0.0
         self._longest_pause = 0.0
         self._paused: deque[int] = deque()
         """The thread whose code the loop waits for; the thread that takes it out has the connection to itself."""
         self._failed: SealwireError | None = None
-        """The error of the connection while the loop waited for the caller's code."""
+        """The error of the connection, found while the loop waited for the caller's code or behind the last answer."""
         self.channel: ClientChannel | None = None
         self.place: Any = None
         self.closed = False
@@ -151,7 +155,7 @@ class Pipeline:
     def run(self, requests: Iterable[Any], timeout: float) -> Iterator[Any]:
         """Yield the results of all requests, in order. Connecting may take ``timeout`` seconds each time."""
         items = iter(requests)
-        self._is_instant = isinstance(requests, _INSTANT)
+        self._is_instant = type(requests) in _INSTANT
         error: BaseException | None = None
         self.process = this_process()
         try:
@@ -223,13 +227,24 @@ class Pipeline:
             if self._failed is not None:
                 raise self._failed
             self._send(items, timeout)
+            if self.channel is not None:
+                self.channel.send_queued()
             if self._in_flight and self._order[0].answer is None:
                 self._take(self._channel.wait_for_answer(self._deadline))
+                self._take_others()
         except (ConnectionClosed, TruncatedFrame) as error:
             self._recover(error, timeout)
         except DeadlineExceeded as late:
             late.sent = bool(self._in_flight)
             raise self._explained(late) from None
+
+    def _take_others(self) -> None:
+        """Take the answers that came together with the last one, so that what they make room for is sent together."""
+        try:
+            while self._in_flight and self._channel.has_frames and self._take(self._channel.answer_now(0.0)):
+                pass
+        except SealwireError as error:
+            self._failed = error  # for the next step: the replies before it come first
 
     @property
     def _channel(self) -> ClientChannel:
@@ -238,7 +253,12 @@ class Pipeline:
         return self.channel
 
     def _send(self, items: Iterator[Any], timeout: float) -> None:
-        """Send requests until the window is full, the server takes no more, or an answer is there."""
+        """Send requests until the window is full, the server takes no more, or an answer is there.
+
+        Items that are there at once are sent several at a time: when a quarter of the window is free.
+        """
+        if self._is_instant and len(self._in_flight) > self._window - self._window // 4:
+            return
         while len(self._in_flight) < self._window and not (self.channel is not None and self.channel.has_unsent):
             if self._leaving and not self._in_flight:
                 self.discard(SHORT_LINGER)
@@ -269,6 +289,10 @@ class Pipeline:
         assert request.payload is not None  # it has no answer yet
         try:
             sequence = self._channel.send(request.payload, max(0.0, request.resend.deadline - monotonic()))
+            self._held += len(request.payload)
+            if not self._is_instant or self._held >= _TOGETHER:
+                self._held = 0
+                self._channel.send_queued()
         except PayloadTooLarge as error:
             self._refuse(request, error)
         else:
