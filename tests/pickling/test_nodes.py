@@ -82,6 +82,10 @@ DISTINCT = {
     "text and bytes": dict_((ONE, NONE), (SHORT, NONE), (blob(b"b"), NONE)),
     "an empty and a short text": dict_((text(""), NONE), (SHORT, NONE), (text("aa"), NONE)),
     "one text in two tuples": dict_((tuple_(SHORT), NONE), (tuple_(SHORT, SHORT), NONE)),
+    # The entry of the third tuple is -4, and the fourth byte from the end begins a number.
+    "a tuple, and a number from the end": dict_(
+        (tuple_(ONE), NONE), (tuple_(TWO), NONE), (integer(7), NONE), (tuple_(THREE), integer(7))
+    ),
     "True and text": dict_((bytes((op.NEWTRUE,)), NONE), (text("True"), NONE)),
 }
 TWICE = {
