@@ -108,6 +108,7 @@ TWICE = {
     "short text among numbers": dict_((SHORT, NONE), (ONE, NONE), (SHORT, NONE)),
     "text in two forms": dict_((SHORT, NONE), (bytes((op.BINUNICODE, 1, 0, 0, 0)) + b"a", NONE)),
     "a text that comes again": dict_((SHORT + PUT, NONE), (get(0), NONE)),
+    "a text, memoized and not": dict_((SHORT + PUT, NONE), (SHORT, NONE)),
     "a tuple that comes again": dict_((tuple_(ONE) + PUT, NONE), (get(0), NONE)),
     "nine of one": dict_(*((key, NONE) for key in (*MANY[:8], MANY[0]))),
 }
