@@ -123,7 +123,7 @@ class Nodes(Leaves):
             raise LimitExceeded("max_memory: the objects of the message take too much memory")
         return entry
 
-    def _check_memory(self, opcode: int, at: int, more: int = 0) -> None:
+    def _check_memory(self, opcode: int, at: int, more: int) -> None:
         """Check everything charged so far, and ``more``, against max_memory."""
         if self._memory + self._content_memory + more > self._rules.max_memory:
             raise limit_exceeded("max_memory", opcode, at)
