@@ -33,6 +33,8 @@ class LoopTurns:
         self._left = 0
         self._paused: dict[Hashable, deque[asyncio.Future[None]]] = {}
         """The connections that wait outside of the rounds, by peer."""
+        self._behind: set[Hashable] = set()
+        """The peers that had to wait since their last turn, and so have more to do than the rounds allow."""
         self._working: Hashable = None
         """The peer that had the last turn beside others; None if nobody had."""
         self._begun = 0.0
@@ -47,7 +49,10 @@ class LoopTurns:
         self._working = None
         if taken and now < activity.until:
             self._working = key
-            shares.forgive(key)  # it had no turn since the last round
+            if key in self._behind:
+                self._behind.discard(key)
+            else:
+                shares.forgive(key)  # it had nothing to do for a round
         if self._turns.contended_until > activity.until:
             activity.until = self._turns.contended_until
         if not self._left and self._turns.running:
@@ -57,6 +62,7 @@ class LoopTurns:
     async def wait(self, key: Hashable) -> float:
         """Wait for the turn; return the seconds of the peer's pauses before it."""
         paused = 0.0
+        self._behind.add(key)
         while True:
             now = monotonic()
             if shares.pause(key, now, _GRAIN):
