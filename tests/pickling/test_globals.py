@@ -149,7 +149,7 @@ def test_times_are_made_at_the_end_if_there_are_other_time_zones() -> None:
 
 
 def rule(of: str, *names: tuple[str, str], **options: object) -> GlobalRule:
-    return GlobalRule(qualified_name=of, names=names, permissions=CALL, load=print, **options)  # type: ignore[arg-type]
+    return GlobalRule(qualified_name=of, names=names, permissions=CALL, load=print, **options)
 
 
 def test_a_table_numbers_its_rules() -> None:
