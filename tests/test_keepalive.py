@@ -6,9 +6,11 @@ The reference server ends the test if a PING comes while another one is unanswer
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from pool.ways import Tasks, Threads
 from reference.actions import answer, do, nothing, silent
 from reference.protocol import PING
 from sealwire import AsyncTCPClient, ConfigurationError, SynchronousTCPClient
+from sealwire.sync.keep_alive import KeepAlive
 from support.service import Deployment, eventually
 
 pytestmark = pytest.mark.usefixtures("clients_loop", "clean")
@@ -29,7 +32,8 @@ def clients_loop() -> None:
 
 
 def pool(way: Any) -> Any:
-    return lambda address, security, **options: way([("localhost", address[1])], security=security, **options)
+    """With one place, so that a request waits for a PING, as with other clients, and does not open a connection."""
+    return lambda address, security, **options: way([("localhost", address[1])], security=security, size=1, **options)
 
 
 WAYS = {
@@ -51,6 +55,10 @@ def make(request: pytest.FixtureRequest, deployment: Deployment, clean: None) ->
             return client
 
         yield made
+
+
+def is_unconnected(client: SynchronousTCPClient) -> bool:
+    return client.peer is None
 
 
 def pings(server: Any, connection: int = 0) -> int:
@@ -115,7 +123,30 @@ def test_the_thread_ends_with_a_client_that_is_forgotten(deployment: Deployment)
             "localhost", server.port, security=deployment.security("client", raw=True), keepalive=0.05
         )
         assert client.send_request(b"1") == b"1"
-        del client
+    eventually(partial(is_unconnected, client))  # it has noticed the end, so that nothing is left to warn about
+    del client
+    gc.collect()
+
+
+class Pinged:
+    """A client that has nothing to ping."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def ping_idle(self, _seconds: float) -> None:
+        self.looks += 1
+
+
+def test_the_thread_goes_on_without_a_connection_and_after_a_close() -> None:
+    """A request may have opened one at this very moment."""
+    client = Pinged()
+    keep_alive = KeepAlive(client, 0.001)
+    for _ in range(50):
+        keep_alive.start()
+        client.looks = 0
+        eventually(lambda: client.looks >= 2, timeout=10)
+        keep_alive.stop()
 
 
 @pytest.mark.parametrize("keepalive", [0, -1, True, "60", float("nan")])

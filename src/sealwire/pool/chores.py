@@ -74,17 +74,16 @@ class Chores:
                     self._shared.made(call, server, call.channel)
         self._shared.close_dropped()
 
-    def ping_idle(self, seconds: float) -> bool:
-        """Send a PING on each connection that has been idle for ``seconds``. Return False if there are none at all.
+    def ping_idle(self, seconds: float) -> None:
+        """Send a PING on each connection that has been idle for ``seconds``.
 
         Each takes a place meanwhile, as a request does, so it never meets one on its connection.
         """
         if self._shared.process is not this_process() or self._shared.roster.closed:
-            return False
+            return
         for server in list(self._shared.roster.servers):
             while self._ping_one(server, monotonic() - seconds):
                 pass
-        return any(server.idle or server.claims for server in list(self._shared.roster.servers))
 
     def _ping_one(self, server: Server[ClientChannel], before: float) -> bool:
         """Send a PING on the connection that was used longest ago, if that was before a time."""

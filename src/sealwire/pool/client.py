@@ -223,9 +223,9 @@ class ClientPool(Closing, PartsClient, BasePool[ClientChannel]):
         with self._shared.lock:
             return super().status()
 
-    def ping_idle(self, seconds: float) -> bool:
-        """Send a PING on each connection that has been idle for ``seconds``. Return False if there are none at all."""
-        return self._shared.chores.ping_idle(seconds)
+    def ping_idle(self, seconds: float) -> None:
+        """Send a PING on each connection that has been idle for ``seconds``."""
+        self._shared.chores.ping_idle(seconds)
 
     def _here(self) -> SharedRoster:
         """Return the connections of this process: a forked child starts afresh."""

@@ -217,16 +217,14 @@ class _StreamClient(PartsClient, SharedClient[ClientChannel]):
             channel.idle_since = monotonic()
             keep_alive.start()
 
-    def ping_idle(self, seconds: float) -> bool:
-        """Send a PING if the connection has been idle for ``seconds``. Return False without a connection.
+    def ping_idle(self, seconds: float) -> None:
+        """Send a PING if the connection has been idle for ``seconds``.
 
         It takes a turn like a request, so a request may have to wait for its answer.
         """
-        if self._process is not this_process() or not (self._idle or self._loops or not self._turns.last.is_over):
-            return False
         channel = next(iter(list(self._idle)), None)
-        if channel is None or monotonic() - channel.idle_since < seconds:
-            return True
+        if self._process is not this_process() or channel is None or monotonic() - channel.idle_since < seconds:
+            return
         call = Call(self, currentframe())
         if self._turns.take(call, 0.0):
             with call:
@@ -235,7 +233,6 @@ class _StreamClient(PartsClient, SharedClient[ClientChannel]):
                         call.channel.ping(monotonic() + PATIENCE)
                     except SealwireError:
                         call.discard(0.0)
-        return True
 
     def close(self) -> None:
         """Close the connection, if there is one. The next request opens a new one.

@@ -1,7 +1,7 @@
 """The thread that sends a PING on connections without requests, for a client that asks for it.
 
 Proxies and load balancers that end a connection without *data* take no notice of TCP's own keepalive. The thread runs
-while its owner has connections, and does not keep the owner alive.
+from a request until the client is closed, and does not keep the client alive.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ PATIENCE: Final = 2.0
 class Owner(Protocol):
     """A client with idle connections."""
 
-    def ping_idle(self, seconds: float) -> bool:
-        """Send a PING on each connection that has been idle for ``seconds``. Return False if there are none at all."""
+    def ping_idle(self, seconds: float) -> None:
+        """Send a PING on each connection that has been idle for ``seconds``."""
 
 
 class KeepAlive:
@@ -37,18 +37,22 @@ class KeepAlive:
 
     def start(self) -> None:
         """Start the thread, unless it runs."""
-        if self._thread is None or not self._thread.is_alive():  # in a forked child it is not
-            self._stopped.clear()
-            self._thread = threading.Thread(target=self._run, name="sealwire keepalive", daemon=True)
+        if self._thread is None or self._stopped.is_set() or not self._thread.is_alive():  # in a forked child it is not
+            # A thread that was stopped may not have noticed yet, so the next one has an event of its own.
+            self._stopped = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=[self._stopped], name="sealwire keepalive", daemon=True
+            )
             self._thread.start()
 
     def stop(self) -> None:
         """End the thread."""
         self._stopped.set()
 
-    def _run(self) -> None:
-        while not self._stopped.wait(self._seconds / 4):
+    def _run(self, stopped: threading.Event) -> None:
+        while not stopped.wait(self._seconds / 4):
             owner = self._owner()
-            if owner is None or not owner.ping_idle(self._seconds):
+            if owner is None:
                 return
+            owner.ping_idle(self._seconds)
             del owner
