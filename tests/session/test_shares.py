@@ -62,6 +62,26 @@ def test_a_pause_is_bounded(shares: Shares) -> None:
     assert shares.pause("flood", 1.0, 0.0) == pytest.approx(LONGEST)
 
 
+def test_a_pause_begins_when_the_turn_ends(shares: Shares) -> None:
+    shares.use("good", TURN, 0.5)
+    shares.use("flood", 10 * TURN, 0.5)
+    pause = shares.pause("flood", 0.5, 0.0)
+    assert pause == pytest.approx(PAUSE * 10 * TURN)
+    assert shares.pause("flood", 0.5, pause) == pause  # the grain of timers is enough
+
+
+@pytest.mark.parametrize(
+    ("now", "left"), [(1.05, 1.0), (1.1, 0.5), (1.15, 0.5), (1.25, 0.25), (1.35, 0.125)], ids=lambda number: f"{number}"
+)
+def test_each_tenth_of_a_second_halves_what_was_used(shares: Shares, now: float, left: float) -> None:
+    """A second peer is over its share as soon as it has used more than is left of the first one's second."""
+    shares.use("first", 1.0, 1.0)
+    shares.use("second", 0.9 * left, now)
+    assert shares.pause("second", now, 0.0) == 0.0
+    shares.use("second", 0.2 * left, now)
+    assert shares.pause("second", now, 0.0) > 0.0
+
+
 def test_a_pause_below_the_grain_of_timers_is_saved_up(shares: Shares) -> None:
     shares.use("good", TURN, 1.0)
     shares.use("flood", 2 * TURN, 1.0)

@@ -62,7 +62,7 @@ class Shares:
         """Let what was used count less, and forget peers that are silent and pauses that are over."""
         halvings = 1 + int((now - self._window_end) / _WINDOW)
         self._window_end = now + _WINDOW
-        factor = 0.5**halvings if halvings < 64 else 0.0
+        factor = 0.5**halvings
         # Copied first, in one step of the interpreter: other threads may add to them.
         used = [(key, seconds * factor) for key, seconds in list(self._used.items())]
         self._used = {key: seconds for key, seconds in used if seconds > _FORGOTTEN}
