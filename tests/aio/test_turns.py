@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
-from sealwire.aio.turns import Places
+import pytest
+
+from sealwire.aio.turns import LoopTurns, Places
+from sealwire.contention import activity, shares
 
 
 async def settled() -> None:
@@ -72,5 +77,58 @@ def test_one_that_gives_up_takes_no_place() -> None:
         assert order == ["a", "c"]
         places.release("c")
         await asyncio.gather(*waiting(places, order, "b"))
+
+    run(main)
+
+
+@pytest.fixture
+def contended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Several peers are active, and one of them has used more than its share."""
+    monkeypatch.setattr(activity, "until", monotonic() + 3600)
+    shares.reset()
+    shares.use("good", 0.001, monotonic())
+    shares.use("flood", 60.0, monotonic())
+    shares._pauses["flood"] = monotonic() + 3600
+    yield
+    shares.reset()
+
+
+@pytest.mark.usefixtures("contended")
+def test_a_peer_that_had_nothing_to_do_is_forgiven_its_pause() -> None:
+    async def main() -> None:
+        assert LoopTurns().take("flood", monotonic())
+        assert not shares.pause("flood", monotonic(), 0.0)
+
+    run(main)
+
+
+@pytest.mark.usefixtures("contended")
+def test_a_peer_that_had_to_wait_is_not() -> None:
+    async def main() -> None:
+        turns = LoopTurns()
+        waits = asyncio.create_task(turns.wait("flood"))
+        await settled()
+        assert not turns.take("flood", monotonic()), "its other connections wait for the same pause"
+        waits.cancel()
+        await asyncio.gather(waits, return_exceptions=True)
+        turns._paused.clear()  # as if its time were over
+        assert turns.take("flood", monotonic())
+        assert shares.pause("flood", monotonic(), 0.0)
+        await settled()
+        assert turns.take("flood", monotonic() + 1), "and has caught up"
+        assert not shares.pause("flood", monotonic(), 0.0)
+
+    run(main)
+
+
+@pytest.mark.usefixtures("contended")
+def test_peers_that_never_come_back_are_forgotten() -> None:
+    async def main() -> None:
+        turns = LoopTurns()
+        for number in range(3000):
+            waits = asyncio.create_task(turns.wait(number))
+            await asyncio.sleep(0)
+            waits.cancel()
+        assert len(turns._behind) <= 1024
 
     run(main)

@@ -20,6 +20,8 @@ _ITERATIONS: Final = 3
 """Iterations of the loop in a round: a request takes about as many from its turn to its reply."""
 _GRAIN: Final = 0.001
 """Seconds of a pause, at least: event loops wait for whole milliseconds."""
+_MOST_BEHIND: Final = 1024
+"""Peers of whom it is remembered that they had to wait: some never come back for a turn."""
 _BACK_AT_ONCE: Final = 8
 """Connections of a peer that come back from a pause at a time."""
 
@@ -62,6 +64,8 @@ class LoopTurns:
     async def wait(self, key: Hashable) -> float:
         """Wait for the turn; return the seconds of the peer's pauses before it."""
         paused = 0.0
+        if len(self._behind) == _MOST_BEHIND:
+            self._behind.clear()
         self._behind.add(key)
         while True:
             now = monotonic()
