@@ -10,6 +10,7 @@ import pytest
 
 import sealwire.pickling.unpickler
 from sealwire import Codec, MalformedPickle
+from sealwire.pickling import message_file
 from sealwire.pickling.message_file import LONG_MESSAGE, PIECE, MessageFile
 from sealwire.pickling.opcodes import FRAME, PROTO
 
@@ -34,6 +35,16 @@ def test_values(name: str, protocol: int, form: Any) -> None:
     data = pickle.dumps(VALUES[name], protocol)
     assert len(data) > LONG_MESSAGE
     assert CODEC.decode(form(data)) == VALUES[name]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_server_has_it_wait_between_pieces(monkeypatch: pytest.MonkeyPatch, waits: bool) -> None:
+    """For threads that go first; without a server nothing waits."""
+    times: list[None] = []
+    monkeypatch.setattr(message_file, "give_way", (lambda: times.append(None)) if waits else None)
+    data = pickle.dumps(VALUES["small objects"])
+    assert CODEC.decode(data) == VALUES["small objects"]
+    assert len(times) >= (len(data) // (2 * PIECE) if waits else 0)
 
 
 def frame(content: bytes) -> bytes:

@@ -67,6 +67,19 @@ def test_what_the_native_core_is_in_doubt_about_is_read_here():
     assert made.empty
 
 
+def test_what_is_dropped_before_the_handshake_and_in_the_middle_of_a_large_frame():
+    made = Reader()
+    made.get_buffer()[:3] = b"abc"
+    made.buffer_updated(3)
+    made.discard()
+    assert made.empty
+    made = reader()
+    assert read(made, stream(b"x" * FIRST_BODY)[:-1]) == []
+    assert made.has_body
+    made.discard()
+    assert (made.has_body, made.empty) == (False, True)
+
+
 EDGES = [0, 1, STAGING - 57, STAGING - 56, STAGING - 55, PIECE - 1, PIECE, PIECE + 1, FIRST_BODY - 32, FIRST_BODY + 1]
 
 
