@@ -250,3 +250,7 @@ $(VENV)/.dist: $(VENV)/.development
 $(VENV)/.fuzz: $(VENV)/.development
 	@$(PIP) install --group fuzz
 	@touch $@
+
+$(VENV)/.mutants: $(VENV)/.development
+	@$(PIP) install --group mutants
+	@touch $@

@@ -61,6 +61,88 @@ def test_what_is_left_out(value: Any, protocol: int) -> None:
     assert DECODER.decode(view(data)) == DECODER.decode(data) == value
 
 
+class Watched:
+    """A message of which few places are looked at: eliding must be quicker than the pass that it spares."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._looks = 0
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, place: Any) -> Any:
+        self._looks += 1
+        assert self._looks < 100
+        return self._data[place]
+
+
+HEAD = bytes((op.PROTO, 5))
+SIZE = 0x010203
+"""A little more than LARGE."""
+
+
+def large(opcode: int, size: int = SIZE) -> tuple[bytes, bytes, bytes]:
+    """An opcode, its length and its content."""
+    return bytes((opcode,)), size.to_bytes(4 if opcode == op.BINBYTES else 8, "little"), bytes((opcode,)) * size
+
+
+def frame(size: int) -> bytes:
+    return bytes((op.FRAME,)) + size.to_bytes(8, "little") + bytes((op.NONE,)) * size
+
+
+def small(count: int) -> bytes:
+    """Opcodes outside of frames."""
+    return bytes((op.NONE,)) * count
+
+
+LEFT_OUT: dict[str, list[bytes | tuple[bytes, bytes, bytes]]] = {
+    "the first bytes": [HEAD, large(op.BINBYTES8), b"."],
+    "the last bytes": [HEAD, large(op.BINBYTES8)],
+    "the least": [HEAD, large(op.BINBYTES, LARGE), b"."],
+    "each opcode": [HEAD, large(op.BINBYTES), large(op.BINBYTES8), large(op.BYTEARRAY8), large(op.BINBYTES), b"."],
+    "after a frame": [HEAD, frame(0x0102), large(op.BINBYTES), b"."],
+    "after frames": [HEAD, frame(3), frame(0), large(op.BINBYTES8), frame(5), large(op.BINBYTES8), frame(1), b"."],
+    "after the most opcodes": [HEAD, small(3), large(op.BINBYTES), small(3), large(op.BINBYTES), small(3), b"."],
+    "after a frame and opcodes": [HEAD, small(3), frame(7), small(3), large(op.BYTEARRAY8), b"."],
+    "after opcodes of two bytes": [HEAD, bytes((op.BINGET, 1, op.MEMOIZE, op.BINGET, 2)), large(op.BINBYTES), b"."],
+}
+STAYS = {
+    "nothing": HEAD,
+    "no more than PROTO and STOP": HEAD + b".",
+    "opcodes without an end": HEAD + small(2),
+    "a frame past the end": HEAD + frame(9)[:-1],
+    "bytes that are smaller": HEAD + b"".join(large(op.BINBYTES, LARGE - 1)) + b".",
+    "bytes after one that is smaller": HEAD + b"".join(large(op.BINBYTES, 16) + large(op.BINBYTES)) + b".",
+    "bytes past the end": HEAD + b"".join(large(op.BINBYTES, SIZE))[:-1],
+    "bytes after too many opcodes": HEAD + small(4) + b"".join(large(op.BINBYTES)) + b".",
+    "bytes after another opcode": HEAD + bytes((op.STOP,)) + b"".join(large(op.BINBYTES)) + b".",
+}
+
+
+@pytest.mark.parametrize("parts", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_bytes_that_are_left_out(parts: list[bytes | tuple[bytes, bytes, bytes]]) -> None:
+    data = short = b""
+    large_buffers = {}
+    for part in parts:
+        if isinstance(part, bytes):
+            data += part
+            short += part
+        else:
+            opcode, length, content = part
+            data += opcode + length + content
+            large_buffers[len(short)] = content
+            short += opcode + bytes(len(length))
+    message: Any = Watched(data)
+    assert elide(message, SIZE) == (short, large_buffers)
+
+
+@pytest.mark.parametrize("data", STAYS.values(), ids=STAYS)
+def test_bytes_that_stay(data: bytes) -> None:
+    message: Any = Watched(data)
+    assert elide(message, SIZE) == (data, {})
+
+
 def test_equal_large_keys_are_found() -> None:
     key = b"x" * LARGE
     one, other = pickle.dumps({key: 1, key[:-1] + b"y": 2}, 5), key[:-1] + b"y"

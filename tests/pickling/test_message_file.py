@@ -11,7 +11,7 @@ import pytest
 import sealwire.pickling.unpickler
 from sealwire import Codec, MalformedPickle
 from sealwire.pickling import message_file
-from sealwire.pickling.message_file import LONG_MESSAGE, PIECE, MessageFile
+from sealwire.pickling.message_file import LONG_MESSAGE, PIECE, MessageFile, with_large_buffers
 from sealwire.pickling.opcodes import FRAME, PROTO
 
 LARGE = bytes(range(256)) * 300
@@ -86,6 +86,13 @@ def test_frames_between_large_bytes_of_both_opcodes() -> None:
         assert CODEC.decode(form(data)) == [1] * 9_000 + [LARGE] + [1] * 9_000 + [LARGE] + [1] * 9_000
 
 
+def test_frames_move_by_the_large_bytes_before_them() -> None:
+    sizes = {70: 10, 30: 100, 60: 1_000, 95: 10_000}
+    buffers = {at: bytes(size) for at, size in sizes.items()}
+    assert with_large_buffers([2, 40, 50, 90], buffers) == [2, 140, 150, 1_200]
+    assert with_large_buffers([2, 40], {}) == [2, 40]
+
+
 def test_a_frame_inside_a_long_one_is_refused() -> None:
     with pytest.raises(MalformedPickle, match="a frame out of place"):
         CODEC.decode(HEAD + frame(OPEN + items(10_000) + frame(items(10_000)) + TAIL))
@@ -112,6 +119,20 @@ def test_the_unpickler_reads_no_more_than_a_piece_at_a_time(monkeypatch: pytest.
         assert len(longest) >= len(data) // PIECE
 
 
+@pytest.mark.parametrize(("size", "files"), [(LONG_MESSAGE, 0), (LONG_MESSAGE + 1, 1)])
+def test_the_shortest_message_that_is_read_in_pieces(size: int, files: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[MessageFile] = []
+
+    def noted(*arguments: Any) -> MessageFile:
+        made.append(MessageFile(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(sealwire.pickling.unpickler, "MessageFile", noted)
+    content = bytes(size - 8)
+    assert CODEC.decode(HEAD + b"B" + len(content).to_bytes(4, "little") + content + b".") == content
+    assert len(made) == files
+
+
 def test_it_reads_like_a_file() -> None:
     file = MessageFile(memoryview(b"abc\ndef\nrest"))
     assert file.readline() == b"abc\n"
@@ -121,3 +142,20 @@ def test_it_reads_like_a_file() -> None:
     assert file.readinto(memoryview(buffer)) == 6
     assert buffer[:6] == b"f\nrest"
     assert file.readline() == file.read(1) == b""
+
+
+def test_it_fills_a_large_buffer_in_steps() -> None:
+    content = bytes(range(251)) * 2_500
+    file = MessageFile(b"head" + content + b"tail")
+    assert file.read(4) == b"head"
+    buffer = bytearray(len(content))
+    assert file.readinto(memoryview(buffer)) == len(content) > 1 << 19
+    assert buffer == content
+    assert file.read(5) == b"tail"
+
+
+@pytest.mark.parametrize(("size", "line"), [(511, b"x" * 511 + b"\n"), (512, b"")])
+def test_a_line_has_512_bytes_at_most(size: int, line: bytes) -> None:
+    file = MessageFile(b"x" * size + b"\nrest")
+    assert file.readline() == line
+    assert file.peek(1) == (b"rest" if line else b"x" * size + b"\nrest")

@@ -95,3 +95,32 @@ def test_keys_that_turn_out_equal():
 def test_keys_that_turn_out_to_collide():
     with pytest.raises(LimitExceeded, match="max_probes"):
         resolve({instance(n * (2**61 - 1)): None for n in range(1, 999)})
+
+
+def test_a_set_may_have_more_keys_of_one_hash_than_a_dict():
+    """As many times more as CPython examines neighbouring slots of it at once."""
+
+    def keys():
+        return [instance(n * (2**61 - 1)) for n in range(1, 41)]
+
+    def resolve_with_few_probes(value):
+        return Resolver(Limits(max_probes=8), methods([StandIn])).resolve(value)
+
+    assert len(resolve_with_few_probes(set(keys()))) == 40
+    assert len(resolve_with_few_probes(partial(frozenset, keys()))) == 40
+    with pytest.raises(LimitExceeded, match="max_probes: the keys of a dict"):
+        resolve_with_few_probes(dict.fromkeys(keys()))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("value", [{NAN: 1}, {NAN}, frozenset([NAN])], ids=["dict", "set", "frozenset"])
+def test_keys_that_vetting_has_checked_are_not_checked_again(value):
+    """Vetting refuses NaN itself, which shows here who looks at the keys."""
+    assert resolve(value) is value
+    (key,) = value
+    nested = dict.fromkeys([(key,)]) if type(value) is dict else type(value)([(key,)])
+    assert Resolver(Limits(), methods([]), has_object_keys=False).resolve(nested) is nested
+    with pytest.raises(InvalidValue, match="NaN"):
+        resolve(nested)

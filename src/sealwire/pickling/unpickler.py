@@ -186,20 +186,24 @@ class Decoder:
         self, found: int, file: Callable[[], Any], buffers: Sequence[bytes | bytearray], examining: Examining
     ) -> Any:
         if not found & (FOUND_PLACEHOLDERS | FOUND_OBJECT_KEYS):
-            unpickler = self._direct
             try:
-                return unpickler(file(), buffers=buffers).load()
+                return self._direct(file(), buffers=buffers).load()
             except InvalidValue:
                 found = FOUND_OBJECT_KEYS  # built once more, by the way that reports the path
-        unpickler = self._inert if found & FOUND_OBJECT_KEYS else self._direct
         has_object_keys = bool(found & FOUND_OBJECT_KEYS)
         if self._twin is not None and not has_object_keys:
             with Examining(self._limits.max_expanded_nodes):
                 try:
-                    return self._twin(unpickler(file(), buffers=buffers).load())
+                    return self._twin(self._direct(file(), buffers=buffers).load())
                 except Exception:  # noqa: S110 - in doubt: the reference builds it once more, and reports the path
                     pass
-        value = unpickler(file(), buffers=buffers).load()
+        if not has_object_keys:
+            try:
+                value = self._direct(file(), buffers=buffers).load()
+            except InvalidValue:
+                has_object_keys = True  # as above
+        if has_object_keys:
+            value = self._inert(file(), buffers=buffers).load()
         resolver = Resolver(self._limits, self._methods, self._field_names, has_object_keys=has_object_keys)
         examining.key_costs = resolver.key_costs
         return resolver.resolve(value)
