@@ -130,6 +130,7 @@ def test_the_shortest_message_that_is_read_in_pieces(size: int, files: int, monk
     monkeypatch.setattr(sealwire.pickling.unpickler, "MessageFile", noted)
     content = bytes(size - 8)
     assert CODEC.decode(HEAD + b"B" + len(content).to_bytes(4, "little") + content + b".") == content
+    assert CODEC.decode(pickle.dumps(datetime.timedelta(1))) == datetime.timedelta(1)
     assert len(made) == files
 
 
