@@ -177,7 +177,7 @@ def test_an_idle_connection_has_no_buffer_for_frames(deployment: Deployment, kin
     """Neither after a request nor in the middle of a TLS record, which has nothing to read yet."""
 
     def buffer(end: Any) -> int:
-        return len(end._protocol._reader._staging)
+        return len(end._protocol.reader._staging)
 
     def ask(port: int) -> None:
         with deployment.ref_client(port) as client:

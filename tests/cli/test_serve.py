@@ -213,7 +213,7 @@ def test_says_what_is_wrong_with_the_address(refused: Refused) -> None:
         assert f"cannot listen on 127.0.0.1:{port}: Address already in use by this process" in line
     line = refused("orders:respond", "--host", "192.0.2.1")
     assert "the host must be an address of this machine" in line
-    assert "'a..b' is not a host to listen on" in refused("orders:respond", "--host", "a..b")
+    assert "'a..b' is not a host to listen on" in refused("orders:respond", "--host", "a..b", status=64)
 
 
 def test_says_what_is_wrong_with_the_configuration(refused: Refused, directory: Path) -> None:

@@ -208,7 +208,7 @@ class UDPConnection:
             except OSError as error:
                 if refused:
                     raise self._unreachable(refused) from None
-                refused = error  # comes before the datagrams that the server sent before it ended
+                refused = error.with_traceback(None)  # comes before the datagrams that the server sent before it ended
         try:
             for event in self._association.datagram_received(datagram):
                 self._ponged |= isinstance(event, Ponged)
