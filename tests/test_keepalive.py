@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -118,6 +119,9 @@ def test_several_at_a_time_take_turns(deployment: Deployment) -> None:
 
 def test_the_thread_ends_with_a_client_that_is_forgotten(deployment: Deployment) -> None:
     """The fixture finds no thread."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of other tests
+        gc.collect()
     with deployment.ref_server() as server:
         client = SynchronousTCPClient(
             "localhost", server.port, security=deployment.security("client", raw=True), keepalive=0.05
