@@ -81,6 +81,25 @@ class AsyncClient(BaseClient, Generic[_C]):
         time = CallTime(timeout=self.timeout, wait=self.timeout, now=monotonic())
         await self._here().usable(time, self._open, self.timeout)
 
+    async def ping(self) -> float:
+        """Measure a round trip to the server. Connects first if necessary.
+
+        On UDP, a PING that is lost is not sent again.
+
+        Returns:
+            Seconds until the answer.
+
+        Raises:
+            DeadlineExceeded: There was no answer within ``wait`` seconds.
+            TransportError: Connecting failed, or the connection ended.
+            RemoteProtocolError: The server broke the protocol.
+            ConfigurationError: No certificate or key is valid now.
+            InvalidState: Another event loop uses the client.
+        """
+        time = CallTime(timeout=self.timeout, wait=self.wait, now=monotonic())
+        connection = await self._here().usable(time, self._open, self.timeout)
+        return await connection.ping(time.deadline)
+
     async def send_request(
         self,
         data: Any,
@@ -236,23 +255,6 @@ class _AsyncStreamClient(AsyncPartsClient, AsyncClient[AsyncClientChannel]):
 
     async def _decoded(self, connections: Connections[AsyncClientChannel], payload: VerifiedPayload) -> Any:
         return await connections.decode(self._decode, payload)
-
-    async def ping(self) -> float:
-        """Measure a round trip to the server. Connects first if necessary.
-
-        Returns:
-            Seconds until the answer.
-
-        Raises:
-            DeadlineExceeded: There was no answer within ``wait`` seconds.
-            TransportError: Connecting failed, or the connection ended.
-            RemoteProtocolError: The server broke the protocol.
-            ConfigurationError: No certificate or key is valid now.
-            InvalidState: Another event loop uses the client.
-        """
-        time = CallTime(timeout=self.timeout, wait=self.wait, now=monotonic())
-        channel = await self._here().usable(time, self._open, self.timeout)
-        return await channel.ping(time.deadline)
 
 
 class AsyncTCPClient(TCPHostClient, _AsyncStreamClient):

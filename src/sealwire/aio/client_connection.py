@@ -12,9 +12,8 @@ import math
 from collections import deque
 from contextlib import suppress
 from time import monotonic
-from typing import Any
 
-from sealwire.aio.client_parts import ClientPartsChannel
+from sealwire.aio.client_pings import ClientPingsChannel
 from sealwire.aio.unix_socket import PlainObject
 from sealwire.errors import (
     ConnectionClosed,
@@ -27,7 +26,6 @@ from sealwire.session import explain, misuse, terms
 from sealwire.session.begin import begin_client_session, begin_unix_client_session
 from sealwire.session.envelope import sendable
 from sealwire.session.requests import LINGER
-from sealwire.sync.keep_alive import PATIENCE
 from sealwire.sync.unix_socket import own_process, peer_process
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.contexts import certificates_above
@@ -37,7 +35,7 @@ from sealwire.wire.frames import Payload, VerifiedPayload
 from sealwire.wire.metadata import Metadata
 
 
-class AsyncClientChannel(ClientPartsChannel):
+class AsyncClientChannel(ClientPingsChannel):
     """A client's end of a sealed connection.
 
     Args:
@@ -74,12 +72,10 @@ class AsyncClientChannel(ClientPartsChannel):
         self._in_order: deque[asyncio.Future[VerifiedPayload]] = deque()
         self._reader: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._pinger: asyncio.Task[None] | None = None
-        self._pong: asyncio.Future[Any] | None = None
-        """Done when the PING that is unanswered is answered; None if there is none."""
         self.peer: PeerIdentity | None = None
         self.end_error: SealwireError | None = None
         self._prepare_parts()
+        self._prepare_pings()
 
     async def establish(self, deadline: float) -> None:
         """Complete TLS and Sealwire's handshake.
@@ -158,15 +154,8 @@ class AsyncClientChannel(ClientPartsChannel):
         if metadata:
             metadata = sendable(metadata, self._protocol.features, self._address)
         try:
-            if self._exchanges:
-                await self._wait_for_room(deadline)
-                now = monotonic()
-            if self._full or self._unsent:
-                # If the connection breaks meanwhile, the missing reply reports it.
-                async with asyncio.timeout(deadline - begun):
-                    with suppress(ConnectionClosed, DeadlineExceeded):
-                        await self.drained()
-                now = monotonic()
+            if self._exchanges or self._full or self._unsent:
+                now = await self._until_it_can_be_sent(deadline)
             if self.end_error is not None or self.ended:
                 # Handled below, together with the end during the request.
                 raise ConnectionClosed("the connection ended before the request was sent")
@@ -200,48 +189,16 @@ class AsyncClientChannel(ClientPartsChannel):
                 if self._replies.pop(sequence, None) is not None:
                     self._cancel(sequence)
 
-    async def ping(self, deadline: float) -> float:
-        """Return the seconds until the server's answer to a PING.
-
-        Raises DeadlineExceeded, RemoteProtocolError, ConnectionLost.
-        """
-        begun = monotonic()
-        try:
-            async with asyncio.timeout(deadline - begun):
-                while self._pong is not None:  # the protocol allows one at a time
-                    await asyncio.wait([self._pong])
-                if self.end_error is not None or self.ended:
-                    raise self._session.lost(ConnectionClosed("the connection has ended"), None)
-                begun = monotonic()
-                self._pong = pong = self._loop.create_future()
-                self._protocol.send_ping()
-                self.flush_soon()
-                await asyncio.shield(pong)
-        except ConnectionClosed as closed:
-            raise self._session.lost(closed, None) from None
-        except TimeoutError:
-            self._doubt(0, begun)
-            raise explain.no_reply(self._address, sent=True) from None
-        return monotonic() - begun
-
-    def keep_alive(self, seconds: float | None) -> None:
-        """Send a PING whenever nothing was sent or received for ``seconds``; close the connection without an answer."""
-        if seconds is not None:
-            self._pinger = self._loop.create_task(self._ping_when_idle(seconds), name=f"keepalive {self._address}")
-
-    async def _ping_when_idle(self, seconds: float) -> None:
-        while self.end_error is None:
-            quiet = monotonic() - self._last_heard
-            if quiet < seconds or self._replies:
-                await asyncio.sleep(max(seconds - quiet, seconds / 4))
-                continue
-            try:
-                await self.ping(monotonic() + PATIENCE)
-            except SealwireError:
-                self._doubted_since, self._doubted_request = math.inf, 0
-                if not self._replies:
-                    self.abort()
-                return
+    async def _until_it_can_be_sent(self, deadline: float) -> float:
+        """Wait for exchanges and for what is still to be sent; return the time. Raises TimeoutError."""
+        if self._exchanges:
+            await self._wait_for_room(deadline)
+        if self._full or self._unsent:
+            # If the connection breaks meanwhile, the missing reply reports it.
+            async with asyncio.timeout(deadline - monotonic()):
+                with suppress(ConnectionClosed, DeadlineExceeded):
+                    await self.drained()
+        return monotonic()
 
     def send_msg(self, payload: Payload) -> None:
         """Send a request. Usually called as ``sealwire.send_msg(channel, payload)``.
@@ -411,9 +368,7 @@ class AsyncClientChannel(ClientPartsChannel):
                     self._wake_all()
                 return not (self._has_input or self.ended)
             self._last_heard = now
-            if type(event) is Ponged and self._pong is not None:
-                pong, self._pong = self._pong, None
-                pong.set_result(None)
+            if type(event) is Ponged and self._note_pong():
                 continue
             answer = self._session.receive(event)
             if answer is None:
@@ -433,8 +388,7 @@ class AsyncClientChannel(ClientPartsChannel):
     def connection_lost(self, exc: Exception | None) -> None:
         """Process the end of the connection."""
         super().connection_lost(exc)
-        if self._pinger is not None:
-            self._pinger.cancel()
+        self._stop_pings()
         self._watch_deadlines(math.inf)
 
     def _leave(self) -> None:
@@ -458,9 +412,7 @@ class AsyncClientChannel(ClientPartsChannel):
             if not future.done():
                 _settle(future, self.end_error)
         self._replies.clear()
-        if self._pong is not None and not self._pong.done():
-            _settle(self._pong, self.end_error)
-            self._pong = None
+        self._fail_ping(self.end_error)
         self._wake_all()
         self._heard()
 

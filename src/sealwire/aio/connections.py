@@ -52,6 +52,9 @@ class LoopConnection(Connection, Protocol):
     ) -> VerifiedPayload:
         """Send a request and return its reply. Raises ConnectionLost, DeadlineExceeded and errors of the server."""
 
+    async def ping(self, deadline: float) -> float:
+        """Return the seconds until the answer to a PING; errors as for a request."""
+
     async def reassure(self) -> None:
         """Wait a moment for a sign of life, if the connection is perhaps broken."""
 

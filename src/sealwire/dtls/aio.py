@@ -32,7 +32,6 @@ from sealwire.fork import blank, leave_in_children
 from sealwire.listeners import address_text
 from sealwire.retry import shares
 from sealwire.session import explain
-from sealwire.session.call_time import CallTime
 from sealwire.session.envelope import envelope_of
 from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.wire.events import Ponged
@@ -311,23 +310,6 @@ class AsyncUDPClient(HostClient, AsyncClient[AsyncUDPConnection]):
     """
 
     _max_in_flight = MAX_IN_FLIGHT
-
-    async def ping(self) -> float:
-        """Measure a round trip to the server. Connects first if necessary. A PING is not sent again if it is lost.
-
-        Returns:
-            Seconds until the answer.
-
-        Raises:
-            DeadlineExceeded: There was no answer within ``wait`` seconds.
-            TransportError: Connecting failed, or the association ended.
-            RemoteProtocolError: The server broke the protocol.
-            ConfigurationError: No certificate or key is valid now.
-            InvalidState: Another event loop uses the client.
-        """
-        time = CallTime(timeout=self.timeout, wait=self.wait, now=monotonic())
-        connection = await self._here().usable(time, self._open, self.timeout)
-        return await connection.ping(time.deadline)
 
     @counted_on_loop()
     async def _connect(self, deadline: float) -> AsyncUDPConnection:
