@@ -6,47 +6,25 @@ import pickle
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from time import monotonic
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sealwire.native import NATIVE
-from sealwire.session import terms
 from sealwire.sync.tls_socket import TLSSocket
 from sealwire.wire.frame_reader import Reader
 from sealwire.wire.frames import Kind
 from sealwire.wire.keys import Mac
 from sealwire.wire.sealing import Sealer
 from support.service import Deployment
-from support.tls_peer import Peer
+from support.tls_peer import connected
 
 if not NATIVE:
     pytest.skip("the native core is not there", allow_module_level=True)
 
 MAC = Mac(b"k" * 32)
 CAP = 1 << 20
-
-
-@contextmanager
-def connected(deployment: Deployment) -> Iterator[tuple[TLSSocket, Peer]]:
-    server, client = deployment.security("server", peers=["dns:client.example"]), deployment.security("client")
-    ours, theirs = socket.socketpair()
-    for each in (ours, theirs):
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    peer = Peer(theirs, terms.server_tls(server, server.credentials.current))
-    with theirs, TLSSocket(ours, terms.client_tls(client, client.credentials.current), host="localhost") as sock:
-        thread = threading.Thread(target=peer.shake_hands)
-        thread.start()
-        sock.handshake(monotonic() + 10)
-        sock.write(b"x")  # with the last message of the handshake
-        thread.join()
-        peer.read()
-        sock.opened()
-        sock.setblocking(False)
-        yield sock, peer
 
 
 def frames(*sizes: int, first: int = 0) -> bytes:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
 
 import pytest
+
+from sealwire.session import terms
+from sealwire.sync.tls_socket import TLSSocket
+from support.service import Deployment
 
 
 class Peer:
@@ -51,3 +59,23 @@ class Peer:
         with pytest.raises(ssl.SSLWantReadError):
             self.tls.unwrap()
         return self.outgoing.read()
+
+
+@contextmanager
+def connected(deployment: Deployment) -> Iterator[tuple[TLSSocket, Peer]]:
+    """A client's socket after its handshake, and the peer at the other end of it."""
+    server, client = deployment.security("server", peers=["dns:client.example"]), deployment.security("client")
+    ours, theirs = socket.socketpair()
+    for each in (ours, theirs):
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    peer = Peer(theirs, terms.server_tls(server, server.credentials.current))
+    with theirs, TLSSocket(ours, terms.client_tls(client, client.credentials.current), host="localhost") as sock:
+        thread = threading.Thread(target=peer.shake_hands)
+        thread.start()
+        sock.handshake(monotonic() + 10)
+        sock.write(b"x")  # with the last message of the handshake
+        thread.join()
+        peer.read()
+        sock.opened()
+        sock.setblocking(False)
+        yield sock, peer

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-import threading
 from collections.abc import Iterator
-from time import monotonic
 
 import pytest
 
-from sealwire.session import terms
 from sealwire.sync.tls_socket import TLSSocket
 from support.service import Deployment
-from support.tls_peer import Peer
+from support.tls_peer import Peer, connected
 
 RECORD = 16_384
 
 
 @pytest.fixture
 def ends(deployment: Deployment) -> Iterator[tuple[TLSSocket, Peer]]:
-    server, client = deployment.security("server", peers=["dns:client.example"]), deployment.security("client")
-    ours, theirs = socket.socketpair()
-    for each in (ours, theirs):
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-    peer = Peer(theirs, terms.server_tls(server, server.credentials.current))
-    context = terms.client_tls(client, client.credentials.current)
-    with theirs, TLSSocket(ours, context, host="localhost") as sock:
-        thread = threading.Thread(target=peer.shake_hands)
-        thread.start()
-        sock.handshake(monotonic() + 10)
-        sock.write(b"x")  # with the last message of the handshake
-        thread.join()
-        peer.read()
-        sock.opened()
-        sock.setblocking(False)
-        yield sock, peer
+    with connected(deployment) as ends:
+        yield ends
 
 
 def read(sock: TLSSocket, size: int) -> bytes:
