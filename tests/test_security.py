@@ -128,3 +128,18 @@ class TestFromFiles:
         for option in ("cert", "key", "ca", "keyring", "crl"):
             with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path}/missing: cannot be read")):
                 Security.from_files(**self.paths(place) | {option: tmp_path / "missing"})
+
+
+def test_a_codec_of_the_users_own_decodes_itself(place: Throwaway) -> None:
+    """It may check more than its base class does."""
+
+    class NoLists(Codec):
+        def decode(self, data: Any) -> Any:
+            value = super().decode(data)
+            if isinstance(value, list):
+                raise TypeNotAllowed("a list")
+            return value
+
+    payload: Any = Codec().encode([1])
+    with pytest.raises(TypeNotAllowed, match="a list"):
+        security(place, "server", codec=NoLists()).decode(payload)

@@ -130,7 +130,8 @@ class Security:
         if self.authorisation is not None:
             self.authorisation.check_types(self.codec)
         self.proxies: Final = None if proxy_protocol is None else Proxies(proxy_protocol)
-        self.decode: Final[Callable[[VerifiedPayload], Any]] = self.codec.decode_at_once
+        own = type(self.codec) not in (Codec, RawCodec)  # a subclass, which may check more
+        self.decode: Final[Callable[[VerifiedPayload], Any]] = self.codec.decode if own else self.codec.decode_at_once
         """Decode a verified payload; unverified bytes do not type-check here. Raises DecodeError."""
         self._made: Final[dict[Hashable, Any]] = {}
         self._agreed: object = None
