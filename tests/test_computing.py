@@ -7,17 +7,24 @@ import math
 import signal
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import pytest
 
 import sealwire.computing
+from sealwire.collector import NEVER
 from sealwire.computing import AT_ONCE, Computations, DecodingCells, Memory
 from sealwire.contention import Activity, PeerTurns, QuickSwitches, activity, switches
 from sealwire.session.turns import CONTENDED
+from support.interruption import signalled
 from support.service import eventually
 
 pytestmark = pytest.mark.usefixtures("clean")
+
+
+def is_paused() -> bool:
+    """Return True if the garbage collector is paused."""
+    return gc.get_threshold()[0] == NEVER
 
 
 def test_switches_are_quick_meanwhile() -> None:
@@ -40,42 +47,6 @@ def test_also_after_an_error() -> None:
     assert sys.getswitchinterval() == before
     with computations.one("a"):
         pass
-
-
-def test_the_garbage_collector_does_not_run_meanwhile() -> None:
-    computations = Computations(2)
-    with suppress(ValueError), computations.one("a"):
-        assert not gc.isenabled()
-        raise ValueError
-    assert gc.isenabled()
-
-
-def test_but_it_runs_now_and_then_however_many_there_are() -> None:
-    computations = Computations(2)
-    first, second = computations.one("a"), computations.one("b")
-    with first:
-        second.__enter__()
-        assert not gc.isenabled()
-    assert gc.isenabled()
-    second.__exit__(None, None, None)
-    assert gc.isenabled()
-
-
-def test_a_garbage_collector_that_is_off_stays_off() -> None:
-    gc.disable()
-    try:
-        with Computations(1).one("a"):
-            pass
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
-
-
-def test_it_runs_in_a_child_that_was_forked_meanwhile() -> None:
-    computations = Computations(1)
-    with computations.one("a"):
-        computations.reset()
-        assert gc.isenabled()
 
 
 def test_those_that_wait_are_let_in_in_turn() -> None:
@@ -138,11 +109,12 @@ def test_a_handshake_counts_for_a_moment() -> None:
 
 def test_the_last_one_to_end_restores_the_interval() -> None:
     quick, before = QuickSwitches(), sys.getswitchinterval()
-    quick.begin()
-    quick.begin()
-    quick.end()
+    quick.begin(1)
+    quick.begin(2)
+    quick.end(1)
+    quick.end(1)
     assert sys.getswitchinterval() < before
-    quick.end()
+    quick.end(2)
     assert sys.getswitchinterval() == before
 
 
@@ -150,8 +122,8 @@ def test_other_computations_ask_for_the_same() -> None:
     """Two that ended in another order than they began left the short interval for good."""
     before = sys.getswitchinterval()
     with Computations(1).one("a"):
-        switches.begin()
-    switches.end()
+        switches.begin("another")
+    switches.end("another")
     assert sys.getswitchinterval() == before
 
 
@@ -160,27 +132,48 @@ class TestPeerTurns:
         turns, order = PeerTurns(), []
 
         def work(name: str) -> None:
-            turns.take("flood")
+            turn = threading.Lock()
+            turns.take("flood", turn)
             order.append(name)
-            turns.give("flood")
+            turns.give("flood", turn)
 
-        turns.take("flood")
+        first = threading.Lock()
+        turns.take("flood", first)
         threads = []
         for name in ("first", "second"):
             threads.append(threading.Thread(target=work, args=[name]))
             threads[-1].start()
-            eventually(lambda: len(turns._waiting["flood"]) == len(threads))
-        turns.take("good")  # does not wait
-        turns.give("good")
+            eventually(lambda: len(turns._turns["flood"]) == 1 + len(threads))
+        turns.take("good", threading.Lock())  # does not wait
         assert order == []
-        turns.give("flood")
+        turns.give("flood", first)
         for thread in threads:
             thread.join(10)
         assert order == ["first", "second"]
-        assert not turns._waiting
+        assert not turns.is_taken("flood")
+
+    def test_one_that_is_interrupted_at_any_step_leaves_nothing(self) -> None:
+        turns, number = PeerTurns(), 0
+
+        def work() -> None:
+            turn = threading.Lock()
+            try:
+                turns.take("a", turn)
+            finally:
+                try:
+                    turns.give("a", turn)
+                finally:
+                    turns.give("a", turn)
+
+        was = True
+        while was:
+            number += 1
+            was = signalled(number, work)
+            assert not turns.is_taken("a")
+        assert number > 5
 
     def test_an_interrupted_thread_waits_no_more(self) -> None:
-        turns = PeerTurns()
+        turns, held, turn = PeerTurns(), threading.Lock(), threading.Lock()
 
         class Interrupted(Exception):
             pass
@@ -190,21 +183,84 @@ class TestPeerTurns:
 
         before = signal.signal(signal.SIGUSR1, interrupt)
         try:
-            turns.take("a")
+            turns.take("a", held)
 
             def send() -> None:
-                eventually(lambda: turns._waiting["a"])
+                eventually(lambda: len(turns._turns["a"]) == 2)
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
             thread = threading.Thread(target=send)
             thread.start()
-            with suppress(Interrupted):
-                turns.take("a")
+            with pytest.raises(Interrupted):
+                turns.take("a", turn)
             thread.join(10)
         finally:
             signal.signal(signal.SIGUSR1, before)
-        turns.give("a")
-        assert not turns._waiting
+        turns.give("a", turn)
+        assert turns.is_taken("a")
+        turns.give("a", held)
+        assert not turns.is_taken("a")
+
+
+class TestInterruptions:
+    """A signal handler raises, at any step that it can."""
+
+    def test_nothing_stays_taken(self) -> None:
+        computations, cells = Computations(1), DecodingCells(2)
+        memory = Memory(cells, 1, 1 << 20)
+        computations.share(memory)
+        interval, number, was = sys.getswitchinterval(), 0, True
+
+        def compute() -> None:
+            with computations.one("a", 3000):
+                pass
+
+        while was:
+            number += 1
+            was = signalled(number, compute)
+            assert not computations._running
+            assert not is_paused()
+            assert sys.getswitchinterval() == interval
+            assert cells.large.total == 0
+            assert not memory._held
+        assert number > 50
+
+    def test_one_that_waits_gives_its_turn_to_the_next(self) -> None:
+        computations, seen = Computations(1), []
+
+        class Interrupted(Exception):
+            pass
+
+        def interrupt(*_: object) -> None:
+            raise Interrupted
+
+        def signal_and_compute() -> None:
+            eventually(lambda: computations.waiting == 1)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            with computations.one("b"):
+                seen.append("computed")
+
+        before = signal.signal(signal.SIGUSR1, interrupt)
+        try:
+            with computations.one("a"):
+                thread = threading.Thread(target=signal_and_compute)
+                thread.start()
+                with pytest.raises(Interrupted), computations.one("a"):
+                    pass
+                eventually(lambda: computations.waiting == 2)
+            thread.join(10)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert seen == ["computed"]
+        assert not computations._running
+
+    def test_a_child_that_is_forked_in_a_computation_has_all_places(self) -> None:
+        computations = Computations(1)
+        with computations.one("a"):
+            computations.reset()
+        with computations.one("a"):
+            assert len(computations._running) == 1
+        assert not computations._running
 
 
 class TestMemoryOfSeveralProcesses:

@@ -15,6 +15,8 @@ from support.service import eventually
 
 pytestmark = pytest.mark.usefixtures("clean")
 
+MOMENT = sealwire.contention._MOMENT
+
 
 @pytest.fixture
 def long_moment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -65,6 +67,69 @@ def test_not_for_longer_than_a_moment() -> None:
     thread = in_thread(first.wait)
     thread.join(10)
     assert not thread.is_alive()
+
+
+class Clock:
+    """A clock that goes on by what is waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(sealwire.contention, "monotonic", lambda: self.now)
+
+
+def take_in_thread(first: Precedence, now: float) -> None:
+    """Take precedence in a thread that then hangs, as far as others see: it does not give it back."""
+    in_thread(lambda: first.take(now)).join(10)
+
+
+def test_each_request_has_a_moment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in whose handler a thread hangs is not first again because another one is."""
+    clock, first = Clock(monkeypatch), Precedence()
+    take_in_thread(first, clock.now)
+    clock.now += 2 * MOMENT
+    first.take(clock.now)
+    first.wait()  # for nobody: the other thread's moment is over
+    first.give()
+    assert not first._first
+    assert not first._waiting
+
+
+def test_those_that_come_later_do_not_prolong_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, hanging, done = Precedence(), threading.Event(), threading.Event()
+    first._first[1] = sealwire.contention.monotonic() + 0.05  # as of another thread
+
+    def wait() -> None:
+        hanging.set()
+        first.wait()
+        done.set()
+
+    in_thread(wait)
+    assert hanging.wait(10)
+    eventually(lambda: first._waiting or done.is_set())
+    monkeypatch.setattr(sealwire.contention, "_MOMENT", 1000.0)
+    first.take(sealwire.contention.monotonic())
+    assert done.wait(10)
+    eventually(lambda: not first._waiting)
+
+
+@pytest.mark.usefixtures("long_moment")
+def test_the_last_one_that_is_first_ends_the_wait_beside_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Precedence()
+    take_in_thread(first, sealwire.contention.monotonic() - 2000)  # whose moment is over
+    first.take(sealwire.contention.monotonic())
+    thread = in_thread(first.wait)
+    eventually(lambda: first._waiting)
+    first.give()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_nothing_is_kept_of_a_wait_that_time_ended() -> None:
+    first = Precedence()
+    for _ in range(10):
+        take_in_thread(first, sealwire.contention.monotonic())
+        first.wait()
+    assert not first._waiting
 
 
 @pytest.mark.usefixtures("long_moment")

@@ -9,11 +9,13 @@ While several peers are active, the long computations of one peer have a fifth o
 every tenth of a millisecond (:mod:`sealwire.pickling.message_file`), but the garbage collector, which runs after some
 thousand new objects, does not: it goes through all objects in one step of many milliseconds. So it does not run during
 a computation that began while no other one was at work. That also halves the time of a message of small objects.
+
+A signal handler may raise at any step. So what a computation takes is bound to an object of its own, and giving it back
+twice is the same as once: it is done again if it was interrupted.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 from collections.abc import Collection, Hashable, Iterator
@@ -22,6 +24,7 @@ from random import uniform
 from time import monotonic, sleep, thread_time
 from typing import Final
 
+from sealwire.collector import collector
 from sealwire.contention import activity, switches
 from sealwire.session.shared import Cells
 from sealwire.session.turns import RoundRobin
@@ -60,6 +63,21 @@ class _Pace:
         self.seconds_per_byte = 0.0
 
 
+class _Place:
+    """The place of one computation among those of the process.
+
+    Attributes:
+        turn: Released when the computation need no longer wait.
+        is_over: True if the computation has ended, perhaps while it waited.
+    """
+
+    __slots__ = ("is_over", "turn")
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.is_over = False
+
+
 class Computations:
     """The long computations of a process.
 
@@ -74,11 +92,8 @@ class Computations:
     def reset(self) -> None:
         """Begin without any computation, as in a process that was just forked."""
         self._lock = threading.Lock()
-        self._waiting: RoundRobin[threading.Event] = RoundRobin()
-        self._running = 0
-        if not getattr(self, "_collecting", True):
-            gc.enable()  # in a child forked meanwhile
-        self._collecting = True
+        self._waiting: RoundRobin[_Place] = RoundRobin()
+        self._running: set[_Place] = set()
         self._memory: Memory | None = None
         self._paces: dict[Hashable, _Pace] = {}
 
@@ -119,23 +134,6 @@ class Computations:
                 pace.next += _SPACING * (seconds - pace.seconds_per_byte * size)
                 pace.seconds_per_byte = max(seconds / size, pace.seconds_per_byte * _FORGETTING)
 
-    def _stop_collecting(self) -> bool:
-        """Stop the garbage collector, unless another computation has; return True for :meth:`_collect_again`.
-
-        One that begins meanwhile does not prolong that, so that it runs now and then, however many there are.
-        """
-        with self._lock:
-            if self._collecting and gc.isenabled():
-                gc.disable()
-                self._collecting = False
-                return True
-        return False
-
-    def _collect_again(self) -> None:
-        with self._lock:
-            self._collecting = True
-            gc.enable()
-
     @contextmanager
     def one(self, key: Hashable, size: int = 0) -> Iterator[None]:
         """Surround a computation for the peer ``key``; wait for its turn first.
@@ -144,32 +142,47 @@ class Computations:
             key: The peer.
             size: Bytes of the message that is decoded.
         """
-        turn: threading.Event | None = None
-        with self._lock:
-            if self._running >= self._at_once:
-                turn = threading.Event()
-                self._waiting.append(key, turn)
-            else:
-                self._running += 1
-        if turn is not None:
-            turn.wait()
-        switches.begin()
-        collects = self._stop_collecting()
-        begun = thread_time()
+        place = _Place()
         try:
+            self._enter(place, key)
+            switches.begin(place)
             with nullcontext() if self._memory is None or not size else self._memory.room(size):
-                yield
+                collector.begin(place)  # not while it waits
+                begun = thread_time()
+                try:
+                    yield
+                finally:
+                    collector.end(place)
+                    if size:
+                        self._note_time(key, size, thread_time() - begun)
         finally:
-            if collects:
-                self._collect_again()
-            switches.end()
-            if size:
-                self._note_time(key, size, thread_time() - begun)
-            with self._lock:
-                if self._waiting:
-                    self._waiting.pop().set()  # which goes on in the place of this one
-                else:
-                    self._running -= 1
+            try:
+                self._end(place)
+            finally:
+                self._end(place)
+
+    def _enter(self, place: _Place, key: Hashable) -> None:
+        """Wait until fewer computations than allowed are at work."""
+        with self._lock:
+            if len(self._running) < self._at_once:
+                self._running.add(place)
+                return
+            place.turn.acquire()
+            self._waiting.append(key, place)
+        place.turn.acquire()
+
+    def _end(self, place: _Place) -> None:
+        """Give back what a computation has taken, and let those in that wait."""
+        collector.end(place)
+        switches.end(place)
+        with self._lock:
+            place.is_over = True
+            self._running.discard(place)
+            while self._waiting and len(self._running) < self._at_once:
+                waiting = self._waiting.pop()
+                if not waiting.is_over:
+                    self._running.add(waiting)
+                    waiting.turn.release()
 
 
 class DecodingCells:
@@ -208,6 +221,8 @@ class Memory:
         self._index = index
         self._max_memory = max_memory
         self._lock = threading.Lock()
+        self._held: dict[object, tuple[Cells, int]] = {}
+        """For each message that is decoded, the kind of its cell, and its bytes of memory."""
 
     @contextmanager
     def room(self, size: int) -> Iterator[None]:
@@ -217,20 +232,30 @@ class Memory:
         cells, allowed = (self._cells.large, AT_ONCE * self._max_memory) if is_large else (
             self._cells.small, self._max_memory
         )  # fmt: skip
-        while True:
-            # Take first, and count second: processes that do this at the same moment cannot all go on.
-            self._add(cells, needed)
-            try:
+        message = object()
+        try:
+            while True:
+                # Take first, and count second: processes that do this at the same moment cannot all go on.
+                self._hold(message, cells, needed)
                 if cells.total <= allowed:
-                    yield
-                    return
+                    break
+                self._hold(message, cells, 0)
+                sleep(uniform(0.2, 1.0) * _LOOK_AGAIN)  # noqa: S311 - a pause, which is no secret
+            yield
+        finally:
+            try:
+                self._hold(message, cells, 0)
             finally:
-                self._add(cells, -needed)
-            sleep(uniform(0.2, 1.0) * _LOOK_AGAIN)  # noqa: S311 - a pause, which is no secret
+                self._hold(message, cells, 0)
 
-    def _add(self, cells: Cells, change: int) -> None:
+    def _hold(self, message: object, cells: Cells, needed: int) -> None:
+        """Hold so many bytes for a message, from now on."""
         with self._lock:
-            cells[self._index] += change
+            if needed:
+                self._held[message] = cells, needed
+            else:
+                self._held.pop(message, None)
+            cells[self._index] = sum(each for kind, each in self._held.values() if kind is cells)
 
 
 computations: Final = Computations(AT_ONCE)

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Hashable
+from contextlib import suppress
 from time import monotonic, sleep, thread_time
 from typing import Final
 
@@ -36,34 +37,34 @@ _MOMENT: Final = 0.001
 
 
 class QuickSwitches:
-    """Shortens the interpreter's switch interval while a caller asks for it."""
+    """Shortens the interpreter's switch interval while something asks for it."""
 
     def __init__(self) -> None:
         self._interval = sys.getswitchinterval()
-        self._askers = 0
+        self._askers: set[object] = set()
         self._lock = threading.Lock()
 
     def reset(self) -> None:
-        """Begin without a caller that asks, as in a process that was just forked."""
+        """Begin without anything that asks, as in a process that was just forked."""
         self._lock = threading.Lock()
         if self._askers:
-            self._askers = 0
+            self._askers = set()
             sys.setswitchinterval(self._interval)
 
-    def begin(self) -> None:
+    def begin(self, asker: object) -> None:
         """Ask for quick switches."""
         with self._lock:
-            self._askers += 1
-            if self._askers == 1:
-                self._interval = sys.getswitchinterval()
-                sys.setswitchinterval(min(self._interval, _SHORT_INTERVAL))
-
-    def end(self) -> None:
-        """Stop asking for them. The last call restores the previous interval."""
-        with self._lock:
-            self._askers -= 1
             if not self._askers:
+                self._interval = sys.getswitchinterval()
+            self._askers.add(asker)
+            sys.setswitchinterval(min(self._interval, _SHORT_INTERVAL))
+
+    def end(self, asker: object) -> None:
+        """Stop asking for them. The last asker's call restores the previous interval; calling it again does nothing."""
+        with self._lock:
+            if self._askers == {asker}:
                 sys.setswitchinterval(self._interval)
+            self._askers.discard(asker)
 
 
 class Activity:
@@ -113,11 +114,11 @@ class Activity:
         with self._lock:
             if self._quick is not quick:  # another thread may have done it
                 self._quick = quick
-                (switches.begin if quick else switches.end)()
+                (switches.begin if quick else switches.end)(self)
 
 
 class PeerTurns:
-    """Lets one thread of each peer work at a time."""
+    """Lets one thread of each peer work at a time. A turn is a lock, which is new for each."""
 
     def __init__(self) -> None:
         self.reset()
@@ -125,48 +126,45 @@ class PeerTurns:
     def reset(self) -> None:
         """Begin without any thread at work, as in a process that was just forked."""
         self._lock = threading.Lock()
-        self._waiting: dict[Hashable, deque[threading.Lock]] = {}
-        """For each peer with a thread at work, the threads that wait: each for its lock to be released."""
+        self._turns: dict[Hashable, deque[threading.Lock]] = {}
+        """For each peer the turn of the thread at work, and behind it those of threads that wait for their release."""
 
-    def take(self, key: Hashable) -> None:
-        """Wait until no other thread of the peer is at work."""
+    def take(self, key: Hashable, turn: threading.Lock) -> None:
+        """Wait until no other thread of the peer is at work. Also when this raises, the turn is to be given back."""
+        turn.acquire()
         with self._lock:
-            waiting = self._waiting.get(key)
-            if waiting is None:
-                self._waiting[key] = deque()
+            turns = self._turns.get(key)
+            if turns is None:
+                self._turns[key] = deque((turn,))
                 return
-            turn = threading.Lock()
-            turn.acquire()
-            waiting.append(turn)
-        try:
-            turn.acquire()
-        except BaseException:  # of a signal handler
-            with self._lock:
-                is_here = turn in waiting
-                if is_here:
-                    waiting.remove(turn)
-            if not is_here:
-                self.give(key)
-            raise
+            turns.append(turn)
+        turn.acquire()
 
     def is_taken(self, key: Hashable) -> bool:
         """Return True if a thread of the peer is at work."""
-        return key in self._waiting
+        return key in self._turns
 
-    def give(self, key: Hashable) -> None:
-        """End the work; the thread of the peer that has waited longest goes on."""
+    def give(self, key: Hashable, turn: threading.Lock) -> None:
+        """Give the turn back, whether or not it had come; the thread of the peer that has waited longest goes on.
+
+        Without effect for a turn that was given back, so that it can be done again after an interruption.
+        """
         with self._lock:
-            waiting = self._waiting[key]
-            if waiting:
-                waiting.popleft().release()
-            else:
-                del self._waiting[key]
+            turns = self._turns.get(key)
+            if turns is None or turn not in turns:
+                return
+            if len(turns) == 1:
+                del self._turns[key]
+                return
+            if turns[0] is turn and turns[1].locked():
+                turns[1].release()
+            turns.remove(turn)
 
 
 class Precedence:
-    """Lets requests of peers within their share finish before others go on, for a moment.
+    """Lets requests of peers within their share finish before others go on, each for a moment.
 
-    Threads use it without a lock: whoever misses a change waits no longer than that moment.
+    Threads use it without a lock: one that misses a change waits no longer than that moment.
     """
 
     def __init__(self) -> None:
@@ -174,35 +172,43 @@ class Precedence:
 
     def reset(self) -> None:
         """Begin without any request, as in a process that was just forked."""
-        self._first: set[int] = set()
-        """The threads that work on such requests."""
-        self._until = 0.0
-        self._waiting: list[threading.Lock] = []
+        self._first: dict[int, float] = {}
+        """For each thread that works on such a request, the time at which the moment ends."""
+        self._waiting: set[threading.Lock] = set()
 
     def take(self, now: float) -> None:
         """Let the request go first that this thread begins to work on."""
-        self._first.add(threading.get_ident())
-        self._until = now + _MOMENT
+        self._first[threading.get_ident()] = now + _MOMENT
 
     def give(self) -> None:
         """End that. Without effect if this thread has no precedence."""
-        self._first.discard(threading.get_ident())
-        if not self._first and self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                each.release()
+        self._first.pop(threading.get_ident(), None)
+        if self._waiting and not self._first:
+            with suppress(KeyError):  # when it is empty
+                while True:
+                    self._waiting.pop().release()
 
     def wait(self) -> None:
-        """Wait until other threads have finished the requests that go first, or their moment is over."""
-        first = self._first
-        if not first or (len(first) == 1 and threading.get_ident() in first):
+        """Wait until other threads have finished the requests that go first now, or the moment of each is over."""
+        if not self._first or not (seconds := self._rest()):
             return
-        seconds = self._until - monotonic()
-        if seconds > 0:
-            waiter = threading.Lock()
-            waiter.acquire()
-            self._waiting.append(waiter)
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiting.add(waiter)
+        try:
             waiter.acquire(timeout=seconds)
+        finally:
+            self._waiting.discard(waiter)
+
+    def _rest(self) -> float:
+        """Return the seconds until the moment of each other thread is over; forget those of which it is."""
+        here, now, last = threading.get_ident(), monotonic(), 0.0
+        for thread, end in list(self._first.items()):
+            if end <= now:
+                self._first.pop(thread, None)
+            elif thread != here:
+                last = max(last, end)
+        return max(0.0, last - now)
 
 
 class ConnectionTurns:
@@ -213,16 +219,17 @@ class ConnectionTurns:
 
     Attributes:
         key: As given.
-        taken: True while this thread is the one of its peer that works.
+        taken: True while this thread is the one of its peer that works, or waits to be.
         counting: True from the beginning of a request until its processor time is counted.
     """
 
-    __slots__ = ("_begun", "counting", "key", "taken")
+    __slots__ = ("_begun", "_turn", "counting", "key", "taken")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.taken = False
         self.counting = False
+        self._turn = threading.Lock()
         self._begun = 0.0
 
     def begin(self, *, more: bool = True) -> float:
@@ -251,13 +258,14 @@ class ConnectionTurns:
 
     def take(self) -> None:
         """Wait until no other connection of the peer is at work; not for longer than it takes to read or write once."""
-        peer_turns.take(self.key)
+        self._turn = threading.Lock()
         self.taken = True
+        peer_turns.take(self.key, self._turn)
 
     def give(self) -> None:
         """Give the turn to another connection of the peer."""
+        peer_turns.give(self.key, self._turn)
         self.taken = False
-        peer_turns.give(self.key)
 
     def count(self) -> None:
         """Count the processor time since the beginning of the request."""

@@ -50,17 +50,18 @@ def test_threads_of_one_peer_work_one_after_the_other(deployment: Deployment, wa
         for client in (*flood, good):
             assert client.request(b"here")[1] == b"here"
         account = flood_account(deployment)
-        peer_turns.take(account)
+        turn = threading.Lock()
+        peer_turns.take(account, turn)
         numbers = [[client.send_message(b"flood") for _ in range(waiting)] for client in flood]
-        eventually(lambda: len(peer_turns._waiting[account]) == len(flood))
+        eventually(lambda: len(peer_turns._turns[account]) == 1 + len(flood))
         for _ in range(20):
             assert good.request(b"good")[1] == b"good"
         assert b"flood" not in seen
-        peer_turns.give(account)
+        peer_turns.give(account, turn)
         for client, sent in zip(flood, numbers, strict=True):
             for number in sent:
                 assert client.receive(number).payload == b"flood"
-        eventually(lambda: not peer_turns._waiting)  # given back just after the last reply
+        eventually(lambda: not peer_turns._turns)  # given back just after the last reply
 
 
 @pytest.mark.usefixtures("contended")
@@ -146,7 +147,7 @@ def test_replies_and_requests_that_are_there_already_need_a_turn(deployment: Dep
         return message
 
     def waiting() -> int:
-        return len(peer_turns._waiting.get(account, ()))
+        return max(0, len(peer_turns._turns.get(account, ())) - 1)
 
     with served_by("threads", respond, security) as port, ExitStack() as stack:
         flood = stack.enter_context(deployment.ref_client(port))
@@ -156,17 +157,18 @@ def test_replies_and_requests_that_are_there_already_need_a_turn(deployment: Dep
         account = flood_account(deployment)
         send_at_once(flood, b"hold", 2)
         assert inside.acquire(timeout=20)
-        peer_turns.take(account)
+        turn, next_turn = threading.Lock(), threading.Lock()
+        peer_turns.take(account, turn)
         go.release()
         eventually(lambda: waiting() == 1)  # with its reply
-        second = threading.Thread(target=peer_turns.take, args=[account])
+        second = threading.Thread(target=peer_turns.take, args=[account, next_turn])
         second.start()
         eventually(lambda: waiting() == 2)
-        peer_turns.give(account)
+        peer_turns.give(account, turn)
         second.join(20)
         eventually(lambda: waiting() == 1)  # for the second request
         assert not inside.acquire(blocking=False)
-        peer_turns.give(account)
+        peer_turns.give(account, next_turn)
         go.release()
         assert inside.acquire(timeout=20)
 
@@ -233,10 +235,11 @@ def test_threads_of_a_peer_over_its_share_pause(
         assert good.request(b"here")[1] == b"here"
         flood = [stack.enter_context(deployment.ref_client(port)) for _ in range(connections)]
         account = flood_account(deployment)
-        peer_turns.take(account)  # as another connection of it that is at work
+        turn = threading.Lock()
+        peer_turns.take(account, turn)  # as another connection of it that is at work
         numbers = [client.send_message(b"flood") for client in flood]
-        eventually(lambda: len(peer_turns._waiting[account]) == connections)
-        peer_turns.give(account)
+        eventually(lambda: len(peer_turns._turns[account]) == 1 + connections)
+        peer_turns.give(account, turn)
         assert pausing.wait(20)
         for _ in range(10):
             assert good.request(b"good")[1] == b"good"
@@ -247,6 +250,29 @@ def test_threads_of_a_peer_over_its_share_pause(
         over.set()
         for client, number in zip(flood, numbers, strict=True):
             assert client.receive(number).payload == b"flood"
+
+
+@pytest.mark.usefixtures("over_its_share")
+def test_a_pause_that_is_interrupted_keeps_no_turn(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the pause before the second request, which has arrived with the first one."""
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
+    calls = []
+
+    def pause(_: float) -> None:
+        calls.append(len(calls))
+        if calls == [0]:
+            raise ValueError("of a signal handler")
+
+    monkeypatch.setattr(sealwire.contention, "sleep", pause)
+    with served_by("threads", lambda message: message, security) as port:
+        with deployment.ref_client(port, role="other client") as client:
+            assert client.request(b"here")[1] == b"here"
+        with deployment.ref_client(port) as client:
+            send_at_once(client, b"x", 2)
+            eventually(lambda: calls)
+        with deployment.ref_client(port) as client:
+            assert client.request(b"goes on")[1] == b"goes on"
+    assert not peer_turns._turns
 
 
 @pytest.mark.usefixtures("over_its_share")

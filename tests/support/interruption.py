@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dis
 import os
+import re
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import sealwire
 
@@ -29,6 +32,44 @@ def interrupted(number: int, call: Callable[[], Any]) -> bool:
         if lines == number and not was:
             was = True
             raise Interruption
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except Interruption:
+        pass
+    finally:
+        sys.settrace(before)
+    return was
+
+
+_LOOKS_FOR_SIGNALS: Final = re.compile("RESUME|CALL|JUMP_BACKWARD")
+"""The instructions after which the interpreter calls signal handlers."""
+
+
+def signalled(number: int, call: Callable[[], Any]) -> bool:
+    """Return True if ``call`` was interrupted where a signal handler can run for the ``number``-th time.
+
+    That is after some instructions only: unlike at any line, a ``with`` statement's lock is always released.
+    """
+    places, was = 0, False
+    last: dict[int, str] = {}
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal places, was
+        if not frame.f_code.co_filename.startswith((PACKAGE, contextlib.__file__)):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "call":
+            last.pop(id(frame), None)
+        if event == "opcode":
+            places += bool(_LOOKS_FOR_SIGNALS.match(last.get(id(frame), "")))
+            last[id(frame)] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if places == number and not was:
+                was = True
+                raise Interruption
         return trace
 
     before = sys.gettrace()

@@ -108,6 +108,8 @@ class ServerChannel(PartsChannel):
     def close(self, code: int = CloseCode.DONE, *, linger: float = LINGER) -> None:
         """Close the connection; see :meth:`Channel.close`."""
         self._take_back()
+        if self._turns.taken:  # by a call that was interrupted
+            self._turns.give()
         super().close(code, linger=linger)
 
     def handshake(self, deadline: float) -> None:
@@ -147,9 +149,9 @@ class ServerChannel(PartsChannel):
         if now >= session.validity.next_check:
             self._security.refresh()
             session.check(now)
-        if now < activity.until and self._protocol.pending:
-            session.paused(self._turns.begin())
         try:
+            if now < activity.until and self._protocol.pending:
+                session.paused(self._turns.begin())
             return self._take_request()
         finally:
             if self._turns.taken:
@@ -204,9 +206,9 @@ class ServerChannel(PartsChannel):
             self._raise_unread_error()
         if now >= self._session.validity.next_check:
             self._security.refresh()
-        if now < activity.until:
-            self._turns.take()
         try:
+            if now < activity.until:
+                self._turns.take()
             try:
                 self._session.reply(request, payload, now, metadata)
             except PayloadTooLarge:
