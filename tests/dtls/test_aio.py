@@ -18,7 +18,7 @@ from sealwire import (
 from sealwire.dtls import AsyncUDPClient, ThreadingUDPServer
 from sealwire.dtls.records import client_random
 from support.relay import bad_link
-from support.service import Deployment
+from support.service import Deployment, eventually
 from support.udp import ADDRESS, Counting, Held, forked, passed, running
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -59,6 +59,37 @@ def test_a_ping(deployment: Deployment) -> None:
             assert 0 < await one.ping() < 10
             assert await one.send_request(1) == 1
             assert one.peer == peer
+
+    with (
+        running(ThreadingUDPServer(ADDRESS, lambda message: message, deployment.server_security())) as port,
+        bad_link(port, lose=0, hold=0) as link,
+    ):
+        asyncio.run(main(link))
+
+
+def test_a_ping_that_is_cancelled_leaves_the_others_alone(deployment: Deployment) -> None:
+    """Its answer is not taken for that to the next one, and one that is lost is not awaited for ever."""
+
+    async def cancelled(one: AsyncUDPClient, link: Any) -> None:
+        heard, lost = len(link.heard), link.lost
+        task = asyncio.create_task(one.ping())
+        await asyncio.sleep(0)  # the task has sent it then, and its answer is not taken before this one goes on
+        task.cancel()
+        await asyncio.to_thread(eventually, lambda: link.lost > lost or (link.passing and len(link.heard) > heard))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def main(link: Any) -> None:
+        async with AsyncUDPClient("127.0.0.1", link.port, wait=0.3, security=deployment.security("client")) as one:
+            await one.connect()
+            await cancelled(one, link)
+            assert 0 < await one.ping() < 10
+            link.passing = False
+            await cancelled(one, link)
+            link.passing = True
+            with pytest.raises(DeadlineExceeded, match="nothing came from"):
+                await one.ping()
+            assert 0 < await one.ping() < 10
 
     with (
         running(ThreadingUDPServer(ADDRESS, lambda message: message, deployment.server_security())) as port,

@@ -368,7 +368,7 @@ class AsyncClientChannel(ClientPingsChannel):
                     self._wake_all()
                 return not (self._has_input or self.ended)
             self._last_heard = now
-            if type(event) is Ponged and self._note_pong():
+            if type(event) is Ponged and self._pings.answered():
                 continue
             answer = self._session.receive(event)
             if answer is None:
@@ -412,7 +412,7 @@ class AsyncClientChannel(ClientPingsChannel):
             if not future.done():
                 _settle(future, self.end_error)
         self._replies.clear()
-        self._fail_ping(self.end_error)
+        self._pings.fail(self.end_error)
         self._wake_all()
         self._heard()
 

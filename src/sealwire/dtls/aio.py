@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Final, cast
 
 from sealwire.aio.client import AsyncClient
+from sealwire.aio.client_pings import Pings
 from sealwire.aio.connecting import resolve
 from sealwire.aio.threads import refresh
 from sealwire.client_base import HostClient
@@ -66,8 +67,7 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
         self._address = address
         self._transport: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._pinging = asyncio.Lock()
-        self._pong = asyncio.Event()
+        self._pings = Pings()
         self._retired = False
         self._silent = False
         """True if a request's time ran out without any datagram of the server: the association is not used any more."""
@@ -91,7 +91,7 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
             for event in self.association.datagram_received(data):
                 self._exchanges.receive(event)
                 if isinstance(event, Ponged):
-                    self._pong.set()
+                    self._pings.answered()
         except SealwireError as error:
             self._flush()  # the alert with the reason
             self._fail(error)
@@ -176,23 +176,20 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
 
     async def ping(self, deadline: float) -> float:
         """Return the seconds until the answer to a PING, which is not sent again. Raises as :meth:`request` does."""
-        begun = monotonic()
         try:
-            async with asyncio.timeout(deadline - begun), self._pinging:  # the protocol allows one at a time
-                begun = monotonic()
-                self._pong.clear()
-                if self.failure is None:
-                    self.association.protocol.send_ping()
-                    self._flush()
-                    await self._pong.wait()
+            async with asyncio.timeout(deadline - monotonic()):
+                return await self._pings.ping(self._send_ping)
         except TimeoutError:
-            self._silent = True  # a late answer would be taken for that to the next PING
+            self._silent = True  # no other PING can be sent before the answer, which may be lost
             raise explain.nothing_came(self._address) from None
-        if isinstance(self.failure, ConnectionClosed):
-            raise self.association.session.lost(self.failure, None)
+        except ConnectionClosed as closed:
+            raise self.association.session.lost(closed, None) from None
+
+    def _send_ping(self) -> None:
         if self.failure is not None:
             raise explain.without_frames(self.failure)
-        return monotonic() - begun
+        self.association.protocol.send_ping()
+        self._flush()
 
     async def _wait(self, exchange: Exchange, deadline: float) -> None:
         """Wait for the result of an exchange, and send it again when due. Raises DeadlineExceeded, RemoteError."""
@@ -280,7 +277,7 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
             self.established.set_exception(self.failure)
             self.established.exception()  # mark it as retrieved, or asyncio logs it when no task is waiting
         self._exchanges.fail(self.failure)
-        self._pong.set()
+        self._pings.fail(self.failure)
         if self._transport is not None:
             self._transport.close()
 
