@@ -8,7 +8,7 @@ Prints::
 import os
 import threading
 
-from sealwire import RequestHandler, SynchronousUnixClient, ThreadingUnixStreamServer
+from sealwire import RequestHandler, Security, SynchronousUnixClient, ThreadingUnixStreamServer
 from sealwire.testing import Throwaway
 
 
@@ -20,12 +20,10 @@ class ClientProcess(RequestHandler):
 with Throwaway() as place:
     path = place.directory / "orders.sock"
     # There are no certificates: the service has a name, and each end lists the users that may be at the other end.
-    me = [f"uid:{os.getuid()}"]
-    security = place.security("server", "orders.example", peers=me, service="orders")
+    security = Security.from_files(keyring=place.keyring, peers=[f"uid:{os.getuid()}"], service="orders")
     with ThreadingUnixStreamServer(path, ClientProcess, security, mode=0o600) as server:
         threading.Thread(target=server.serve_forever).start()
-        mine = place.security("client", "client.example", peers=me, service="orders")
-        with SynchronousUnixClient(path, security=mine) as client:
+        with SynchronousUnixClient(path, security=security) as client:
             reply = client.send_request(None)
             is_mine = (reply["uid"], reply["pid"]) == (os.getuid(), os.getpid())
             print("user and process are mine:", is_mine)

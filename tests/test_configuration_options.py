@@ -138,10 +138,19 @@ class TestBadToml:
     def test_faults_that_are_none(self, place: Throwaway, value: str, why: str) -> None:
         assert refusal(place, f"{MINIMAL}faults = {value}") == why
 
-    @pytest.mark.parametrize("missing", ["ca", "keyring"])
-    def test_missing(self, place: Throwaway, missing: str) -> None:
+    @pytest.mark.parametrize(
+        ("missing", "why"),
+        [("ca", "ca is missing; name the file with the cert"), ("keyring", "keyring is missing; expected a path")],
+    )
+    def test_missing(self, place: Throwaway, missing: str, why: str) -> None:
         text = "\n".join(line for line in MINIMAL.splitlines() if not line.startswith(missing))
-        assert refusal(place, text) == f"{missing} is missing; expected a path as a string"
+        assert refusal(place, text).startswith(why)
+
+    @pytest.mark.parametrize("peers", ['["dns:a.example"]', '"any-signed-by-ca"', '["anonymous"]'])
+    def test_only_a_list_of_processes_does_without_a_ca(self, place: Throwaway, peers: str) -> None:
+        text = "\n".join(line for line in MINIMAL.splitlines() if not line.startswith("ca"))
+        assert refusal(place, f"{text}\npeers = {peers}").startswith("ca is missing; name the file with the cert")
+        assert load(place, f'{text}\npeers = ["uid:0"]').credentials.current.authorities == ()
 
     @pytest.mark.parametrize("option", ["cert", "key", "ca", "crl", "keyring", "service", "codec", "names", "peers"])
     @pytest.mark.parametrize(

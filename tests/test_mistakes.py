@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 
 import sealwire
 from pickling import shop
-from sealwire import ConfigurationError, SealwireError, TransportError, dtls
+from sealwire import ConfigurationError, SealwireError, Security, TransportError, dtls, nats
+from sealwire.pki.files import PRIVATE, NewFile, write_files
+from sealwire.testing import Throwaway
+from support.certificates import make, make_ca
 from support.service import Deployment
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -152,6 +156,79 @@ def in_a_loop(function: Any) -> Callable[..., Any]:
 
 
 NO_LISTS = [None, True, 5, 1.5, 1j, len, object()]
+
+
+NATS_ENDS = ["NATSServer", "SynchronousNATSClient", "AsyncNATSClient"]
+POOLS = ["ClientPool", "AsyncClientPool"]
+
+
+@pytest.fixture
+def begun_with() -> Callable[..., Any]:
+    """Make an end on TCP, UDP or NATS, or connect, with a Security. Nobody listens there."""
+
+    def begun_with(name: str, security: Security) -> Any:
+        address = ["localhost", 7443]
+        if name in NATS_ENDS:
+            server = {"subject": "orders"} if name == "NATSServer" else {}
+            where = ["nats://localhost:4222", *([len, security] if server else ["orders"])]
+            return getattr(nats, name)(*where, **server or {"security": security})
+        if name.endswith("connect"):
+            connect = {"sync": sealwire.sync.connect, "aio": in_a_loop(sealwire.aio.connect)}[name.partition(".")[0]]
+            return connect(*address, security)
+        if name in HOST_SERVERS:
+            return made(name, ("127.0.0.1", 0), len, security)
+        return made(name, *([["localhost:7443"]] if name in POOLS else address), security=security)
+
+    return begun_with
+
+
+HOST_ENDS = [*HOST_SERVERS, *HOST_CLIENTS, *POOLS, *NATS_ENDS, "sync.connect", "aio.connect"]
+
+
+@pytest.mark.parametrize("name", HOST_ENDS)
+def test_a_certificate_for_the_other_end(begun_with: Callable[..., Any], name: str, tmp_path: Path) -> None:
+    """A certificate whose purpose, or lack of a name, every peer must refuse is refused before it is shown."""
+    role, other = ("server", "client") if "Server" in name else ("client", "server")
+    place = Throwaway(tmp_path)
+    cert, key = place.leaf("own", "localhost", profile=other)
+    security = partial(Security.from_files, cert=cert, key=key, keyring=place.keyring, peers=["dns:localhost"])
+    with pytest.raises(ConfigurationError) as refused:
+        begun_with(name, security(ca=place.ca))
+    text = f"{cert}: the certificate is not for TLS {role}s, so {other}s would refuse it; issue one with the profile"
+    assert str(refused.value).startswith(text)
+
+
+@pytest.mark.parametrize("name", HOST_SERVERS)
+def test_a_servers_certificate_without_a_name(deployment: Deployment, tmp_path: Path, name: str) -> None:
+    ca = make_ca()
+    leaf = make(issuer=ca)
+    files = {"ca": ca.pem, "cert": leaf.pem, "key": leaf.key_pem}
+    write_files([NewFile(tmp_path / part, content, PRIVATE) for part, content in files.items()])
+    security = Security(
+        credentials=sealwire.Credentials.from_files(**{part: tmp_path / part for part in files}),
+        keys=deployment.keys,
+        peers=["dns:client.example"],
+    )
+    with pytest.raises(ConfigurationError, match="has no DNS name, IP address or URI, so clients would refuse it"):
+        made(name, ("127.0.0.1", 0), len, security)
+
+
+@pytest.mark.parametrize("name", HOST_ENDS)
+def test_no_ca_where_there_is_tls(begun_with: Callable[..., Any], name: str, tmp_path: Path) -> None:
+    place = Throwaway(tmp_path)
+    security = Security.from_files(keyring=place.keyring, peers=[f"uid:{os.getuid()}"], service="orders")
+    with pytest.raises(ConfigurationError, match=r"^ca is missing; name the file with the certificates of the CA"):
+        begun_with(name, security)
+
+
+def test_no_ca(tmp_path: Path) -> None:
+    place = Throwaway(tmp_path)
+    cert, key = place.leaf("own", "localhost")
+    for peers in (None, ["dns:client.example"], ["anonymous"], sealwire.PeerPolicy.any_signed_by_ca()):
+        with pytest.raises(ConfigurationError, match="ca is missing"):
+            Security.from_files(keyring=place.keyring, peers=peers)
+    with pytest.raises(ConfigurationError, match=r"^ca: name the file .*, or leave out cert and key on a Unix socket"):
+        Security.from_files(cert=cert, key=key, keyring=place.keyring, peers=["uid:0"])
 
 
 @pytest.mark.parametrize("value", [5, True, b"x", [shop.Money], shop.Money, {}, "shop:Money", len])

@@ -13,7 +13,7 @@ from sealwire.listeners import address_text, check_port, path_text, socket_path
 from sealwire.middleware.calling import CallContext, check_clients
 from sealwire.middleware.chain import Middleware, chained, chained_on_loop
 from sealwire.security import Security
-from sealwire.session.terms import check_security, check_unix_socket
+from sealwire.session.terms import check_client, check_security
 from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.wire.frames import VerifiedPayload
 
@@ -122,6 +122,7 @@ class HostClient(BaseClient):
         super().__init__(timeout, wait, security, middleware)
         check_port(port)
         canonical_host(host)
+        check_client(security)
         self.host = host
         self.port = port
 
@@ -162,7 +163,7 @@ class PathClient(BaseClient):
         middleware: Sequence[Middleware] = (),
     ) -> None:
         super().__init__(timeout, wait, security, middleware)
-        check_unix_socket(security)
+        check_client(security, unix=True)
         self.path = socket_path(path)
         self._set_keepalive(keepalive)
 

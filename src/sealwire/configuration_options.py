@@ -74,9 +74,8 @@ def read(document: Mapping[str, Any], directory: Path, previous: InService | Non
     """
     toml_options.reject_unknown(document, _OPTIONS, "")
     files = {option: directory / toml_options.path(document, option) for option in FILES if option in document}
-    for option in ("ca", "keyring"):
-        if option not in files:
-            raise ConfigurationError(f"{option} is missing; expected a path as a string")
+    if "keyring" not in files:
+        raise ConfigurationError("keyring is missing; expected a path as a string")
     bounds, waiting = limits(document, None if previous is None else previous.limits)
     payloads = codec(document, bounds)
     readable = toml_options.get_typed(document, "allow_readable_key", bool, "true or false", False)
@@ -151,7 +150,7 @@ def credentials(
     return Credentials.from_files(
         cert=files.get("cert"),
         key=files.get("key"),
-        ca=files["ca"],
+        ca=files.get("ca"),
         crl=files.get("crl"),
         allow_readable_key=readable,
         keyring_group=group,

@@ -74,7 +74,7 @@ def process_report(server: Reporting) -> dict[str, Any]:
         "service": server.security.service,
         **server.statistics().as_json(),
         "files": files_report(status),
-        "problems": problems(server.security, status),
+        "problems": problems(status),
     }
 
 
@@ -103,7 +103,7 @@ def files_report(status: SecurityStatus) -> dict[str, Any]:
     return found
 
 
-def problems(security: Security, status: SecurityStatus) -> list[str]:
+def problems(status: SecurityStatus) -> list[str]:
     """Return the problems that keep clients from being served: the status is critical if there are any."""
     credentials, keys, _ = status
     now = datetime.now(UTC)
@@ -111,12 +111,14 @@ def problems(security: Security, status: SecurityStatus) -> list[str]:
     checks = [
         (own is not None and own.not_after < now, "the certificate has expired"),
         (credentials.revoked, "the certificate is on a revocation list"),
-        (all(each.not_valid_after_utc < now for each in credentials.authorities), "every trust anchor has expired"),
+        (
+            bool(credentials.authorities) and all(each.not_valid_after_utc < now for each in credentials.authorities),
+            "every trust anchor has expired",
+        ),
         (any(_over(each.next_update_utc, now) for each in credentials.lists), "a revocation list has expired"),
         (not any(key.valid_at(now) for key in keys.keys), "no key of the keyring is valid now"),
     ]
-    on_unix = security.peers is not None and security.peers.names_processes and own is None
-    return [text for found, text in checks if found and not (on_unix and "certificate" in text)]
+    return [text for found, text in checks if found]
 
 
 def _over(moment: datetime | None, now: datetime) -> bool:

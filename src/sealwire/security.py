@@ -44,7 +44,8 @@ class Security:
     attributes are those of the file that was read last. Most programs use :meth:`from_files` or :meth:`from_toml`.
 
     Args:
-        credentials: Certificate, private key and trust anchors.
+        credentials: Certificate, private key and trust anchors; for Unix sockets, whose ``peers`` are processes like
+            ``uid:1000``, credentials without any will do.
         keys: The keyring, with the keys that sign and verify frames.
         peers: The peers that may be at the other end: a PeerPolicy or a list of entries like ``dns:client.example``.
             A server requires it. A client without it accepts any certificate that the trust anchors verify for the
@@ -119,6 +120,8 @@ class Security:
         self.credentials: Final = credentials
         self.keys: Final = keys
         self.peers: Final = peers if peers is None or isinstance(peers, PeerPolicy) else PeerPolicy(peers)
+        if self.peers is None or not self.peers.names_processes:
+            credentials.current.check_anchors()
         self.service: Final = service
         self.names: Final = canonical
         self.limits: Final = limits if limits is not None else Limits()
@@ -146,7 +149,7 @@ class Security:
         *,
         cert: str | os.PathLike[str] | None = None,
         key: str | os.PathLike[str] | None = None,
-        ca: str | os.PathLike[str],
+        ca: str | os.PathLike[str] | None = None,
         keyring: str | os.PathLike[str],
         crl: str | os.PathLike[str] | None = None,
         allow: Iterable[type] | Allowlist = (),
@@ -166,7 +169,8 @@ class Security:
             cert: PEM file with the certificate, followed by any intermediates. Default: none, for an anonymous client
                 or a Unix socket.
             key: PEM file with the certificate's private key, readable by its owner alone. Default: none.
-            ca: PEM file with the certificates of the trusted CAs.
+            ca: PEM file with the certificates of the trusted CAs. Default: none, for a Unix socket: there are no
+                certificates, and ``peers`` has entries like ``uid:1000``.
             keyring: Keyring file, readable by its owner alone.
             crl: PEM file with certificate revocation lists. Default: none.
             allow: The types that messages may contain beside plain data: a list of types, or an Allowlist.

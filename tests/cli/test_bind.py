@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import select
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from sealwire import ConnectionClosed, Security, SynchronousTCPClient, SynchronousUnixClient, TransportError
+from sealwire.pki.files import PRIVATE, NewFile, write_files
 from support.commands import ORDERS, Served, furnish, sealwire, write_config
 from support.service import Deployment
 
@@ -94,6 +96,37 @@ def test_a_unix_socket_alone(directory: Path) -> None:
         assert served.line == "serving orders:respond on one"
         assert ask_unix(directory, "one") == {"got": 1}
         assert (directory / "one").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_unix_socket_needs_no_certificates(directory: Path, kind: str) -> None:
+    """Nor do the commands that ask there, or look at the configuration."""
+    keys = '[[key]]\nid = "k1"\nsecret = "' + base64.b64encode(bytes(32)).decode() + '"\n'
+    write_files([NewFile(directory / "keyring.toml", keys.encode(), PRIVATE)])
+    (directory / "server.toml").write_text(f'keyring = "keyring.toml"\npeers = ["{US}"]\nservice = "orders"\n')
+    with Served(directory, *kind.split(), "--bind", "unix:one", "--admin", "unix:admin", script=SCRIPT):
+        there = ["unix:one", "--config", "server.toml"]
+        for command, says in (
+            (["call", *there, "5"], '"got": 5'),
+            (["ping", *there], " ms"),
+            (["doctor", *there], "note "),
+            (["check", *there], "no key ends"),
+            (["status", "--config", "server.toml"], "credentials: none"),
+            (["status", "--admin", "unix:admin"], "credentials   no files"),
+            (["check", "--admin", "unix:admin"], "SEALWIRE OK"),
+        ):
+            result = subprocess.run([*SCRIPT, *command], cwd=directory, capture_output=True, text=True)
+            assert (result.returncode, says in result.stdout) == (0, True), (command, result)
+
+
+@pytest.mark.parametrize("bind", [["--bind", "127.0.0.1:0"], ["--bind", "unix:one", "--bind", "127.0.0.1:0"]])
+def test_a_port_needs_a_ca(directory: Path, bind: list[str]) -> None:
+    lines = (directory / "server.toml").read_text().splitlines()
+    kept = [line for line in lines if line.partition(" ")[0] not in ("cert", "key", "ca")]
+    (directory / "server.toml").write_text("\n".join(kept))
+    result = sealwire(directory, "serve", "orders:respond", "--config", "server.toml", *bind, status=1)
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: server.toml: ca is missing; name the file with the certificates")
 
 
 def test_a_descriptor_that_listens(directory: Path) -> None:

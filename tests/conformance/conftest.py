@@ -189,8 +189,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     pairs = IN_TURN
     if (mark := metafunc.definition.get_closest_marker("pairs")) is not None:
         pairs = [pair for pair in PAIRS if mark.args[0](*pair)]
-    if metafunc.definition.get_closest_marker("certificates") is not None:
-        pairs = [(server, client) for server, client in pairs if not server.transport.local]
+    for mark, local in (("certificates", False), ("local", True)):
+        if metafunc.definition.get_closest_marker(mark) is not None:
+            pairs = [(server, client) for server, client in pairs if server.transport.local is local]
     if "way" not in metafunc.fixturenames:
         chosen = [pytest.param(*pair, id="-".join(map(str, pair))) for pair in pairs]
         metafunc.parametrize(("server", "client"), chosen)

@@ -32,6 +32,7 @@ class Given:
         limits: Limits in addition to the quick ones.
         middleware: The names of its middleware.
         authorise: The types and peers of each rule.
+        bare: True without certificates and a CA, as a Unix socket needs none.
         observed: True to write the log to log.jsonl, and to serve the admin endpoint at the socket admin.
         configured: True if all but the middleware is in the Side's sealwire.toml.
     """
@@ -46,6 +47,7 @@ class Given:
     authorise: list[Any] | None = None
     configured: bool = False
     proxies: list[str] | None = None
+    bare: bool = False
     observed: bool = False
 
     @property
@@ -59,7 +61,8 @@ class Given:
         limits = Limits(**(QUICK | {"reload_interval": 0.05} | (self.limits or {})))
         return Security(
             credentials=sealwire.Credentials.from_files(
-                cert=path("cert"), key=path("key"), ca=path("ca"), crl=path("crl") if self.crl else None
+                **{} if self.bare else {part: path(part) for part in ("cert", "key", "ca")},
+                crl=path("crl") if self.crl else None,
             ),
             keys=sealwire.Keyring.from_file(path("keyring")),
             peers=["dns:client.example", f"uid:{os.getuid()}"],

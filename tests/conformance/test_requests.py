@@ -16,6 +16,7 @@ from conformance.combinations import Running
 from conformance.conftest import Case
 from conformance.handlers import Order
 from sealwire import EncodeError, Limits, PayloadTooLarge, RemoteError
+from support.admin import status
 
 VALUES = [
     None, False, 0, 1, -1, 2**200, "", "ab\u00e9\U0001f600", b"", b"\0\xff", 0.0, math.inf, 1j, [], {}, (), set(),
@@ -54,6 +55,17 @@ def test_large_ones(shared: Shared) -> None:
     for size in (1, 900) if not case.server.transport.stream else (1, 900, 20_000, 70_000, 3_000_000):
         assert client.request(bytes(size)) == bytes(size)
         assert client.request(["zeros", size]) == bytes(size)
+
+
+@EVERY_PAIR
+@pytest.mark.local
+def test_without_certificates(case: Case) -> None:
+    """Neither end of a Unix socket has a CA: the kernel says which process is at the other end."""
+    with case.start(bare=True, observed=True) as running:
+        client = case.client(running, bare=True)
+        assert client.request(["who"])[:3] == [(), "k1", os.getuid()]
+        assert client.peer().uid == os.getuid()
+        assert status(case.ends.server.path("admin"))["problems"] == []
 
 
 @EVERY_PAIR

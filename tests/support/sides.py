@@ -71,12 +71,11 @@ class Side:
         whole = "\n".join([*lines, "reload_config = true", text, "[limits]", limits])
         self.write(**{"sealwire.toml": whole.encode()})
 
-    def security(self, *, crl: bool = False, **options: Any) -> Security:
+    def security(self, *, crl: bool = False, bare: bool = False, **options: Any) -> Security:
+        """``bare``: without certificates and a CA."""
         limits = Limits(**(QUICK | {"reload_interval": 0.05} | options.pop("limits", {})))
         return Security.from_files(
-            cert=self.path("cert"),
-            key=self.path("key"),
-            ca=self.path("ca"),
+            **{} if bare else {part: self.path(part) for part in ("cert", "key", "ca")},
             keyring=self.path("keyring"),
             crl=self.path("crl") if crl else None,
             limits=limits,

@@ -54,6 +54,7 @@ async def connect(host: str, port: int, security: Security, *, timeout: float = 
     deadline = monotonic() + check_seconds("timeout", timeout)
     check_port(port)
     canonical_host(host)
+    terms.check_client(security)
     address = address_text((host, port))
     await refresh(security, timeout / 2)  # a disk that does not answer leaves time to connect
     found = await within(resolve(host, port, socket.SOCK_STREAM, address), deadline - monotonic(), address)
@@ -105,7 +106,7 @@ async def connect_unix(path: str, security: Security, *, timeout: float = 10.0) 
     """
     deadline = monotonic() + check_seconds("timeout", timeout)
     path = socket_path(path)
-    terms.check_unix_socket(security)
+    terms.check_client(security, unix=True)
     address = path_text(path)
     await refresh(security, timeout / 2)  # a disk that does not answer leaves time to connect
     security = security.pinned()

@@ -65,7 +65,8 @@ def print_report(report: dict[str, Any]) -> None:
     ]
     fields += [("peer", f"{count} of {peer}") for peer, count in connections["by_peer"].items()]
     for name, files in report["files"].items():
-        fields.append((name, f"generation {files['generation']}, digest {files['digest'][:12]}"))
+        state = f"generation {files['generation']}, digest {files['digest'][:12]}" if files["files"] else "no files"
+        fields.append((name, state))
     for worker in report.get("workers", ()):
         files = ", ".join(f"{name} {each['generation']}" for name, each in worker["files"].items())
         fields.append(("worker", f"{worker['pid']}, {worker['state']}, {worker['requests']} requests; {files}"))

@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 
 import click
 
-from sealwire.cli.addresses import ServerAddress
+from sealwire.cli.addresses import DatagramAddress, ServerAddress
 from sealwire.cli.clients import open_client
 from sealwire.cli.console import error_line, print_json
 from sealwire.cli.lines import LineReader, Lines
@@ -74,6 +74,8 @@ def call(
     lines, stream, idempotent = options["lines"], options["stream"], options["idempotent"]
     if lines and stream:
         raise click.UsageError("--lines and --stream do not go together; leave one out")
+    if stream and isinstance(address, DatagramAddress):
+        raise click.UsageError("UDP carries no replies in parts; leave out --stream, or call a server on TCP")
     if lines and message not in (None, "-") and not str(message).startswith("@"):
         raise click.UsageError("--lines reads requests from a file: give @FILE, or - for standard input")
     if message is None and not lines:

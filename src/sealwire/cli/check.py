@@ -167,6 +167,8 @@ def _check_configuration(result: _Result, config: Path, address: ServerAddress |
         result.good.append(f"{first.file} ends first, in {left} days")
         warning, critical = (_below(options[name]) for name in ("warning", "critical"))
         result.figures.append(("days_left", float(left or 0), "", warning, critical or "0:", ""))
+    else:
+        result.good.append("no key ends")
     if address is not None:
         _check_answer(result, security, address, options)
 

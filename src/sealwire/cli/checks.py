@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,21 +16,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sealwire.cli.config import peer_effects
-from sealwire.cli.remedies import binding, ending, issuing, renewal_of
+from sealwire.cli.remedies import binding, ending, renewal_of
 from sealwire.cli.report import Finding, Severity
 from sealwire.codec import Codec
 from sealwire.configuration_options import FILES
 from sealwire.errors import ConfigurationError
-from sealwire.moments import moment_text
 from sealwire.pki.authority import MAX_LEAF_DAYS, check_strength
 from sealwire.remedies import command
 from sealwire.security import Security
 from sealwire.session.terms import accepts_host
 from sealwire.toml_options import read_toml
-from sealwire.trust.certificates import Certificates, is_root
+from sealwire.trust.certificates import is_root
 from sealwire.trust.file_permissions import in_private_directory, open_to_others
 from sealwire.trust.keyring import KeyringStatus
-from sealwire.trust.selftest import is_revoked
+from sealwire.trust.own_certificate import certificate_problems
 
 _SECRET: Final = ("key", "keyring")
 _GOOD_RSA_BITS: Final = 3072
@@ -108,6 +107,8 @@ def _check_file(path: Path, status: os.stat_result, *, exposed: bool, accepted: 
 def check_security(security: Security, host: str | None) -> list[Finding]:
     """Check a loaded configuration; ``host`` is the name by which clients reach the server, if it is known."""
     current, peers = security.credentials.current, security.peers
+    if not current.authorities:
+        return []  # it is for Unix sockets alone
     ca, cert = current.paths["ca"], current.paths.get("cert", "")
     role = "client" if peers is None else "server"
     life = timedelta(0) if current.identity is None else current.identity.not_after - current.identity.not_before
@@ -115,8 +116,11 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
     problem = status.chain_problem
     misnamed = bool(cert) and role == "server" and host is not None and not accepts_host(security, host)
     checks: list[_Check] = [
-        (not cert and role == "server", _CRITICAL, ca, "a server needs a certificate", "give cert and key"),
-        *((True, _CRITICAL, cert, problem, fix) for problem, fix in _refused_by_peers(current, role)),
+        (
+            not cert and peers is not None and not peers.names_processes, _CRITICAL, ca,
+            "a server needs a certificate", "give cert and key",
+        ),
+        *((True, _CRITICAL, cert, problem, fix) for problem, fix in certificate_problems(current, role)),
         (
             misnamed, _CRITICAL, cert,
             f"the certificate is not for {host}", "issue one with this name, or list it under names",
@@ -172,35 +176,6 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
         *(_check_strength(ca, certificate) for certificate in current.authorities),
     ]
     return _findings([*checks, *strengths])
-
-
-def check_shown(security: Security) -> None:
-    """Refuse the certificate of a server if every client must refuse it, too. Raises ConfigurationError."""
-    current = security.credentials.current
-    for problem, fix in _refused_by_peers(current, "server"):
-        raise ConfigurationError(f"{current.paths['cert']}: {problem}, so clients would refuse it; {fix}")
-    if is_revoked(current):
-        raise ConfigurationError(
-            f"{current.paths['cert']}: the certificate, or that of a CA above it, is on a revocation list in "
-            f"{current.paths['crl']}, so clients would refuse it; get another one, with another key"
-        )
-
-
-def _refused_by_peers(current: Certificates, role: str) -> Iterator[tuple[str, str]]:
-    """Yield the reasons for which peers must refuse a loaded certificate, and the remedies."""
-    own, now = current.identity, datetime.now(UTC)
-    if own is None:
-        return
-    if role not in current.roles:
-        fix = f"issue one with the profile {role}, or peer for both: {issuing(current.paths['cert'], role)}"
-        yield f"the certificate is not for TLS {role}s", fix
-    if role == "server" and not (own.dns or own.ip or own.uri):
-        fix = "issue one with the names that clients use (a common name in the subject is none)"
-        yield "the certificate has no DNS name, IP address or URI", fix
-    for between in current.certificates[1:]:
-        if not is_root(between) and between.not_valid_after_utc < now:
-            name, end = between.subject.rfc4514_string(), between.not_valid_after_utc
-            yield f"the intermediate certificate {name} expired at {moment_text(end)}", "get the CA's current chain"
 
 
 def _check_strength(path: str, certificate: x509.Certificate) -> _Check:

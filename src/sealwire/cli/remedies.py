@@ -41,15 +41,6 @@ def renewal_of(cert: str) -> str:
     return renewal(cert, leaf)
 
 
-def issuing(cert: str, profile: str) -> str:
-    """Return how to issue another certificate in place of one."""
-    path = Path(cert)
-    if path.with_name("ca.key").exists() and path.suffix == ".pem":
-        there = ("--as", path.stem, "--dir", path.parent, "--force")
-        return command("sealwire", "certs", "issue", profile, "NAME", *there)
-    return f"{command('sealwire', 'certs', 'issue', profile, 'NAME', '--as', 'STEM')} where the CA is"
-
-
 def new_key(keyring: str, identity: str | None) -> str:
     """Return how to add a key that is valid at once, for a client or all of them."""
     bound = () if identity is None else ("--identity", identity)

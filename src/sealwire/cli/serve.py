@@ -19,7 +19,6 @@ from sealwire.admin.endpoint import admin_address
 from sealwire.cli import systemd
 from sealwire.cli.addresses import Address
 from sealwire.cli.binding import Bind, BindType, ListenerGroup, is_unix_bind, listening_address
-from sealwire.cli.checks import check_shown
 from sealwire.cli.config import import_from_here
 from sealwire.cli.console import print_line
 from sealwire.cli.logs import log_options, set_up_logging
@@ -265,8 +264,6 @@ def _check_security(options: _Options, security: Security, kinds: Collection[boo
     try:
         for unix in kinds:
             check_server(security, unix=unix)
-            if not unix:
-                check_shown(security)
     except ConfigurationError as error:
         raise ConfigurationError(f"{options.config}: {error}") from None
 

@@ -122,6 +122,9 @@ def _compare_with_server(address: Address, security: Security, config: Path) -> 
 
 
 def _print_credentials(credentials: CredentialsStatus) -> None:
+    if not credentials.files:
+        print_line("credentials: none, as on Unix sockets alone")
+        return
     print_line(f"credentials (generation {credentials.generation}, digest {credentials.digest[:12]})")
     own = credentials.identity
     if own is not None:

@@ -27,6 +27,7 @@ from sealwire.pool.loop_roster import AsyncCall, LoopRoster
 from sealwire.pool.servers import Server
 from sealwire.security import Security
 from sealwire.session import explain
+from sealwire.session.terms import check_client
 
 _MOST: Final = 256
 
@@ -97,6 +98,7 @@ class AsyncNATSClient(AsyncClientPool):
         self._options = check_options(options)
         self._interval = check_seconds("keepalive", keepalive)
         self._where = address_of(self._urls, subject)
+        check_client(security)
         super().__init__(
             [self._where] * sessions, size=1, timeout=timeout, wait=wait, security=security,
             retry_budget=retry_budget, middleware=middleware,

@@ -1,4 +1,4 @@
-"""How to replace certificates and revocation lists that end, as commands that fit the files that are there."""
+"""How to replace certificates and revocation lists, as commands that fit the files that are there."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ def renewal(cert: str, leaf: x509.Certificate | None) -> str:
         return f"renew it: {command('sealwire', 'certs', 'renew', path, '--dir', path.parent)}"
     ask = command("sealwire", "certs", "request", _profile(leaf), "--as", path.stem, "--dir", path.parent)
     return f"request a new one, which says how to go on: {ask}"
+
+
+def issuing(cert: str, profile: str) -> str:
+    """Return how to issue another certificate in place of one."""
+    path = Path(cert)
+    if path.with_name("ca.key").exists() and path.suffix == ".pem":
+        there = ("--as", path.stem, "--dir", path.parent, "--force")
+        return command("sealwire", "certs", "issue", profile, "NAME", *there)
+    return f"{command('sealwire', 'certs', 'issue', profile, 'NAME', '--as', 'STEM')} where the CA is"
 
 
 def _profile(leaf: x509.Certificate | None) -> str:

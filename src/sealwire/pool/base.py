@@ -13,7 +13,7 @@ from sealwire.pool.retry_budget import RetryBudget
 from sealwire.pool.roster import Roster
 from sealwire.pool.servers import ServerStatus
 from sealwire.security import Security
-from sealwire.session.terms import check_unix_socket
+from sealwire.session.terms import check_client
 
 _MAX_SIZE: Final = 10_000
 _K = TypeVar("_K")
@@ -65,8 +65,8 @@ class BasePool(BaseClient, Generic[_K]):
     def _parse(self, addresses: Iterable[Any]) -> tuple[Address, ...]:
         """Read the addresses. Raises ConfigurationError."""
         found = parse_addresses(addresses)
-        if any(address.path is not None for address in found):
-            check_unix_socket(self.security)
+        for unix in {address.path is not None for address in found}:
+            check_client(self.security, unix=unix)
         return found
 
     def _new_roster(self) -> Roster[_K]:

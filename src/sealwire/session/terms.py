@@ -54,7 +54,17 @@ def check_server(security: Security, *, unix: bool = False) -> None:
             )
             + " is the explicit way to trust every certificate of the CA"
         )
+    security.credentials.check_role("server")
     server_tls(security, security.credentials.current)
+
+
+def check_client(security: Security, *, unix: bool = False) -> None:
+    """Check that a client can use this Security, on a Unix socket if ``unix``. Raises ConfigurationError."""
+    check_security(security, "client")
+    if unix:
+        check_unix_socket(security)
+        return
+    security.credentials.check_role("client")
 
 
 def check_unproxied(security: Security, carrier: str, reason: str) -> None:

@@ -59,6 +59,7 @@ def connect(host: str, port: int, security: Security, *, timeout: float = 10.0) 
     deadline = monotonic() + check_seconds("timeout", timeout)
     check_port(port)
     canonical_host(host)
+    terms.check_client(security)
     security.refresh()
     return connect_to(resolve(host, port), host, port, security, deadline)
 
@@ -122,7 +123,7 @@ def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> Cli
     """
     deadline = monotonic() + check_seconds("timeout", timeout)
     path = socket_path(path)
-    terms.check_unix_socket(security)
+    terms.check_client(security, unix=True)
     security.refresh()
     security = security.pinned()
     certificates = security.credentials.current

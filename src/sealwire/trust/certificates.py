@@ -144,13 +144,22 @@ class Certificates:
 
     @cached_property
     def anchors(self) -> bytes:
-        """The trust anchors, PEM."""
+        """The trust anchors, PEM. Raises ConfigurationError if there are none."""
+        self.check_anchors()
         return to_pem(self.authorities)
 
     @cached_property
     def crl(self) -> bytes | None:
         """The revocation lists, PEM."""
         return to_pem(self.lists) if self.lists else None
+
+    def check_anchors(self) -> None:
+        """Raise ConfigurationError if there are no trust anchors, which only a Unix socket does without."""
+        if not self.authorities:
+            raise ConfigurationError(
+                "ca is missing; name the file with the certificates of the CA that issues the peers' certificates "
+                "(only a Unix socket, which has none, does without)"
+            )
 
     @property
     def known_authorities(self) -> tuple[x509.Certificate, ...]:

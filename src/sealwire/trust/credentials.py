@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import NoReturn
 
 from cryptography import x509
@@ -16,6 +15,7 @@ from sealwire.limits import Limits
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.file_permissions import in_private_directory, open_to_others, remedy
 from sealwire.trust.identity import PeerIdentity
+from sealwire.trust.own_certificate import check_certificate
 from sealwire.trust.reading import FileContent, StrPath, TooLarge, read_file
 from sealwire.trust.reloading import STATUS_INTERVAL, FileContents, Reloadable, Status
 from sealwire.trust.selftest import chain_problem, is_complete, is_revoked, validate
@@ -38,7 +38,6 @@ class CredentialsStatus(Status):
         revoked: True if the leaf, or a certificate between it and the root, is on a revocation list.
     """
 
-    loaded_at: datetime
     identity: PeerIdentity | None
     authorities: tuple[x509.Certificate, ...]
     lists: tuple[x509.CertificateRevocationList, ...]
@@ -54,9 +53,10 @@ class Credentials(Reloadable[Certificates]):
     immutable, and replaced as a whole once the files hold another one that passes validation.
     """
 
-    __slots__ = ("_allow_readable_key", "_keyring_group", "_max_crl")
+    __slots__ = ("_allow_readable_key", "_checked", "_keyring_group", "_max_crl")
 
     _allow_readable_key: bool
+    _checked: set[str]
     _keyring_group: bool
     _max_crl: int
 
@@ -72,7 +72,7 @@ class Credentials(Reloadable[Certificates]):
         *,
         cert: StrPath | None = None,
         key: StrPath | None = None,
-        ca: StrPath,
+        ca: StrPath | None = None,
         crl: StrPath | None = None,
         allow_readable_key: bool = False,
         keyring_group: bool = False,
@@ -84,7 +84,8 @@ class Credentials(Reloadable[Certificates]):
             cert: The leaf certificate, followed by any intermediates. Only a client of a server that accepts anonymous
                 peers can do without ``cert`` and ``key``.
             key: Its private key, not encrypted, in a file that only its owner can read.
-            ca: One or more trust anchors for the *peer's* certificate.
+            ca: One or more trust anchors for the *peer's* certificate. Only on Unix sockets, where there are no
+                certificates, can both ends do without any of the files.
             crl: Revocation lists of the CAs that issue the peers' leaves.
             allow_readable_key: Accept a private key that other users can read.
             keyring_group: Accept a private key of root's that a group of this process may read, not write (0640), also
@@ -98,14 +99,23 @@ class Credentials(Reloadable[Certificates]):
             raise ConfigurationError(
                 "cert and key belong together: give both, or neither for a client without a certificate"
             )
-        if ca is None:
-            raise ConfigurationError("ca: name the file with the certificates of the CA of the peers' leaves")
-        given = {"cert": cert, "key": key, "ca": ca, "crl": crl}
+        given = {
+            part: path for part, path in (("cert", cert), ("key", key), ("ca", ca), ("crl", crl)) if path is not None
+        }
+        if given and ca is None:
+            raise ConfigurationError(
+                f"ca: name the file with the certificates of the CA of the peers' leaves, or leave out "
+                f"{' and '.join(given)} on a Unix socket, where there are no certificates"
+            )
         made = cls.__new__(cls)
         made._allow_readable_key = allow_readable_key
         made._keyring_group = keyring_group
         made._max_crl = max_crl
-        Reloadable.__init__(made, {part: path for part, path in given.items() if path is not None})
+        made._checked = set()
+        if given:
+            Reloadable.__init__(made, given)
+        else:
+            made._set_fixed(Certificates(paths={}, authorities=(), lists=()))
         return made
 
     def is_made_of(
@@ -124,6 +134,18 @@ class Credentials(Reloadable[Certificates]):
     def identity(self) -> PeerIdentity | None:
         """The identity that peers read in the leaf certificate in service."""
         return self.current.identity
+
+    def check_role(self, role: str) -> None:
+        """Refuse what no server, or client, could connect with. Raises ConfigurationError.
+
+        A certificate that was accepted remains so; a later one is compared with it before it comes into service.
+
+        Args:
+            role: ``server`` or ``client``.
+        """
+        if role not in self._checked:
+            check_certificate(self.current, role)
+            self._checked.add(role)
 
     def status(self) -> CredentialsStatus:
         """Return the credentials in service, and any problem with the present content of the files.

@@ -114,6 +114,8 @@ def _verify(credentials: Certificates, *, roots_alone: bool) -> tuple[str | None
     Returns:
         OpenSSL's words for the problem, if there is one, and the certificates between leaf and root, if not.
     """
+    if not credentials.authorities:
+        return None, ()
     as_server = "server" in credentials.roles
     other = credentials.once(("self-test", roots_alone), partial(_verifier, roots_alone=roots_alone))
     if credentials.leaf is None:

@@ -1,0 +1,45 @@
+"""Judges an endpoint's own certificate as its peers must: by its purpose, its names, its chain and revocation lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from sealwire.errors import ConfigurationError
+from sealwire.moments import moment_text
+from sealwire.pki.renewal import issuing
+from sealwire.trust.certificates import Certificates, is_root
+from sealwire.trust.selftest import is_revoked
+
+
+def certificate_problems(current: Certificates, role: str) -> Iterator[tuple[str, str]]:
+    """Yield the reasons for which peers must refuse the certificate of a ``server`` or ``client``, and the remedies."""
+    own, now = current.identity, datetime.now(UTC)
+    if own is None:
+        return
+    if role not in current.roles:
+        fix = f"issue one with the profile {role}, or peer for both: {issuing(current.paths['cert'], role)}"
+        yield f"the certificate is not for TLS {role}s", fix
+    if role == "server" and not (own.dns or own.ip or own.uri):
+        fix = "issue one with the names that clients use (a common name in the subject is none)"
+        yield "the certificate has no DNS name, IP address or URI", fix
+    for between in current.certificates[1:]:
+        if not is_root(between) and between.not_valid_after_utc < now:
+            name, end = between.subject.rfc4514_string(), between.not_valid_after_utc
+            yield f"the intermediate certificate {name} expired at {moment_text(end)}", "get the CA's current chain"
+
+
+def check_certificate(current: Certificates, role: str) -> None:
+    """Refuse credentials without trust anchors, and a certificate that every peer must refuse.
+
+    Raises ConfigurationError.
+    """
+    current.check_anchors()
+    others = "clients" if role == "server" else "servers"
+    for problem, fix in certificate_problems(current, role):
+        raise ConfigurationError(f"{current.paths['cert']}: {problem}, so {others} would refuse it; {fix}")
+    if is_revoked(current):
+        raise ConfigurationError(
+            f"{current.paths['cert']}: the certificate, or that of a CA above it, is on a revocation list in "
+            f"{current.paths['crl']}, so {others} would refuse it; get another one, with another key"
+        )
