@@ -70,4 +70,4 @@ def test_what_is_not_a_file(path: Any) -> None:
     with pytest.raises(ConfigurationError):
         Keyring.from_file(path)
     with pytest.raises(ConfigurationError):
-        Credentials.from_files(ca=path)
+        Credentials.from_files(ca=path, crl="crl.pem")

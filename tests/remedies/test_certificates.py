@@ -221,7 +221,7 @@ def test_peers_are_refused_by_a_list_that_is_out_of_date(place: Place) -> None:
     assert "revocation list" not in place.doctor()
 
 
-@covers("cli/remedies.py", "sealwire certs issue {} NAME *")
+@covers("pki/renewal.py", "sealwire certs issue {} NAME *")
 def test_a_certificate_for_another_use_beside_its_ca(place: Place) -> None:
     place.deploy()
     put_leaf(make("localhost", issuer=authority(), uses=[]), path="certs/other")
@@ -233,7 +233,7 @@ def test_a_certificate_for_another_use_beside_its_ca(place: Place) -> None:
     assert "not for TLS servers" not in place.doctor()
 
 
-@covers("cli/remedies.py", "sealwire certs issue {} NAME --as STEM")
+@covers("pki/renewal.py", "sealwire certs issue {} NAME --as STEM")
 def test_a_certificate_for_another_use_away_from_its_ca(place: Place) -> None:
     place.deploy()
     shutil.copytree("certs", "host")
