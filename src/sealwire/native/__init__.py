@@ -8,6 +8,7 @@ accept what the reference accepts. What they do not accept they leave to the ref
 words the error. docs/explanation/native-core.md has the reasons.
 
 * :mod:`.survey`: what a value needs, before it is pickled, so that the decoder need not be asked about it.
+* :mod:`.plain`: the pickle of plain data, in the same pass.
 * :mod:`.vetting`: the vetting pass, with :mod:`.calls`, :mod:`.nodes` and :mod:`.leaves` as in the reference.
 * :mod:`.keys`, :mod:`.texts`: the keys of dicts and sets, and those among them that are short str.
 * :mod:`.instances`: the instances of configured classes, of what was built in their places

@@ -19,6 +19,8 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.tuple cimport PyTuple_GET_SIZE, PyTuple_GetSlice
 from cpython.unicode cimport PyUnicode_CheckExact
 
+from sealwire.native.plain cimport Writer
+
 from sealwire.native.collisions import CollisionCounter
 
 cdef extern from "Python.h":
@@ -113,12 +115,14 @@ cdef class Survey:
         registered: The classes that have a pickling function of their own, which can change.
     """
 
-    cdef object dumps, dump_pieces, examining, registered
+    cdef object limits, dumps, dump_pieces, examining, registered
+    cdef Writer idle
     cdef dict plans
     cdef Count max_size, max_opcodes, max_nodes, max_memory, max_string, max_bits, max_depth, max_probes, worth
 
     def __init__(self, limits, Count max_size, dumps, dump_pieces, Count worth, shapes, examining, registered):
         self.plans = {id(shape.cls): Plan(shape, memory) for shape, memory in shapes}
+        self.limits = limits
         self.examining = examining
         self.registered = registered
         self.dumps = dumps
@@ -138,7 +142,11 @@ cdef class Survey:
 
         Returns None if that is in doubt.
         """
-        cdef Walk walk = Walk.__new__(Walk)
+        cdef Walk walk
+        data = self.write(value)
+        if data is not None:
+            return data
+        walk = Walk.__new__(Walk)
         walk.survey = self
         try:
             # No other thread runs between the two, so that what was surveyed is what is pickled.
@@ -152,6 +160,20 @@ cdef class Survey:
             if walk.examination is not None:
                 walk.examination.__exit__(None, None, None)
         return data if walk.covers(size) else None
+
+    cdef bytes write(self, object value):
+        """Return the pickle of plain data, or None if in doubt."""
+        # No other thread comes between the first two statements.
+        cdef Writer writer = self.idle
+        self.idle = None
+        try:
+            if writer is None:
+                writer = Writer(self.limits, self.max_size)
+            data = writer.write(value)
+        except Exception:
+            return None
+        self.idle = writer
+        return data
 
 
 @cython.final
