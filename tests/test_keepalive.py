@@ -22,6 +22,7 @@ from reference.actions import answer, do, nothing, silent
 from reference.protocol import PING
 from sealwire import AsyncTCPClient, ConfigurationError, SynchronousTCPClient
 from sealwire.sync.keep_alive import KeepAlive
+from support.interruption import signalled
 from support.service import Deployment, eventually
 
 pytestmark = pytest.mark.usefixtures("clients_loop", "clean")
@@ -151,6 +152,38 @@ def test_the_thread_goes_on_without_a_connection_and_after_a_close() -> None:
         client.looks = 0
         eventually(lambda: client.looks >= 2, timeout=10)
         keep_alive.stop()
+
+
+def test_a_signal_handler_stops_it_while_it_is_being_stopped() -> None:
+    """As when the handler closes the client. An Event has a lock, for which the handler would wait for ever."""
+
+    def stop_and_stop() -> None:
+        number, was = 0, True
+        while was:
+            number += 1
+            keep_alive = KeepAlive(Pinged(), 100)
+            keep_alive.start()
+            was = signalled(number, keep_alive.stop, keep_alive.stop)
+
+    thread = threading.Thread(target=stop_and_stop, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_without_threads_the_next_request_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Pinged()
+    keep_alive = KeepAlive(client, 0.001)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        keep_alive.start()
+    keep_alive.start()
+    eventually(lambda: client.looks >= 2)
+    keep_alive.stop()
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 @pytest.mark.parametrize("keepalive", [0, -1, True, "60", float("nan")])

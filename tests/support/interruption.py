@@ -7,6 +7,7 @@ import dis
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
@@ -49,8 +50,13 @@ _LOOKS_FOR_SIGNALS: Final = re.compile("RESUME|CALL|JUMP_BACKWARD")
 """The instructions after which the interpreter calls signal handlers."""
 
 
-def signalled(number: int, call: Callable[[], Any]) -> bool:
-    """Return True if ``call`` was interrupted where a signal handler can run for the ``number``-th time.
+def raise_interruption() -> None:
+    """Raise Interruption, as a signal handler."""
+    raise Interruption
+
+
+def signalled(number: int, call: Callable[[], Any], handler: Callable[[], Any] = raise_interruption) -> bool:
+    """Return True if ``handler`` was called in ``call``, where a signal handler can run for the ``number``-th time.
 
     That is after some instructions only: unlike at any line, a ``with`` statement's lock is always released.
     """
@@ -59,7 +65,7 @@ def signalled(number: int, call: Callable[[], Any]) -> bool:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal places, was
-        if not frame.f_code.co_filename.startswith((PACKAGE, contextlib.__file__)):
+        if not frame.f_code.co_filename.startswith((PACKAGE, contextlib.__file__, threading.__file__)):
             return None
         frame.f_trace_opcodes = True
         if event == "call":
@@ -69,7 +75,7 @@ def signalled(number: int, call: Callable[[], Any]) -> bool:
             last[id(frame)] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
             if places == number and not was:
                 was = True
-                raise Interruption
+                handler()
         return trace
 
     before = sys.gettrace()

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 from weakref import WeakSet
 
+from sealwire.bell import Bell
 from sealwire.errors import (
     ConfigurationError,
     InvalidState,
@@ -98,7 +99,8 @@ class SharedRoster:
         self.roster = roster
         self._security = security
         self._calls: WeakSet[Call] = WeakSet()
-        self._ended = threading.Event()
+        self._ended = Bell()
+        """Rings when a call ends after the pool was closed."""
         self.chores = Chores(self, timeout)
         self.process = this_process()
         self.lock = threading.RLock()
@@ -201,7 +203,7 @@ class SharedRoster:
             self.roster.release(call)
         self._calls.discard(call)
         if self.roster.closed:
-            self._ended.set()
+            self._ended.ring()
 
     def put_back(self, call: Call, channel: ClientChannel, error: BaseException | None, *, in_order: bool) -> None:
         """Keep a call's connection for the next one, or close it if it is not idle."""
@@ -332,7 +334,6 @@ class SharedRoster:
         for loop in self.loops:
             loop.interrupt()
         while any(not call.is_here for call in list(self._calls)) and monotonic() < deadline:
-            self._ended.wait(min(_LOOK, max(0.0, deadline - monotonic())))
-            self._ended.clear()
+            self._ended.wait(min(_LOOK, deadline - monotonic()))
         for call in list(self._calls):
             call.interrupt()

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import suppress
 from typing import Final, Protocol
+
+from sealwire.bell import Bell
 
 PATIENCE: Final = 2.0
 """Seconds to wait for a PONG. A request may wait for it, and if it does not come, the connection is replaced."""
@@ -33,23 +36,24 @@ class KeepAlive:
         self._owner = weakref.ref(owner)
         self._seconds = seconds
         self._thread: threading.Thread | None = None
-        self._stopped = threading.Event()
+        self._stopped = Bell()
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
-        if self._thread is None or self._stopped.is_set() or not self._thread.is_alive():  # in a forked child it is not
-            # A thread that was stopped may not have noticed yet, so the next one has an event of its own.
-            self._stopped = threading.Event()
-            self._thread = threading.Thread(
-                target=self._run, args=[self._stopped], name="sealwire keepalive", daemon=True
-            )
-            self._thread.start()
+        """Start the thread, unless it runs. Without threads left in the system, the next call tries again."""
+        if self._thread is None or not self._thread.is_alive():  # in a forked child it is not
+            # A thread that was stopped may not have noticed yet, so the next one has a bell of its own.
+            self._stopped = Bell()
+            thread = threading.Thread(target=self._run, args=[self._stopped], name="sealwire keepalive", daemon=True)
+            with suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
     def stop(self) -> None:
         """End the thread."""
-        self._stopped.set()
+        self._thread = None
+        self._stopped.ring()
 
-    def _run(self, stopped: threading.Event) -> None:
+    def _run(self, stopped: Bell) -> None:
         while not stopped.wait(self._seconds / 4):
             owner = self._owner()
             if owner is None:

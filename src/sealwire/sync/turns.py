@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import suppress
 from time import monotonic
 from types import FrameType
 from typing import Final, Generic, Self, TypeVar
+
+from sealwire.bell import Bell
 
 _FIRST_PAUSE: Final = 0.05
 _LONGER_PAUSE: Final = 0.25
@@ -79,8 +80,8 @@ class Turns(Generic[_T]):
     def __init__(self, first: _T) -> None:
         first.end()
         self._last = first
-        self._bell = threading.Lock()
-        """Released when a turn ends; acquired by a call that waits for that."""
+        self._bell = Bell()
+        """Rings when a turn ends."""
 
     @property
     def last(self) -> _T:
@@ -109,12 +110,10 @@ class Turns(Generic[_T]):
             remaining = deadline - monotonic()
             if remaining <= 0:
                 return False
-            self._bell.acquire(timeout=min(pause, remaining))
+            self._bell.wait(min(pause, remaining))
             pause = _LONGER_PAUSE
 
     def end(self, turn: _T) -> None:
         """End a turn."""
         turn.end()
-        if self._bell.locked():
-            with suppress(RuntimeError):  # another thread was faster
-                self._bell.release()
+        self._bell.ring()
