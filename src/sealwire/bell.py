@@ -1,7 +1,7 @@
 """Wakes one thread that waits, from anywhere.
 
-An Event has a lock in Python. A signal handler that interrupts the thread which holds it would wait for it for ever, and
-so would a child forked meanwhile.
+An Event has a lock in Python. A signal handler that interrupts the thread which holds it would wait for it for ever,
+and so would a child forked meanwhile.
 """
 
 from __future__ import annotations

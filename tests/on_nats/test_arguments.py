@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,23 @@ def test_a_client_must_say_who_may_serve(deployment: Deployment) -> None:
     with pytest.raises(ConfigurationError, match=r"no host name to verify: list the workers' names, as in peers="):
         AsyncNATSClient(URL, "orders", security=deployment.security("client"))
     AsyncNATSClient(URL, "orders", security=deployment.security("client", peers=PeerPolicy.any_signed_by_ca()))
+
+
+def test_a_signal_handler_closes_it_while_it_begins(deployment: Deployment) -> None:
+    """It has begun nothing yet, so nothing is closed, and nothing waits for ever."""
+    client = SynchronousNATSClient(URL, "orders", security=deployment.security("client", peers=["dns:localhost"]))
+    make = client._make
+
+    def interrupted() -> AsyncNATSClient:
+        client.close()
+        return make()
+
+    client._make = interrupted
+    thread = threading.Thread(target=client._here, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    client.close()
 
 
 def test_passwords_are_in_no_text(deployment: Deployment) -> None:

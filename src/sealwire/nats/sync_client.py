@@ -105,7 +105,7 @@ class SynchronousNATSClient(Closing, PartsClient):
             keepalive=keepalive, retry_budget=retry_budget, options=options,
         )  # fmt: skip
         self._where = self._make()._address
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close the client meanwhile
         self._running: _Running | None = None
         self._parents: _Running | None = None
         """In a forked child, the parent's thread and client: kept, since they must not be finalised there."""
@@ -122,7 +122,7 @@ class SynchronousNATSClient(Closing, PartsClient):
 
     def leave_to_parent(self) -> None:
         """Forget the thread in a forked child, which does not have it."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._parents, self._running = self._running, None
 
     def _here(self) -> _Running:
