@@ -34,6 +34,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from sealwire import contention
 from sealwire.computing import Memory, computations
 from sealwire.limits import Limits
 from sealwire.listeners import source_of_address
@@ -42,6 +43,7 @@ from sealwire.report import Statistics
 from sealwire.server_events import ServerEvents
 from sealwire.session import explain
 from sealwire.session.buffers import Buffers
+from sealwire.session.common_use import CommonUse
 from sealwire.shared_bounds import SharedBounds
 from sealwire.slot import Slot
 from sealwire.slot_table import ACCOUNT, ESTABLISHED, NO_ACCOUNT, PENDING, UNAUTHENTICATED, WELCOMED, SlotTable
@@ -73,6 +75,7 @@ class Admission:
         self._process = os.getpid()
         self.buffers = Buffers(limits.max_buffered)
         """The bytes that the connections hold."""
+        self._use = CommonUse() if forks else None
         self.rates = rates_for(limits)
         """The requests of each identity; None without a bound."""
         self.changed = threading.Condition()
@@ -96,7 +99,9 @@ class Admission:
         self.buffers = Buffers(self._limits.max_buffered)
 
     def begin_child(self, slot: Slot) -> None:
-        """Share the bounds on memory, in the child process that serves the slot's connection."""
+        """Share the bounds of the server, in the child process that serves the slot's connection."""
+        if self._use is not None:
+            contention.share(self._use)
         computations.share(Memory(self._table.decoding, slot.index, self._limits.max_memory))
         self.events.begin_child(slot.index + 1)
 
@@ -105,6 +110,7 @@ class Admission:
         self.buffers.share(shared.held, index, shared.processes)
         computations.share(Memory(shared.decoding, index, self._limits.max_memory))
         self.rates = shared.rates
+        contention.share(shared.use)
         self.events.share(shared.events, index)
 
     def acquire(

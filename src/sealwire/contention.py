@@ -19,10 +19,11 @@ import threading
 from collections import deque
 from collections.abc import Hashable
 from contextlib import suppress
-from time import monotonic, sleep, thread_time
+from time import monotonic, process_time, sleep, thread_time
 from typing import Final
 
 from sealwire.pickling import message_file
+from sealwire.session.common_use import CommonUse
 from sealwire.session.shares import Shares
 from sealwire.session.turns import CONTENDED
 
@@ -94,10 +95,19 @@ class Activity:
         if key != self._last:
             self.until = now + CONTENDED if self._last is not None else 0.0
             self._last = key
+        self.note_elsewhere(key, now)
         several = now < self.until
         if several is not self._quick:
             self._switch(several)
         return several
+
+    def note_elsewhere(self, key: Hashable, now: float) -> bool:
+        """Note a peer for the other processes of the server; return True if their peers count here as well."""
+        common = shares.common
+        if common is None or not common.note(key, now, process_time()):
+            return False
+        self.until = max(self.until, now + CONTENDED)
+        return True
 
     def newcomer(self, now: float) -> None:
         """Note an accepted connection: its handshake must not wait for many threads of another peer."""
@@ -240,13 +250,15 @@ class ConnectionTurns:
         """
         if self.counting:
             self.count()
-        if not (more or self.taken or peer_turns.is_taken(self.key)):
-            shares.forgive(self.key)
         asked = now = monotonic()
+        if not (more or self.taken or peer_turns.is_taken(self.key)):
+            shares.forgive(self.key, now)
         if not self.taken:
             self.take()
             now = monotonic()
         if pause := shares.pause(self.key, now, _GRAIN):
+            if shares.common is not None:
+                shares.common.queue(self.key, now)
             sleep(pause)  # with the turn, so that the peer's other threads wait as well
             precedence.wait()
             now = monotonic()
@@ -272,6 +284,12 @@ class ConnectionTurns:
         self.counting = False
         precedence.give()
         shares.use(self.key, thread_time() - self._begun, monotonic())
+
+
+def share(common: CommonUse) -> None:
+    """Share the processors with the peers of other processes of the server, from now on."""
+    common.begin(os.getpid(), monotonic(), process_time())
+    shares.common = common
 
 
 switches: Final = QuickSwitches()

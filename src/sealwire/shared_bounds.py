@@ -9,6 +9,7 @@ from sealwire.computing import DecodingCells
 from sealwire.limits import Limits
 from sealwire.rates import rates_for
 from sealwire.server_events import SharedEvents
+from sealwire.session.common_use import CommonUse
 from sealwire.session.shared import Cells
 
 _GENERATIONS: Final = 4
@@ -26,6 +27,7 @@ class SharedBounds:
         held: The bytes that the connections of each process hold.
         decoding: The bytes that each process needs for decoding.
         rates: The requests of each identity; None without a bound.
+        use: What the peers use of the processors.
         events: What they count and limit in the log. The last row is the parent's.
     """
 
@@ -34,6 +36,7 @@ class SharedBounds:
         self.held = Cells(_GENERATIONS * processes)
         self.decoding = DecodingCells(_GENERATIONS * processes)
         self.rates = rates_for(limits)
+        self.use = CommonUse()
         self.events = SharedEvents(_GENERATIONS * processes + 1)
         self.events.counters.used = _GENERATIONS * processes + 1
 

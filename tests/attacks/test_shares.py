@@ -203,7 +203,7 @@ def over_its_share(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, cont
     """The client has used the processor beside others, for so long that its pause does not end by itself."""
     monkeypatch.setattr(sealwire.session.shares, "LONGEST", 1000.0)
     monkeypatch.setattr(sealwire.session.shares, "PAUSE", 1e9)
-    monkeypatch.setattr(sealwire.session.shares, "_WINDOW", 1000.0)
+    monkeypatch.setattr(sealwire.session.shares, "WINDOW", 1000.0)
     now = monotonic()
     shares.use("another peer", 0.001, now)
     shares.use(flood_account(deployment), 500.0, now)

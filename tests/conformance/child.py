@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sealwire
-from conformance.given import Given, endpoint, logged
+from conformance.given import Given, endpoint, logged, shares
 from conformance.handlers import HANDLERS
 
 
@@ -43,6 +43,7 @@ def main(settings: dict[str, Any]) -> None:
     package = importlib.import_module("sealwire.dtls") if name.endswith("UDPServer") else sealwire
     with (
         logged(given),
+        shares(given),
         getattr(package, name)(
             given.address, HANDLERS[given.handler], given.security(), **given.around, **options
         ) as server,

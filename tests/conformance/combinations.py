@@ -17,7 +17,7 @@ import pytest
 import uvloop
 
 import sealwire
-from conformance.given import Address, Given, endpoint, logged
+from conformance.given import Address, Given, endpoint, logged, shares
 from conformance.handlers import HANDLERS
 from sealwire import AsyncTCPServer, AsyncUnixServer, Security, dtls, nats
 from support.aio import serving
@@ -112,6 +112,7 @@ def in_thread(name: str, package: Any = sealwire) -> Start:
     def start(given: Given) -> Iterator[Running]:
         with (
             logged(given),
+            shares(given),
             getattr(package, name)(given.address, HANDLERS[given.handler], given.security(), **given.around) as server,
             endpoint(given, server),
         ):
@@ -144,6 +145,7 @@ def on_loop(name: str, new_loop: Any = asyncio.new_event_loop) -> Start:
         security = given.security()
         with (
             logged(given),
+            shares(given),
             serving(
                 lambda: server_class(given.address, HANDLERS[given.handler], security, **given.around), new_loop
             ) as one,
@@ -161,6 +163,7 @@ def on_nats(given: Given) -> Iterator[Running]:
     security = given.security()
     with (
         logged(given),
+        shares(given),
         serving(
             lambda: nats.NATSServer(url, HANDLERS[given.handler], security, subject=subject, **given.around)
         ) as one,

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import sealwire
 from conformance.around import MIDDLEWARE
 from conformance.handlers import Cancel, Order
-from sealwire import Limits, Security
+from sealwire import Limits, Security, contention
 from sealwire.admin import AdminEndpoint
 from sealwire.log_format import JSONFormatter
 from sealwire.middleware import Rule
+from sealwire.session import common_use, turns
+from sealwire.session import shares as session_shares
 from support.constants import QUICK
 
 Address = Any
@@ -33,6 +38,7 @@ class Given:
         middleware: The names of its middleware.
         authorise: The types and peers of each rule.
         bare: True without certificates and a CA, as a Unix socket needs none.
+        long_pauses: True if a peer over its share, once several are active, pauses for longer than any test.
         observed: True to write the log to log.jsonl, and to serve the admin endpoint at the socket admin.
         configured: True if all but the middleware is in the Side's sealwire.toml.
     """
@@ -49,6 +55,7 @@ class Given:
     proxies: list[str] | None = None
     bare: bool = False
     observed: bool = False
+    long_pauses: bool = False
 
     @property
     def around(self) -> dict[str, Any]:
@@ -74,6 +81,28 @@ class Given:
             proxy_protocol=self.proxies,
             authorise=None if self.authorise is None else [Rule(*each) for each in self.authorise],
         )
+
+
+@contextmanager
+def shares(given: Given) -> Iterator[None]:
+    """Let peers count as active and pause for longer than any test, on any machine, if the server is to."""
+    if not given.long_pauses:
+        yield
+        return
+    changes = {"CONTENDED": 1000.0, "PAUSE": 1e9, "LONGEST": 1000.0, "WINDOW": 1000.0, "_DEMAND": 0.0}
+    over = threading.Event()
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(contention, "sleep", over.wait))
+        for module in (contention, common_use, session_shares, turns):
+            for name in changes.keys() & vars(module).keys():
+                stack.enter_context(mock.patch.object(module, name, changes[name]))
+        try:
+            yield
+        finally:
+            over.set()
+            contention.activity.calm(math.inf)
+            for each in (contention.activity, contention.shares, contention.precedence):
+                each.reset()
 
 
 class _Raising(logging.Handler):

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, thread_time
 from typing import Any
 
 from sealwire import Refuse, RequestHandler, Service, recv_async, recv_msg, send_msg
@@ -45,6 +45,13 @@ def note(path: str, text: str) -> None:
     os.close(descriptor)
 
 
+def compute(seconds: float) -> None:
+    """Use the processor."""
+    end = thread_time() + seconds
+    while thread_time() < end:
+        pass
+
+
 def answer(message: Any) -> Any:
     """The message itself, or what it says to do."""
     match message:
@@ -69,7 +76,9 @@ def answer(message: Any) -> Any:
         case ["pid"]:
             return os.getpid()
         case ["note", path, text]:
-            note(path, text)
+            note(path, text.format(process=os.getpid()))
+        case ["compute", seconds]:
+            compute(seconds)
         case ["hold", path, fifo]:
             note(path, "held")
             Path(fifo).read_bytes()

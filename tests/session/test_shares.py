@@ -95,9 +95,9 @@ def test_a_peer_that_had_nothing_to_do_owes_no_pause(shares: Shares) -> None:
     shares.use("other", TURN, 1.0)
     shares.use("busy", 2 * TURN, 1.0)
     assert shares.pause("busy", 1.0, 0.0) > 0
-    shares.forgive("busy")
+    shares.forgive("busy", 1.0)
     assert shares.pause("busy", 1.0, 0.0) == 0.0
-    shares.forgive("unknown")
+    shares.forgive("unknown", 1.0)
 
 
 def test_what_was_used_long_ago_does_not_count(shares: Shares) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 TESTS = Path(__file__).parent.parent
-MODULES = ("conformance.child", "support.child", "support.cli")
+MODULES = ("conformance.child", "conformance.flood", "support.child", "support.cli")
 """Each has a function ``main``, which takes settings."""
 
 

@@ -43,6 +43,8 @@ class LoopTurns:
 
     def take(self, key: Hashable, now: float) -> bool:
         """Return True if a connection of the peer ``key`` may work now; otherwise it must :meth:`wait`."""
+        if activity.note_elsewhere(key, now):
+            self._turns.contended_until = max(self._turns.contended_until, activity.until)
         if now < activity.until:
             self._count(now)
             if key in self._paused:
@@ -54,7 +56,7 @@ class LoopTurns:
             if key in self._behind:
                 self._behind.discard(key)
             else:
-                shares.forgive(key)  # it had nothing to do for a round
+                shares.forgive(key, now)  # it had nothing to do for a round
         if self._turns.contended_until > activity.until:
             activity.until = self._turns.contended_until
         if not self._left and self._turns.running:

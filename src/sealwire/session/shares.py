@@ -11,15 +11,18 @@ left the processor to others anyway, and owes no pause.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sealwire.session.common_use import CommonUse
 
 PAUSE: Final = 2.0
 """Seconds of a pause for each second of the turn before it."""
 LONGEST: Final = 0.005
 """Seconds of a pause, at most: what a thread that pauses cannot notice has to wait for so long."""
-_WINDOW: Final = 0.1
+WINDOW: Final = 0.1
 """Seconds after which what was used until then counts half."""
-_FORGOTTEN: Final = 0.000_001
+FORGOTTEN: Final = 0.000_001
 """Seconds of use that do not count any more."""
 
 
@@ -38,6 +41,8 @@ class Shares:
         self._total = 0.0
         self._window_end = 0.0
         self._pauses: dict[Hashable, float] = {}
+        self.common: CommonUse | None = None
+        """What is used in all processes of a server; None if it has only this one."""
 
     def use(self, key: Hashable, seconds: float, now: float) -> None:
         """Note that a peer has used the processor; it may have to pause from now on."""
@@ -48,23 +53,29 @@ class Shares:
         if used * len(self._used) > self._total:
             end = max(now, self._pauses.get(key, 0.0)) + PAUSE * seconds
             self._pauses[key] = min(end, now + LONGEST)
+        if self.common is not None:
+            self.common.use(key, seconds, now)
 
     def pause(self, key: Hashable, now: float, grain: float) -> float:
         """Return the seconds for which a peer has to pause; 0 for less than the ``grain`` of the caller's timers."""
         pause = self._pauses.get(key, 0.0) - now
+        if self.common is not None:
+            pause = max(pause, self.common.pause(key, now))
         return pause if pause >= grain else 0.0
 
-    def forgive(self, key: Hashable) -> None:
+    def forgive(self, key: Hashable, now: float) -> None:
         """Note that a peer had nothing to do for a moment."""
         self._pauses.pop(key, None)
+        if self.common is not None:
+            self.common.forgive(key, now)
 
     def _age(self, now: float) -> None:
         """Let what was used count less, and forget peers that are silent and pauses that are over."""
-        halvings = 1 + int((now - self._window_end) / _WINDOW)
-        self._window_end = now + _WINDOW
+        halvings = 1 + int((now - self._window_end) / WINDOW)
+        self._window_end = now + WINDOW
         factor = 0.5**halvings
         # Copied first, in one step of the interpreter: other threads may add to them.
         used = [(key, seconds * factor) for key, seconds in list(self._used.items())]
-        self._used = {key: seconds for key, seconds in used if seconds > _FORGOTTEN}
+        self._used = {key: seconds for key, seconds in used if seconds > FORGOTTEN}
         self._total = sum(self._used.values())
         self._pauses = {key: end for key, end in list(self._pauses.items()) if end > now}
