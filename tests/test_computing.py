@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -116,6 +117,33 @@ def test_the_last_one_to_end_restores_the_interval() -> None:
     assert sys.getswitchinterval() < before
     quick.end(2)
     assert sys.getswitchinterval() == before
+
+
+def test_an_interval_that_the_program_sets_meanwhile_stays() -> None:
+    quick, before = QuickSwitches(), sys.getswitchinterval()
+    try:
+        quick.begin(1)
+        sys.setswitchinterval(0.002)
+        quick.begin(2)
+        for asker in (1, 2):
+            quick.end(asker)
+            assert sys.getswitchinterval() == pytest.approx(0.002)
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("call", ["begin", "end"])
+def test_quick_switches_end_after_an_interruption_and_in_a_child_forked_then(call: str) -> None:
+    before, number, was = sys.getswitchinterval(), 0, True
+    while was:
+        number += 1
+        for quick, after in ((QuickSwitches(), "end"), (QuickSwitches(), "reset")):
+            if call == "end":
+                quick.begin(1)
+            was = signalled(number, partial(getattr(quick, call), 1))
+            quick.end(1) if after == "end" else quick.reset()
+            assert sys.getswitchinterval() == before
+    assert number > 3
 
 
 def test_other_computations_ask_for_the_same() -> None:

@@ -38,7 +38,10 @@ _MOMENT: Final = 0.001
 
 
 class QuickSwitches:
-    """Shortens the interpreter's switch interval while something asks for it."""
+    """Shortens the interpreter's switch interval while something asks for it.
+
+    An interval that the program sets meanwhile stays.
+    """
 
     def __init__(self) -> None:
         self._interval = sys.getswitchinterval()
@@ -50,22 +53,28 @@ class QuickSwitches:
         self._lock = threading.Lock()
         if self._askers:
             self._askers = set()
-            sys.setswitchinterval(self._interval)
+            self._restore()
 
     def begin(self, asker: object) -> None:
         """Ask for quick switches."""
         with self._lock:
-            if not self._askers:
-                self._interval = sys.getswitchinterval()
+            is_first = not self._askers
             self._askers.add(asker)
-            sys.setswitchinterval(min(self._interval, _SHORT_INTERVAL))
+            if is_first:
+                self._interval = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._interval, _SHORT_INTERVAL))
 
     def end(self, asker: object) -> None:
         """Stop asking for them. The last asker's call restores the previous interval; calling it again does nothing."""
         with self._lock:
             if self._askers == {asker}:
-                sys.setswitchinterval(self._interval)
+                self._restore()
             self._askers.discard(asker)
+
+    def _restore(self) -> None:
+        # CPython has whole microseconds.
+        if abs(sys.getswitchinterval() - min(self._interval, _SHORT_INTERVAL)) < 1e-6:
+            sys.setswitchinterval(self._interval)
 
 
 class Activity:
