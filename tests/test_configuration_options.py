@@ -216,8 +216,11 @@ class TestBadToml:
             ('peers = ""', "peers: expected a list of strings, or 'any-signed-by-ca'"),
             ('peers = "any"', "peers: expected a list of strings, or 'any-signed-by-ca'"),
             ('peers = "Any-Signed-By-CA"', "peers: expected a list of strings"),
-            ('peers = ["any-signed-by-ca"]', "peers: 'any-signed-by-ca' is not an entry"),
+            ('peers = ["any-signed-by-ca"]', 'peers: any-signed-by-ca is no entry of a list; write peers = "any-'),
             ('peers = ["client.example"]', "peers: 'client.example' is not an entry"),
+            ('[limits]\npeers = ["dns:a.example"]', "peers is below [limits], as if it were a part of that; put it"),
+            ("[allowlist]\nreload_config = true", "reload_config is below [allowlist]"),
+            ('[admin]\nlisten = "127.0.0.1:0"\nservice = "orders"', "service is below [admin]"),
             (r'crl = "a\u0000b"', "'"),
         ],
     )

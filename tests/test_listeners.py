@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -63,6 +64,21 @@ def test_the_other_process_is_named() -> None:
         with pytest.raises(TransportError, match=rf"in use by process {process.pid} \(python"):
             listen(("127.0.0.1", port))
         process.stdin.close()
+
+
+def test_errors_have_a_remedy_and_no_number(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(TransportError) as refused:
+        listen(taken.getsockname())
+    assert refused.value.errno == errno.EADDRINUSE
+    assert str(refused.value).startswith("cannot listen on 127.0.0.1:")
+    assert str(refused.value).endswith("; choose another port, or end what listens there")
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        SocketFile(path, 0o600).bind(first)
+        with pytest.raises(TransportError, match=r"^cannot listen on .*; choose another path, or end what listens"):
+            SocketFile(path, 0o600).bind(second)
+        with pytest.raises(TransportError, match=r"; choose a shorter one$"):
+            SocketFile("/tmp/" + "x" * 200, 0o600).bind(second)
 
 
 def test_errors_without_a_number() -> None:

@@ -95,7 +95,9 @@ def test_path_of_a_server(serve: Callable[..., None], name: str) -> None:
     with pytest.raises(ConfigurationError, match="an abstract Unix socket has no permissions"):
         serve(name, "\0orders")
     for path in MISSING:
-        with pytest.raises(TransportError, match=r"cannot listen on /.*(make its directory first|at most 107)"):
+        with pytest.raises(
+            TransportError, match=r"cannot listen on /.*(make its directory first|107 at most; choose a shorter one)"
+        ):
             serve(name, path)
 
 
@@ -194,7 +196,7 @@ def test_a_certificate_for_the_other_end(begun_with: Callable[..., Any], name: s
     security = partial(Security.from_files, cert=cert, key=key, keyring=place.keyring, peers=["dns:localhost"])
     with pytest.raises(ConfigurationError) as refused:
         begun_with(name, security(ca=place.ca))
-    text = f"{cert}: the certificate is not for TLS {role}s, so {other}s would refuse it; issue one with the profile"
+    text = f"{cert}: the certificate is not for TLS {role}s, so {other}s would refuse it; name a {role}'s as"
     assert str(refused.value).startswith(text)
 
 

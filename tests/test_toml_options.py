@@ -71,3 +71,17 @@ def test_what_is_not_a_file(path: Any) -> None:
         Keyring.from_file(path)
     with pytest.raises(ConfigurationError):
         Credentials.from_files(ca=path, crl="crl.pem")
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("cert = certs/server.pem", 'a text or a path stands in quotes, as in "server.pem"'),
+        (r'cert = "certs\server.pem"', "write each backslash twice, or the text in single quotes"),
+        ('cert = "server.pem\nkey = 1', "a quote is missing at the end of the line"),
+    ],
+)
+def test_syntax_that_is_often_wrong_has_a_remedy(text: str, remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^not valid TOML: ") as refused:
+        toml_options.parse_toml(text.encode())
+    assert str(refused.value).endswith(f"; {remedy}")

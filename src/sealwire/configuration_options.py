@@ -73,6 +73,7 @@ def read(document: Mapping[str, Any], directory: Path, previous: InService | Non
     ``previous`` is in service, None at first. Certificates and keys of the same files are the same objects.
     """
     toml_options.reject_unknown(document, _OPTIONS, "")
+    _reject_misplaced(document)
     files = {option: directory / toml_options.path(document, option) for option in FILES if option in document}
     if "keyring" not in files:
         raise ConfigurationError("keyring is missing; expected a path as a string")
@@ -100,6 +101,15 @@ def read(document: Mapping[str, Any], directory: Path, previous: InService | Non
         listens = previous.admin
     agreed = (arguments["service"], payloads.name, repr([document.get(name) for name in ("allowlist", "authorise")]))
     return Options(arguments=arguments, watched=watched, admin=listens, waiting=waiting, agreed=agreed)
+
+
+def _reject_misplaced(document: Mapping[str, Any]) -> None:
+    """Refuse options of the file itself that stand below the head of a table, and so belong to it."""
+    for name in ("limits", "allowlist", "admin"):
+        table = document.get(name)
+        for option in table if isinstance(table, dict) else ():
+            if option in _OPTIONS:
+                raise ConfigurationError(f"{option} is below [{name}], as if it were a part of that; put it above")
 
 
 def codec(document: Mapping[str, Any], bounds: Limits) -> Codec | RawCodec:
@@ -191,6 +201,8 @@ def peers(document: Mapping[str, Any]) -> PeerPolicy | None:
     if "peers" in document and type(document["peers"]) is not list:
         raise ConfigurationError(f"peers: expected a list of strings, or {ANY_SIGNED_BY_CA!r}")
     entries = toml_options.strings(document, "peers")
+    if entries is not None and ANY_SIGNED_BY_CA in entries:
+        raise ConfigurationError(f'peers: {ANY_SIGNED_BY_CA} is no entry of a list; write peers = "{ANY_SIGNED_BY_CA}"')
     try:
         return None if entries is None else PeerPolicy(entries)
     except ConfigurationError as error:

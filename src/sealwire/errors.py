@@ -246,6 +246,9 @@ class EnvelopeContextMismatch(EnvelopeError):
 class TransportError(SealwireError, OSError):
     """The connection could not be made, or broke."""
 
+    def __str__(self) -> str:
+        return self.strerror or super().__str__()
+
 
 class HandshakeFailed(TransportError):
     """TLS, or Sealwire's handshake inside it, did not complete.

@@ -33,12 +33,17 @@ _LOCK_WAIT: Final = 5.0
 _LOCK_POLL: Final = 0.01
 _REMEDIES: Final = {
     errno.EACCES: "a port below 1024 needs privileges; choose another, or 0 for a free one",
+    errno.EADDRINUSE: "choose another port, or end what listens there",
     errno.EADDRNOTAVAIL: "the host must be an address of this machine",
+    errno.ENAMETOOLONG: "choose a shorter one",
     errno.ENOENT: "make its directory first",
     errno.ENOTDIR: "make its directory first",
     socket.EAI_NONAME: "the host must be an address of this machine, or its name",
 }
-_PATH_REMEDIES: Final = _REMEDIES | {errno.EACCES: "this user needs permission to read and write the directory"}
+_PATH_REMEDIES: Final = _REMEDIES | {
+    errno.EACCES: "this user needs permission to read and write the directory",
+    errno.EADDRINUSE: "choose another path, or end what listens there",
+}
 
 
 def address_text(address: object) -> str:
@@ -162,7 +167,7 @@ def path_text(path: str) -> str:
 def too_long(path: str) -> str | None:
     """Return the reason if a path is too long for a Unix socket, else None."""
     size = len(os.fsencode(path))
-    return f"AF_UNIX path too long: {size} bytes, at most {_MAX_PATH} are possible" if size > _MAX_PATH else None
+    return f"the path has {size} bytes, and that of a Unix socket {_MAX_PATH} at most" if size > _MAX_PATH else None
 
 
 class SocketFile:
@@ -200,7 +205,8 @@ class SocketFile:
             with self._locked_directory() as directory:
                 owner = self._owner()
                 if owner is not None:
-                    raise cannot_listen(self._text, OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)), owner)
+                    in_use = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+                    raise cannot_listen(self._text, in_use, owner, unix=True)
                 self._create(sock, backlog, directory)
         except OSError as error:
             if isinstance(error, TransportError):

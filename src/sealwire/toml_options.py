@@ -23,6 +23,12 @@ _TYPES: Final = {
     date: "a date",
     time: "a time",
 }
+_SYNTAX_REMEDIES: Final = {
+    "Invalid value": 'a text or a path stands in quotes, as in "server.pem"',
+    "Unescaped '\\'": "write each backslash twice, or the text in single quotes",
+    "Illegal character '\\n'": "a quote is missing at the end of the line",
+}
+"""What to do about mistakes, by words of tomllib."""
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -51,7 +57,8 @@ def parse_toml(content: bytes) -> dict[str, Any]:
     try:
         return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"not valid TOML: {error}") from None
+        remedy = next((f"; {remedy}" for words, remedy in _SYNTAX_REMEDIES.items() if words in str(error)), "")
+        raise ConfigurationError(f"not valid TOML: {error}{remedy}") from None
 
 
 def encoding_problem(content: bytes) -> str | None:

@@ -365,7 +365,7 @@ class TestCertificatesThatClientsMustRefuse:
         [
             (
                 {"uses": [CLIENT]},
-                "is not for TLS servers, so clients would refuse it; issue one with the profile server",
+                "is not for TLS servers, so clients would refuse it; name a server's as cert and key",
             ),
             (
                 {"names": [], "common_name": "localhost"},

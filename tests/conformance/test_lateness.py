@@ -46,6 +46,22 @@ def busy(case: Case) -> Iterator[Busy]:
         yield Busy(case, case.client(running, wait=60), executor)
 
 
+def test_a_late_reply_names_the_server_and_a_remedy(case: Case) -> None:
+    log, fifo = case.ends.directory / "log", case.ends.directory / "fifo"
+    os.mkfifo(fifo)
+    with case.start() as running:
+        client = case.client(running)
+        assert client.request(1) == 1
+        with pytest.raises(DeadlineExceeded) as late:
+            client.request(["hold", str(log), str(fifo)], wait=0.3)
+        eventually(log.exists, timeout=10)
+        fifo.write_text("go")
+    place = running.address if isinstance(running.address, str) else f"localhost:{running.address[1]}"
+    assert str(late.value).startswith(
+        f"nothing came from {place} in time; allow more time (wait), or see in the server's"
+    )
+
+
 @pytest.mark.pairs(lambda server, client: client.several)  # the others end the connection when they give up
 def test_a_request_whose_client_gave_up_is_not_run(case: Case) -> None:
     with busy(case) as server:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from sealwire.errors import ConfigurationError
 from sealwire.pki.authority import Issuer, create_ca
 from sealwire.pki.crl import reissue
-from sealwire.pki.pem import read_certificates, read_crls, read_private_key, to_pem
+from sealwire.pki.pem import private_key_pem, read_certificates, read_crls, read_private_key, to_pem
 
 VERSION_3, VERSION_9 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x08"
 
@@ -95,6 +95,13 @@ def test_garbage_is_refused_and_not_repeated(read: Callable[[bytes, str], Any], 
     with pytest.raises(ConfigurationError, match=r"^file: no .* in PEM form") as caught:
         read(content, "file")
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_private_key_that_was_cut_short(ca: Issuer) -> None:
+    pem = private_key_pem(ca.private_key)
+    for size in (40, len(pem) - 40):
+        with pytest.raises(ConfigurationError, match=r"^file: has a PEM block without an end; the file was cut short"):
+            read_private_key(pem[:size], "file")
 
 
 @pytest.mark.parametrize("read", [read_certificates, read_crls])

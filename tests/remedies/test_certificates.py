@@ -221,15 +221,18 @@ def test_peers_are_refused_by_a_list_that_is_out_of_date(place: Place) -> None:
     assert "revocation list" not in place.doctor()
 
 
-@covers("pki/renewal.py", "sealwire certs issue {} NAME *")
+@covers("pki/renewal.py", "sealwire certs issue {} NAME --as STEM *")
 def test_a_certificate_for_another_use_beside_its_ca(place: Place) -> None:
+    """The one that is there may be right for what it is used for elsewhere."""
     place.deploy()
-    put_leaf(make("localhost", issuer=authority(), uses=[]), path="certs/other")
-    shutil.copy("certs/client.pem", "certs/server.pem")
-    shutil.copy("certs/client.key", "certs/server.key")
+    before = Path("certs/client.pem").read_bytes()
+    text = Path("server.toml").read_text()
+    Path("server.toml").write_text(text.replace("server.", "client."))
     told = place.doctor()
     assert "not for TLS servers" in told
-    place.follow(told, "sealwire certs issue {} NAME *", NAME="localhost")
+    place.follow(told, "sealwire certs issue {} NAME --as STEM *", NAME="localhost", STEM="another")
+    assert Path("certs/client.pem").read_bytes() == before
+    Path("server.toml").write_text(text.replace("server.", "another."))
     assert "not for TLS servers" not in place.doctor()
 
 

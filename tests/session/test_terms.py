@@ -313,7 +313,7 @@ class TestClient:
             hello = sent(client_protocol(made, host=HOST, leaf=self.leaf(place)))
             assert expected in hello
         made = security(place, "client", *keys[1:])
-        with pytest.raises(ConfigurationError, match="valid now for this identity"):
+        with pytest.raises(ConfigurationError, match=r"\('k2' for dns:other\.example, 'k3' .* for dns:client"):
             client_protocol(made, host=HOST, leaf=self.leaf(place))
 
     def test_names_that_are_too_long(self, place: Throwaway) -> None:
@@ -454,7 +454,7 @@ class TestClockSkew:
         if known:
             assert terms.signing_key(made, None) is key
         else:
-            with pytest.raises(ConfigurationError, match="is valid now for this identity"):
+            with pytest.raises(ConfigurationError, match="is valid now for a client without a certificate; "):
                 terms.signing_key(made, None)
 
 

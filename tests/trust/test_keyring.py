@@ -268,6 +268,12 @@ class TestFile:
         os.truncate(path, 1 << 40)
         assert "larger than 67108864 bytes" in refusal(path)
 
+    def test_another_file_in_its_place(self, tmp_path: Path) -> None:
+        """What is wrong with it is not its mode."""
+        path = write(tmp_path / "server.toml", 'cert = "a.pem"\n')
+        path.chmod(0o644)
+        assert refusal(path).startswith(f"{path}: not a keyring, which has [[key]] tables")
+
     @pytest.mark.parametrize(
         ("content", "problem"),
         [
@@ -275,7 +281,7 @@ class TestFile:
             (ENTRY.encode("utf-16"), "not valid TOML: not UTF-8"),
             (b"\xef\xbb\xbf" + ENTRY.encode(), "not valid TOML"),
             (ENTRY.encode() + b"\0", "not valid TOML"),
-            (b"", "expected [[key]] tables"),
+            (b"", "not a keyring, which has [[key]] tables"),
         ],
     )
     def test_other_content(self, tmp_path: Path, content: bytes, problem: str) -> None:
@@ -312,13 +318,13 @@ class TestText:
         ],
     )  # fmt: skip
     def test_other_tables(self, text: str) -> None:
-        assert refusal(text) == "file: expected [[key]] tables and nothing else"
+        assert refusal(text) == "file: not a keyring, which has [[key]] tables and nothing else"
 
     def test_half_of_a_character(self) -> None:
         assert refusal(ENTRY + "# \ud800").startswith("file: not valid TOML: not UTF-8")
 
     def test_a_text_without_a_name_is_a_keyring(self) -> None:
-        with pytest.raises(ConfigurationError, match=r"^keyring: expected"):
+        with pytest.raises(ConfigurationError, match=r"^keyring: not a keyring"):
             Keyring.from_toml("")
 
     def test_no_keys(self) -> None:

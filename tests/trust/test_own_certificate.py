@@ -43,8 +43,9 @@ def test_one_that_peers_accept(ca: Made, role: str, other: str) -> None:
 def test_for_another_purpose(ca: Made, role: str, other: str) -> None:
     own = make("a.example", issuer=ca, uses=[USES[other]])
     assert refusal(loaded(own, ca), role) == (
-        f"cert.pem: the certificate is not for TLS {role}s, so {other}s would refuse it; issue one with the profile "
-        f"{role}, or peer for both: `sealwire certs issue {role} NAME --as STEM` where the CA is"
+        f"cert.pem: the certificate is not for TLS {role}s, so {other}s would refuse it; name a {role}'s as cert and "
+        f"key, or issue one with the profile {role}, or peer for both: `sealwire certs issue {role} NAME --as STEM` "
+        "where the CA is"
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -380,3 +381,24 @@ class TestReplacesHostName:
     def test_one_other_entry_is_enough_for_the_host_name_to_count(self, entry: str) -> None:
         assert not PeerPolicy([entry]).replaces_host_name
         assert not PeerPolicy(["spiffe://prod/*", entry]).replaces_host_name
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("client.example", "dns:client.example"),
+        ("localhost", "dns:localhost"),
+        ("192.0.2.7", "ip:192.0.2.7"),
+        ("user@example.org", "email:user@example.org"),
+    ],
+)
+def test_what_a_bare_name_may_stand_for(text: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"; did you mean '{meant}'? an entry is ")):
+        PeerPolicy([text])
+
+
+def test_what_stands_for_nothing() -> None:
+    for text in ("dns=client.example", "client_of_x:1", "*"):
+        with pytest.raises(ConfigurationError) as refused:
+            PeerPolicy([text])
+        assert "did you mean" not in str(refused.value)

@@ -236,7 +236,7 @@ class AsyncClientChannel(ClientPingsChannel):
             if not future.done():
                 self._in_order.appendleft(future)
         if not future.done():
-            raise explain.nothing_came()
+            raise explain.nothing_came(self._address)
         try:
             return bytes(future.result())
         except ConnectionClosed as closed:

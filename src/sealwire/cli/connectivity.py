@@ -56,7 +56,7 @@ def check_connectivity(security: Security, address: ServerAddress) -> Iterator[F
     try:
         leaf = shown_certificate(address)
     except (OSError, SealwireError) as error:
-        reason = getattr(error, "reason", None) or error
+        reason = error if isinstance(error, SealwireError) else explain.reason(error)
         fix = "check that it is a Sealwire server rather than a proxy"
         yield Finding(Severity.CRITICAL, server, f"does not complete TLS ({reason})", fix)
         return

@@ -49,7 +49,10 @@ class PieceWriter:
             data = data.raw()
         self._size += len(data)
         if self._size > self._max_size:
-            raise LimitExceeded(f"max_frame: the message has {self._size} bytes or more, {self._max_size} are allowed")
+            raise LimitExceeded(
+                f"max_frame: the message has {self._size} bytes or more, {self._max_size} are allowed; raise the limit "
+                "at both ends, or send it in parts"
+            )
         if self._header:
             self._write_large(data)
         else:

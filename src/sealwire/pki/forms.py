@@ -41,9 +41,9 @@ def _text(data: bytes, kind: str, name: str) -> str | None:
     if convertible is not None:
         return convertible
     if kind != "private key" and any(label.endswith("PRIVATE KEY") for label in labels):
-        return "a private key; are cert and key swapped?"
+        return "a private key; are two files swapped?"
     if kind != "certificate" and "CERTIFICATE" in labels:
-        swapped = "; are cert and key swapped?" if kind == "private key" else ""
+        swapped = "; are two files swapped?" if kind == "private key" else ""
         return f"a certificate{swapped}"
     if kind != "revocation list" and "X509 CRL" in labels:
         return "a revocation list"

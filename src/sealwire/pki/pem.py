@@ -67,6 +67,7 @@ def read_private_key(pem: bytes, name: str) -> PrivateKeyTypes:
             f"{name}: encrypted; decrypt it with {command('openssl', 'pkey', '-in', name, '-out', f'{name}.pem')}"
         ) from None
     except _MALFORMED:
+        _check_whole(pem, name)
         raise _unreadable(pem, "private key", name) from None
 
 

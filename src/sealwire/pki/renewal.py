@@ -24,11 +24,10 @@ def renewal(cert: str, leaf: x509.Certificate | None) -> str:
 
 
 def issuing(cert: str, profile: str) -> str:
-    """Return how to issue another certificate in place of one."""
-    path = Path(cert)
-    if path.with_name("ca.key").exists() and path.suffix == ".pem":
-        there = ("--as", path.stem, "--dir", path.parent, "--force")
-        return command("sealwire", "certs", "issue", profile, "NAME", *there)
+    """Return how to issue another certificate beside one, which may be in use elsewhere."""
+    directory = Path(cert).parent
+    if (directory / "ca.key").exists():
+        return command("sealwire", "certs", "issue", profile, "NAME", "--as", "STEM", *("--dir", directory))
     return f"{command('sealwire', 'certs', 'issue', profile, 'NAME', '--as', 'STEM')} where the CA is"
 
 

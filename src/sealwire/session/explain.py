@@ -75,6 +75,12 @@ _REFUSALS: Final = {
     "lists, and the cert file here the intermediate certificates",
     "decrypt error": "a signature in its chain, or of a revocation list, is not the CA's",
 }
+_TLS_WORDS: Final = {
+    "wrong version number": "what came is not TLS",
+    "http request": "what came is an HTTP request without TLS",
+    "unexpected eof while reading": "the other end ended the connection",
+}
+"""Plain words for OpenSSL's."""
 _ALERT: Final = re.compile(r"(?:ssl|tls)(?:v\d+)? alert ")
 
 
@@ -90,7 +96,8 @@ def without_frames(error: _E) -> _E:
 def reason(error: OSError) -> str:
     """Return an error of a socket or of TLS as text; the name of an alert without OpenSSL's names of old protocols."""
     if isinstance(error, ssl.SSLError):
-        return _ALERT.sub("", (error.reason or "TLS error").lower().replace("_", " "))
+        words = _ALERT.sub("", (error.reason or "TLS error").lower().replace("_", " "))
+        return _TLS_WORDS.get(words, words)
     return error.strerror or type(error).__name__
 
 
@@ -255,7 +262,11 @@ def server_refused(why: str, carrier: str = "TLS") -> HandshakeFailed:
     if why in _REFUSALS:
         refused = HandshakeFailed(f"the client refused this server's certificate: {_REFUSALS[why]}")
         return because(refused, "server_certificate")
-    return because(HandshakeFailed(f"{carrier} failed: {why}"), "ended" if "eof" in why.lower() else "tls")
+    return because(HandshakeFailed(f"{carrier} failed: {why}"), "ended" if _is_end(why) else "tls")
+
+
+def _is_end(why: str) -> bool:
+    return "eof" in why.lower() or why == _TLS_WORDS["unexpected eof while reading"]
 
 
 def client_certificate(problem: str) -> HandshakeFailed:
@@ -312,9 +323,14 @@ def dropped_reply() -> ConnectionClosed:
     return ConnectionClosed("the connection was ended before the reply, which was dropped")
 
 
-def nothing_came(address: str = "the peer") -> DeadlineExceeded:
-    """Explain that nothing was received in time. To a client: the request was sent, the reply has not come."""
-    return DeadlineExceeded(f"nothing came from {address} in time", sent=True)
+def nothing_came(address: str = "") -> DeadlineExceeded:
+    """Explain that nothing was received in time. To a client: the request was sent, the reply has not come.
+
+    Args:
+        address: The server's address, at a client.
+    """
+    advice = "; allow more time (wait), or see in the server's log and its load what keeps it" if address else ""
+    return DeadlineExceeded(f"nothing came from {address or 'the peer'} in time{advice}", sent=True)
 
 
 def no_time_to_resend(*, sent: bool) -> DeadlineExceeded:
@@ -341,7 +357,7 @@ def no_reply(address: str, *, sent: bool) -> DeadlineExceeded:
     """Explain that a request's time ran out."""
     if not sent:
         return DeadlineExceeded(f"{address} did not take the whole request in time; no handler has seen it")
-    return DeadlineExceeded(f"nothing came from {address} in time", sent=True)
+    return nothing_came(address)
 
 
 def not_taken(*, sent: bool = False) -> DeadlineExceeded:

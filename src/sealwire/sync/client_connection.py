@@ -56,6 +56,7 @@ class ClientChannel(ClientPartsChannel):
     def __init__(self, sock: Carrier, protocol: ClientProtocol, session: ClientSession, security: Security) -> None:
         super().__init__(sock, protocol)
         self._session = session
+        self._server = session.address
         self._security = security
         self._limits = security.limits
         self._queued: list[int] = []
@@ -189,7 +190,7 @@ class ClientChannel(ClientPartsChannel):
             elif self._protocol.state is State.ENDED:
                 raise explain.closed_here()
             elif monotonic() >= deadline:
-                raise explain.nothing_came()
+                raise explain.nothing_came(self._server)
             elif not self._write_some() and not self._read_now():
                 self._wait_for_either(self.has_unsent, deadline)
         return None
@@ -349,4 +350,4 @@ class ClientChannel(ClientPartsChannel):
         both.register(self._sock, select.POLLIN | (select.POLLOUT if output else 0))
         seconds = deadline - monotonic()
         if seconds <= 0 or not both.poll(seconds * 1000):
-            raise explain.nothing_came()
+            raise explain.nothing_came(self._server)

@@ -47,6 +47,9 @@ class Channel(Closing, Sealed):
         failure: The error of the socket or of TLS that ended the stream; None if the peer ended it.
     """
 
+    _server = ""
+    """The server's address at a client, for messages."""
+
     def __init__(self, sock: Carrier, protocol: StreamProtocol) -> None:
         self._sock = sock
         self._protocol = protocol
@@ -141,7 +144,7 @@ class Channel(Closing, Sealed):
                 except WOULD_BLOCK as want:
                     self._wait_for(want, deadline)
         except TimeoutError:
-            raise explain.nothing_came() from None
+            raise explain.nothing_came(self._server) from None
 
     def _read(self) -> int:
         """Read into the protocol.

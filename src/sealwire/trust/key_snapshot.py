@@ -17,7 +17,7 @@ import base64
 import binascii
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -106,7 +106,7 @@ class KeySnapshot:
             )
         entries = document.get("key")
         if set(document) != {"key"} or not isinstance(entries, list):
-            raise ConfigurationError(f"{source}: expected [[key]] tables and nothing else")
+            raise ConfigurationError(f"{source}: not a keyring, which has [[key]] tables and nothing else")
         if not entries:
             raise ConfigurationError(f"{source}: expected at least one [[key]] table")
         keys, revoked = [], []
@@ -144,21 +144,23 @@ class KeySnapshot:
         """Return the key of that id, even if it is not valid now."""
         return self._by_id.get(key_id)
 
-    def signing_key(self, now: datetime, *, usable: Callable[[Key], bool] | None = None) -> Key:
+    def signing_key(self, now: datetime, *, usable: Callable[[Key], bool] | None = None, owner: str = "") -> Key:
         """Return the newest valid key: the one with the latest not_before; among equals, the last in the file.
 
         Args:
             now: The time (aware).
             usable: Further condition on the key.
+            owner: The client that is to use it, for the error.
 
         Raises:
             ConfigurationError: There is none.
         """
         valid = [key for key in self._keys if key.valid_at(now) and (usable is None or usable(key))]
         if not valid:
+            there = [f"{key.id!r} for {key.identity}" if key.identity else repr(key.id) for key in self._keys]
             raise ConfigurationError(
-                f"no key of the keyring ({self}) is valid now for this identity; {self.adding()}, or check "
-                "this machine's clock"
+                f"no key of the keyring ({shortened(there)}) is valid now{owner and f' for {owner}'}; {self.adding()}, "
+                "or check this machine's clock"
             )
         return max(reversed(valid), key=self.age)
 
@@ -192,9 +194,13 @@ class KeySnapshot:
 
 def list_ids(ids: Iterable[str]) -> str:
     """Return ids of keys for a message: the first of them if there are many."""
-    found = [*ids]
-    more = len(found) - _MAX_LISTED
-    shown = ", ".join(map(repr, found[:_MAX_LISTED]))
+    return shortened([*map(repr, ids)])
+
+
+def shortened(texts: Sequence[str]) -> str:
+    """Return texts for a message, with commas between them: the first of them if there are many."""
+    more = len(texts) - _MAX_LISTED
+    shown = ", ".join(texts[:_MAX_LISTED])
     return f"{shown} and {more} more" if more > 0 else shown
 
 

@@ -11,7 +11,6 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError
@@ -185,14 +184,24 @@ def read_keyring(path: StrPath, *, keyring_group: bool = False, making: str | No
 
     Raises ConfigurationError.
     """
+    opened: list[os.stat_result] = []
+
+    def check(status: os.stat_result, name: str) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigurationError(f"{name}: a keyring must be a regular file")
+        opened.append(status)
+
     try:
-        check = partial(_check_private, keyring_group=keyring_group)
-        return read_file(path, max_bytes=_MAX_FILE, check=check)
+        content = read_file(path, max_bytes=_MAX_FILE, check=check)
+        # What is wrong with a certificate in its place is not the mode.
+        if b"secret" in content.data:
+            _check_private(opened[0], os.fsdecode(path), keyring_group=keyring_group)
     except ConfigurationError as error:
         if os.path.lexists(path):
             raise
         making = making or f"make a keyring with {command('sealwire', 'keys', 'new', '--file', path)}"
         raise ConfigurationError(f"{error}; {making}") from None
+    return content
 
 
 def _lacks(new: Key | None, old: Key) -> bool:
@@ -206,8 +215,6 @@ def _lacks(new: Key | None, old: Key) -> bool:
 
 
 def _check_private(status: os.stat_result, name: str, *, keyring_group: bool) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise ConfigurationError(f"{name}: a keyring must be a regular file")
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o100 or open_to_others(name, status, keyring_group=keyring_group):
         raise ConfigurationError(

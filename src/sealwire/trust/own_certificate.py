@@ -18,7 +18,8 @@ def certificate_problems(current: Certificates, role: str) -> Iterator[tuple[str
     if own is None:
         return
     if role not in current.roles:
-        fix = f"issue one with the profile {role}, or peer for both: {issuing(current.paths['cert'], role)}"
+        issue = issuing(current.paths["cert"], role)
+        fix = f"name a {role}'s as cert and key, or issue one with the profile {role}, or peer for both: {issue}"
         yield f"the certificate is not for TLS {role}s", fix
     if role == "server" and not (own.dns or own.ip or own.uri):
         fix = "issue one with the names that clients use (a common name in the subject is none)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from sealwire.errors import ConfigurationError
@@ -128,8 +129,18 @@ def _parse(text: str) -> _Entry:
         return _Entry(text, "uri", _uri(text, text), names_host=False)
     parse = _PARSERS.get(kind)
     if not colon or not value or parse is None:
-        raise ConfigurationError(f"{text!r} is not an entry for a list of peers; an entry is {_FORMS}")
+        meant = "" if colon else _meant(text)
+        raise ConfigurationError(f"{text!r} is not an entry for a list of peers; {meant}an entry is {_FORMS}")
     return _Entry(text, kind, parse(value, text), names_host=kind in ("dns", "ip", "email"))
+
+
+def _meant(text: str) -> str:
+    """Return a question for the entry that a bare name or address may stand for."""
+    for kind in ("ip", "email", "dns"):
+        with suppress(ConfigurationError):
+            _PARSERS[kind](text, text)
+            return f"did you mean '{kind}:{text}'? "
+    return ""
 
 
 def _names(identity: PeerIdentity) -> Iterator[tuple[str, str | int]]:
