@@ -189,6 +189,52 @@ def test_keys_in_several_batches(seed: int) -> None:
             compare_all(data)
 
 
+ALIKE = [{"id": n, "name": f"item{n}", "price": n * 1.5, "seen": n % 2 == 0, "of": None} for n in (1, 300, 70_000, -1)]
+FIRST = dict_((text("a") + b"\x94", b"N"), (text("b") + b"\x94", b"N"))  # the keys are 1 and 2 in the memo
+FIELDS = [
+    b"N", b"\x88", b")", integer(5), integer(1 << 40), text("x"), text("x" * 255), text("\ud800"),
+    b"\x8c\1\xff", b"\x8c\1x\x94", b"h\0", b"h\2", b"h\3", b"h\4", b"h\xff", b"K\1\x94", b"]", b"]\x94", b"}",
+    b"G" + bytes(8), b"M\1\2", b"J" + bytes(4), b"", b"NN", b"C\1x", b"(", b"\x95" + bytes(8), b"j\0\0\0\0",
+]  # fmt: skip
+
+
+def test_dicts_of_one_form() -> None:
+    """Which the twin reads in one turn each: with fields of all kinds, and each limit, wherever it decides."""
+    for one in FIELDS:
+        for other in FIELDS:
+            like = b"}\x94(h\1" + one + b"h\2" + other
+            for body in (
+                like + b"u",
+                like + b"u" + like + b"u",
+                like + b"s",
+                like,
+                like + b"h\1Nu",
+                b"(" + like + b"ue",
+            ):
+                compare(DECODER, message(b"]\x94(", FIRST, body, b"e"))
+    data = pickle.dumps([ALIKE, {"alike": ALIKE[0]}], 5)
+    assert compare(DECODER, data) == 0
+    for name, most in {"max_nodes": 90, "max_expanded_nodes": 60, "max_string": 9, "max_depth": 4}.items():
+        for bound in range(1, most):
+            compare(Decoder(Allowlist(), Limits(**{name: bound})), data)
+    low, high = 1, 1 << 20
+    while low < high:  # to the edge
+        middle = (low + high) // 2
+        accepted = compare(Decoder(Allowlist(), Limits(max_memory=middle)), data) == 0
+        low, high = (low, middle) if accepted else (middle + 1, high)
+    assert low < 1 << 20
+
+
+def test_dicts_of_one_form_across_frames() -> None:
+    data = pickle.dumps(ALIKE, 5)
+    body = data[11:]
+    for stop in range(1, len(body) + 1):
+        compare(DECODER, b"\x80\5\x95" + stop.to_bytes(8, "little") + body)
+        rest = body[stop:]
+        framed = b"\x95" + len(rest).to_bytes(8, "little") + rest
+        compare(DECODER, b"\x80\5\x95" + stop.to_bytes(8, "little") + body[:stop] + framed)
+
+
 def test_each_text_is_told_from_each_other() -> None:
     """Of all lengths, of few letters and in one dict; and one of them twice is found."""
     source = random.Random(5)

@@ -21,6 +21,8 @@ cdef class Vetting(Calls):
     """The examination of one message, and then of others."""
 
     cdef bint is_framed
+    cdef long long passed
+    """Opcodes beyond one for each turn."""
     cdef list frames
 
     cdef int run(self, bytes data, dict large_buffers, list frames) except? -1:
@@ -41,6 +43,7 @@ cdef class Vetting(Calls):
     cdef int begin(self, bytes data, dict large_buffers) except -1:
         Calls.begin(self, data, large_buffers)
         self.is_framed = False
+        self.passed = 0
         return 0
 
     cdef int read_opcodes(self) except -1:
@@ -92,6 +95,8 @@ cdef class Vetting(Calls):
                     raise InDoubt
                 memo.push(stack.last())
                 at += 1
+            elif opcode == EMPTY_DICT and self.last_count and self.is_like_last(at, end, &stop):
+                at = stop
             elif opcode == EMPTY_LIST or opcode == EMPTY_DICT:
                 at = self.open_container(opcode, at)
             elif opcode == SETITEM or opcode == SETITEMS:
@@ -116,7 +121,9 @@ cdef class Vetting(Calls):
                 self.make_container(opcode)
                 at += 1
             elif opcode == STOP:
-                return self.stop(at, end, opcodes)
+                if opcodes + self.passed >= most:
+                    raise InDoubt
+                return self.stop(at, end, opcodes + self.passed)
             elif opcode == FRAME:
                 end = self.begin_frame(at)
                 at += 9
@@ -180,6 +187,63 @@ cdef class Vetting(Calls):
                 self.open_mark()
                 at += 1
         return at
+
+    cdef bint is_like_last(self, Py_ssize_t start, Py_ssize_t end, Py_ssize_t *next_at) except -1:
+        """Read a dict with the keys of the last one, from the memo, and with leaves as values, all in one turn.
+
+        Returns False, and has changed nothing, if it is another dict, or goes beyond ``end``.
+        """
+        cdef bytes data = self.data
+        cdef Ints memo = self.memo
+        cdef Py_ssize_t memoized = memo.count
+        cdef Py_ssize_t number = self.last_count, at = start + 3, key, length
+        cdef long long entry = ~self.kinds.count
+        cdef int opcode
+        if data[start + 1] != MEMOIZE or data[start + 2] != MARK:
+            return False
+        memo.push(entry)
+        for key in range(self.last_start, self.last_start + number):
+            if data[at] != BINGET or memo.get(data[at + 1]) != self.pool.get(key):
+                memo.count = memoized
+                return False
+            at += 2
+            opcode = data[at]
+            if opcode == SHORT_BINUNICODE:
+                length = data[at + 1]
+                if length > self.rules.max_string:
+                    raise InDoubt
+                if at + 2 + length > self.checked_until:
+                    self.check_text(at + 2, at + 2 + length)
+                if data[at + 2 + length] == MEMOIZE:
+                    memo.push(at)
+                    at += 1
+                at += 2 + length
+            elif opcode == BINFLOAT:
+                at += 9
+            elif opcode == BININT:
+                at += 5
+            elif opcode == BININT2:
+                at += 3
+            elif opcode == BININT1 or (opcode == BINGET and memo.get(data[at + 1]) >= 0):
+                at += 2
+            elif opcode == NONE or opcode == NEWTRUE or opcode == NEWFALSE or opcode == EMPTY_TUPLE:
+                at += 1
+            else:
+                memo.count = memoized
+                return False
+        if data[at] != SETITEMS or at >= end:
+            memo.count = memoized
+            return False
+        self.stack.push(self.node(DICT_NODE, 0, DICT_MEMORY))
+        self.sizes.items[~entry] = 1 + 2 * number
+        self.starts.items[~entry] = self.last_start
+        self.counts.items[~entry] = number
+        self.content_memory += 2 * number * DICT_ITEM_MEMORY
+        if self.memory + self.content_memory > self.rules.max_memory:
+            raise InDoubt
+        self.passed += 2 * number + 1
+        next_at[0] = at + 1
+        return True
 
     cdef Py_ssize_t take(self, Py_ssize_t number, bint *has_nodes) except -1:
         """Return the height of the stack below so many entries, or with 0 below the last mark, which is closed.
