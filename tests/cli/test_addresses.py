@@ -59,6 +59,8 @@ def test_no_password_is_shown() -> None:
         ("a:1,", "there is no address between two commas"),
         ("a:1,udp://b:2", "udp://b:2 cannot be one of several"),
         ("a:1,b", "it has no port"),
+        ("./shop.sock", r"the path of a Unix socket is written unix:\./shop\.sock"),
+        ("a:1,/run/shop.sock", "the path of a Unix socket is written unix:/run/shop.sock"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, says: str) -> None:

@@ -266,11 +266,6 @@ def test_what_cannot_work_is_one_line(place: Path, arguments: list[str], says: s
     assert says in line
 
 
-def test_no_reply_in_parts_on_udp(place: Path) -> None:
-    line = failing(place, "call", "udp://localhost:1", "1", "--stream", status=64)
-    assert "UDP carries no replies in parts; leave out --stream" in line
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

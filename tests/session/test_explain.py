@@ -78,7 +78,7 @@ CLIENT: list[tuple[str, Callable[[], Exception], type[Exception], str]] = [
     ),
     (
         "no connection to a Unix socket",
-        lambda: explain.unreachable(ADDRESS, "Permission denied", unix=True),
+        lambda: explain.unreachable_path(ADDRESS, "orders.sock", PermissionError(errno.EACCES, "Permission denied")),
         TransportError,
         "Permission denied; check that the server runs and listens there, and that the socket's mode permits this user",
     ),
@@ -324,6 +324,13 @@ class TestReasons:
 
     def test_a_tcp_socket_has_no_mode(self) -> None:
         assert str(explain.unreachable(ADDRESS, "x")).endswith("check that the server runs and listens there")
+
+    def test_a_path_that_no_socket_can_have(self) -> None:
+        failed = explain.unreachable_path("x", "x" * 108, OSError("AF_UNIX path too long"))
+        assert str(failed).startswith(
+            "cannot connect to x: the path has 108 bytes, and that of a Unix socket 107 at most"
+        )
+        assert str(failed).endswith("; choose a shorter one at both ends")
 
     def test_the_file_that_lacks_a_ca(self, certificates: Certificates) -> None:
         """It is found by OpenSSL's code for the problem."""

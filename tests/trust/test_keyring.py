@@ -268,6 +268,11 @@ class TestFile:
         os.truncate(path, 1 << 40)
         assert "larger than 67108864 bytes" in refusal(path)
 
+    def test_one_that_cannot_be_seen_is_not_taken_for_missing(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "file", "text")
+        assert "make a keyring with" in refusal(tmp_path / "keyring.toml")
+        assert "make a keyring with" not in refusal(path / "keyring.toml")
+
     def test_another_file_in_its_place(self, tmp_path: Path) -> None:
         """What is wrong with it is not its mode."""
         path = write(tmp_path / "server.toml", 'cert = "a.pem"\n')

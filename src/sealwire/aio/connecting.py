@@ -15,7 +15,7 @@ from sealwire.aio.threads import refresh, run_in_thread
 from sealwire.client_base import check_seconds
 from sealwire.client_counts import counted_on_loop
 from sealwire.errors import DeadlineExceeded
-from sealwire.listeners import address_text, check_port, path_text, socket_path, too_long
+from sealwire.listeners import address_text, check_port, path_text, socket_path
 from sealwire.retry import shares
 from sealwire.security import Security
 from sealwire.session import explain, terms
@@ -116,7 +116,7 @@ async def connect_unix(path: str, security: Security, *, timeout: float = 10.0) 
     except DeadlineExceeded:
         raise
     except OSError as error:
-        raise explain.unreachable(address, too_long(path) or explain.reason(error), unix=True) from None
+        raise explain.unreachable_path(address, path, error) from None
     return await establish(channel, deadline)
 
 

@@ -102,6 +102,8 @@ def parse_address(text: str) -> ServerAddress:
         return found
     if text.startswith(_UNIX):
         return UnixAddress(unix_path(text))
+    if "/" in text and ":" not in text:
+        raise ValueError(f"the path of a Unix socket is written unix:{text}")
     return Address(*_server(text))
 
 

@@ -64,7 +64,7 @@ def begin_unix_client_session(
 ) -> tuple[ClientProtocol, ClientSession]:
     """Return protocol and session of a connection on a Unix socket. Raises PeerNotAllowed, ConfigurationError."""
     validity = Validity(security, certificates, peer=peer, leaf=None, client=own, now=now)
-    protocol = ClientProtocol(**terms.unix_client_parameters(security, own, peer))
+    protocol = ClientProtocol(**terms.unix_client_parameters(security, own, peer, address))
     return protocol, ClientSession(protocol, validity, peer, address, security.faults)
 
 

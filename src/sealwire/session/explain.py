@@ -22,6 +22,7 @@ from sealwire.errors import (
     TruncatedFrame,
     because,
 )
+from sealwire.listeners import too_long
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.contexts import ALPN, verification_problem
 from sealwire.wire.frames import FaultCode, RejectCode
@@ -122,11 +123,17 @@ def unresolved(address: str) -> TransportError:
     return because(error, "unreachable")
 
 
-def unreachable(address: str, why: str, error: OSError | None = None, *, unix: bool = False) -> TransportError:
+def unreachable_path(address: str, path: str, error: OSError) -> TransportError:
+    """Explain why a Unix socket accepted no connection."""
+    long = too_long(path)
+    advice = "check that the server runs and listens there, and that the socket's mode permits this user"
+    text = f"{long}; choose a shorter one at both ends" if long else f"{reason(error)}; {advice}"
+    return because(TransportError(f"cannot connect to {address}: {text}"), "unreachable")
+
+
+def unreachable(address: str, why: str, error: OSError | None = None) -> TransportError:
     """Explain why no address of the server accepted a connection; ``error`` is the system's, if there is one."""
     advice = _ADVICE.get((error and error.errno) or 0, "check that the server runs and listens there")
-    if unix:
-        advice = "check that the server runs and listens there, and that the socket's mode permits this user"
     return because(TransportError(f"cannot connect to {address}: {why}; {advice}"), "unreachable")
 
 

@@ -154,9 +154,11 @@ def client_parameters(
     return _client_parameters(security, certificates.identity, "" if replaces_host_name(security) else host, binding)
 
 
-def unix_client_parameters(security: Security, own: PeerIdentity, peer: PeerIdentity) -> ClientParameters:
+def unix_client_parameters(
+    security: Security, own: PeerIdentity, peer: PeerIdentity, address: str = "the socket"
+) -> ClientParameters:
     """Return the parameters of a client's handshake on a Unix socket. Raises PeerNotAllowed, ConfigurationError."""
-    _check_peer(security, peer, "the socket")
+    _check_peer(security, peer, address)
     return _client_parameters(security, own, "", Binding())
 
 

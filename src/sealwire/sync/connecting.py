@@ -14,7 +14,7 @@ from sealwire.client_base import check_seconds
 from sealwire.client_counts import counted
 from sealwire.errors import ConnectionClosed, SealwireError
 from sealwire.limits import Limits
-from sealwire.listeners import address_text, check_port, path_text, socket_path, too_long
+from sealwire.listeners import address_text, check_port, path_text, socket_path
 from sealwire.retry import shares
 from sealwire.security import Security
 from sealwire.session import explain, terms
@@ -135,7 +135,7 @@ def connect_unix(path: str, security: Security, *, timeout: float = 10.0) -> Cli
         except TimeoutError:
             raise explain.no_answer(address) from None
         except OSError as error:
-            raise explain.unreachable(address, too_long(path) or explain.reason(error), unix=True) from None
+            raise explain.unreachable_path(address, path, error) from None
         protocol, session = begin_unix_client_session(
             security, certificates, peer_process(sock), own_process(), address=address, now=monotonic()
         )

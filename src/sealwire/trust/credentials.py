@@ -104,7 +104,7 @@ class Credentials(Reloadable[Certificates]):
         }
         if given and ca is None:
             raise ConfigurationError(
-                f"ca: name the file with the certificates of the CA of the peers' leaves, or leave out "
+                f"ca: name the file with the certificates of the CA that issues the peers' certificates, or leave out "
                 f"{' and '.join(given)} on a Unix socket, where there are no certificates"
             )
         made = cls.__new__(cls)

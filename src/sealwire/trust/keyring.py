@@ -197,11 +197,22 @@ def read_keyring(path: StrPath, *, keyring_group: bool = False, making: str | No
         if b"secret" in content.data:
             _check_private(opened[0], os.fsdecode(path), keyring_group=keyring_group)
     except ConfigurationError as error:
-        if os.path.lexists(path):
+        if not _is_missing(path):
             raise
         making = making or f"make a keyring with {command('sealwire', 'keys', 'new', '--file', path)}"
         raise ConfigurationError(f"{error}; {making}") from None
     return content
+
+
+def _is_missing(path: StrPath) -> bool:
+    """Return True if there is no such file, rather than one that this process may not see."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def _lacks(new: Key | None, old: Key) -> bool:
