@@ -31,7 +31,7 @@ from typing import Any
 
 import sealwire
 from benchmarks import floor
-from benchmarks.floods import FLOODS, SMALL, flood, security_of, unix_security
+from benchmarks.floods import FLOODS, SMALL, flood, processes, security_of, unix_security
 from sealwire import AsyncTCPServer, AsyncUnixServer, SynchronousTCPClient
 from sealwire.testing import Throwaway
 
@@ -165,7 +165,7 @@ def measure(directory: Path, kind: str, name: str, seconds: float) -> tuple[floa
     try:
         if name != "alone":
             attack = bare_flood if kind == BARE else flood
-            floods = [started(attack, directory, address, name) for _ in range(FLOODS[name][0])]
+            floods = [started(attack, directory, address, name) for _ in range(processes(address, name))]
             for _, ready in floods:
                 ready.recv()
             time.sleep(1)

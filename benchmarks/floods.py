@@ -8,6 +8,7 @@ import ctypes
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -198,11 +199,18 @@ FLOODS: dict[str, tuple[int, Callable[..., None], Any]] = {
 ATTACKS = {"burning": repeated(BURNING, 2), "large": repeated(LARGE, 1), "pings": pings, "one-byte": one_byte_records}
 
 
+def processes(address: Any, name: str) -> int:
+    """Return the number of processes of a flood. On a Unix socket each would be a peer of its own."""
+    return 1 if isinstance(address, str) else FLOODS[name][0]
+
+
 def flood(directory: Path, address: Any, name: str, link: Connection) -> None:
-    _, attack, options = FLOODS[name]
+    count, attack, options = FLOODS[name]
     if "attack" in options:
         options = {"attack": ATTACKS[options["attack"]]}
     link.send(None)
     with suppress(KeyboardInterrupt):
+        for _ in range(count - processes(address, name)):
+            threading.Thread(target=attack, args=(directory, address), kwargs=options, daemon=True).start()
         attack(directory, address, **options)
         time.sleep(600)

@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 
 import sealwire.computing
+import sealwire.paces
 from sealwire.collector import NEVER
 from sealwire.computing import AT_ONCE, Computations, DecodingCells, Memory
 from sealwire.contention import Activity, PeerTurns, QuickSwitches, activity, switches
@@ -359,13 +360,13 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(sealwire.computing, "monotonic", lambda: self.now)
+        monkeypatch.setattr(sealwire.paces, "monotonic", lambda: self.now)
         monkeypatch.setattr(sealwire.computing, "thread_time", lambda: self.now)
         monkeypatch.setattr(activity, "until", math.inf)
 
     def compute(self, computations: Computations, key: str, size: int, seconds: float) -> float:
         """Compute for a peer, and return the pause before it."""
-        pause = computations.pause(key, size)
+        pause = computations.paces.pause(key, size)
         with computations.one(key, size):
             self.now += seconds
         return pause
@@ -375,11 +376,11 @@ def test_a_peer_has_a_fifth_of_the_time_while_others_are_active(monkeypatch: pyt
     clock = Clock(monkeypatch)
     computations = Computations(2)
     assert clock.compute(computations, "flood", 1000, 0.010) == 0
-    assert computations.pause("other", 1000) == 0
+    assert computations.paces.pause("other", 1000) == 0
     assert clock.compute(computations, "flood", 1000, 0.010) == pytest.approx(0.040)  # and does not wait for it
-    assert computations.pause("flood", 2000) == pytest.approx(0.080)  # the time that both have used too early
+    assert computations.paces.pause("flood", 2000) == pytest.approx(0.080)  # the time that both have used too early
     # A message that does not arrive as the third one now is counted by its size: twice that of the others.
-    assert computations.pause("flood", 1000) == pytest.approx(0.180)
+    assert computations.paces.pause("flood", 1000) == pytest.approx(0.180)
 
 
 def test_short_messages_do_not_wait_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +393,7 @@ def test_a_pause_is_no_longer_than_a_second(monkeypatch: pytest.MonkeyPatch) -> 
     clock = Clock(monkeypatch)
     computations = Computations(2)
     clock.compute(computations, "flood", 1000, 10.0)
-    assert computations.pause("flood", 1000) == 1.0
+    assert computations.paces.pause("flood", 1000) == 1.0
 
 
 def test_a_peer_that_is_alone_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,17 +401,17 @@ def test_a_peer_that_is_alone_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> 
     computations = Computations(2)
     clock.compute(computations, "alone", 1000, 1.0)
     monkeypatch.setattr(activity, "until", clock.now)
-    assert computations.pause("alone", 1000) == 0
+    assert computations.paces.pause("alone", 1000) == 0
     monkeypatch.setattr(activity, "until", math.inf)
-    assert computations.pause("alone", 1000) == 0  # what was before is forgotten
+    assert computations.paces.pause("alone", 1000) == 0  # what was before is forgotten
 
 
 def test_peers_that_need_not_wait_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    monkeypatch.setattr(sealwire.computing, "_PACED", 2)
+    monkeypatch.setattr(sealwire.paces, "_PACED", 2)
     computations = Computations(2)
     clock.compute(computations, "flood", 1000, 1.0)
     for number in range(10):
-        computations.pause(str(number), 1000)
-    assert len(computations._paces) <= 3
-    assert computations.pause("flood", 1000) > 0
+        computations.paces.pause(str(number), 1000)
+    assert len(computations.paces._paces) <= 3
+    assert computations.paces.pause("flood", 1000) > 0

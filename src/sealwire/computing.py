@@ -21,11 +21,12 @@ import threading
 from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from random import uniform
-from time import monotonic, sleep, thread_time
+from time import sleep, thread_time
 from typing import Final
 
 from sealwire.collector import collector
-from sealwire.contention import activity, switches
+from sealwire.contention import switches
+from sealwire.paces import Paces
 from sealwire.session.shared import Cells
 from sealwire.session.turns import RoundRobin
 
@@ -39,28 +40,6 @@ _LOOK_AGAIN: Final = 0.005
 """Seconds until a process looks again if others have finished, at most; no event reports that."""
 _SPACING: Final = 5
 """A peer's long computations have one part in so many of the time, while others are active."""
-_BURST: Final = 0.005
-"""Seconds of waiting that are not asked for, so that short messages are not held up one by one."""
-_LONGEST_PAUSE: Final = 1.0
-_FORGETTING: Final = 0.9
-"""The part of a peer's time for a byte that is kept if its next message took less."""
-_PACED: Final = 1024
-"""Peers from which on those that need not wait are forgotten."""
-
-
-class _Pace:
-    """The pace of one peer's long computations.
-
-    Attributes:
-        next: The moment at which the next one may begin.
-        seconds_per_byte: The time for a byte of its messages, as far as it is known.
-    """
-
-    __slots__ = ("next", "seconds_per_byte")
-
-    def __init__(self) -> None:
-        self.next = 0.0
-        self.seconds_per_byte = 0.0
 
 
 class _Place:
@@ -95,7 +74,8 @@ class Computations:
         self._waiting: RoundRobin[_Place] = RoundRobin()
         self._running: set[_Place] = set()
         self._memory: Memory | None = None
-        self._paces: dict[Hashable, _Pace] = {}
+        self.paces = Paces(_SPACING)
+        """When those of each peer may begin."""
 
     def share(self, memory: Memory) -> None:
         """Share the memory for decoding with other processes, from now on."""
@@ -105,34 +85,6 @@ class Computations:
     def waiting(self) -> int:
         """The number of threads that wait for their turn."""
         return len(self._waiting)
-
-    def pause(self, key: Hashable, size: int) -> float:
-        """Return the seconds to wait before :meth:`one`, so that the peer keeps to its part of the time.
-
-        Args:
-            key: The peer.
-            size: Bytes of the message that is decoded.
-        """
-        now = monotonic()
-        with self._lock:
-            if now >= activity.until:
-                self._paces.clear()
-                return 0.0
-            if len(self._paces) >= _PACED:
-                self._paces = {each: pace for each, pace in self._paces.items() if pace.next > now}
-            pace = self._paces.setdefault(key, _Pace())
-            begin = max(now, pace.next)
-            pace.next = begin + _SPACING * pace.seconds_per_byte * size
-        wait = begin - now
-        return min(wait, _LONGEST_PAUSE) if wait > _BURST else 0.0
-
-    def _note_time(self, key: Hashable, size: int, seconds: float) -> None:
-        """Correct the peer's pace by the processor time that a computation took."""
-        with self._lock:
-            pace = self._paces.get(key)
-            if pace is not None:
-                pace.next += _SPACING * (seconds - pace.seconds_per_byte * size)
-                pace.seconds_per_byte = max(seconds / size, pace.seconds_per_byte * _FORGETTING)
 
     @contextmanager
     def one(self, key: Hashable, size: int = 0) -> Iterator[None]:
@@ -154,7 +106,7 @@ class Computations:
                 finally:
                     collector.end(place)
                     if size:
-                        self._note_time(key, size, thread_time() - begun)
+                        self.paces.note(key, size, thread_time() - begun)
         finally:
             try:
                 self._end(place)

@@ -105,10 +105,7 @@ class Activity:
             self.until = now + CONTENDED if self._last is not None else 0.0
             self._last = key
         self.note_elsewhere(key, now)
-        several = now < self.until
-        if several is not self._quick:
-            self._switch(several)
-        return several
+        return self.look(now)
 
     def note_elsewhere(self, key: Hashable, now: float) -> bool:
         """Note a peer for the other processes of the server; return True if their peers count here as well."""
@@ -117,6 +114,13 @@ class Activity:
             return False
         self.until = max(self.until, now + CONTENDED)
         return True
+
+    def look(self, now: float) -> bool:
+        """Return True if several peers are active. Threads switch quickly then."""
+        several = now < self.until
+        if several is not self._quick:
+            self._switch(several)
+        return several
 
     def newcomer(self, now: float) -> None:
         """Note an accepted connection: its handshake must not wait for many threads of another peer."""

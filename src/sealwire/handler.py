@@ -170,7 +170,7 @@ class RequestHandler(_BaseRequestHandler):
                 message = self._contract.decode(request.payload)
             else:
                 share, size = getattr(channel, "share", self.peer), len(request.payload)
-                if pause := computations.pause(share, size):
+                if pause := computations.paces.pause(share, size):
                     sleep(pause)
                 with computations.one(share, size):
                     message = self._contract.decode(request.payload)

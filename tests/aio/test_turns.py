@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -90,6 +91,7 @@ def contended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     shares.use("flood", 60.0, monotonic())
     shares._pauses["flood"] = monotonic() + 3600
     yield
+    activity.calm(math.inf)
     shares.reset()
 
 

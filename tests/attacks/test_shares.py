@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import ExitStack
 from time import monotonic
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
+import sealwire.aio.handler_calls
 import sealwire.contention
+import sealwire.paces
 import sealwire.session.shares
 import sealwire.session.turns
 from reference import protocol as p
@@ -296,6 +299,59 @@ def test_connections_on_a_loop_of_a_peer_over_its_share_pause(deployment: Deploy
         for _ in range(50):
             assert good.request(b"good")[1] == b"good"
         assert seen.count(b"flood") <= 1  # of the first connection's
+
+
+@pytest.mark.usefixtures("contended")
+@pytest.mark.parametrize("kind", LOOPS)
+def test_handlers_in_threads_beside_a_loop_keep_to_a_part_of_the_time(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Those of one peer that compute: the next ones wait, here for longer than the test. Those of the others do not."""
+    monkeypatch.setattr(sealwire.paces, "_LONGEST_PAUSE", 1000.0)
+    used = threading.local()  # a clock for each thread
+    monkeypatch.setattr(sealwire.aio.handler_calls, "thread_time", lambda: getattr(used, "seconds", 0.0))
+    seen = []
+
+    def respond(message: bytes) -> bytes:
+        if message == b"flood":
+            used.seconds = getattr(used, "seconds", 0.0) + 500.0
+        seen.append(message)
+        return message
+
+    security = deployment.server_security(
+        raw=True, peers=["dns:client.example", "dns:other.example"], limits={"drain_timeout": 0.2}
+    )
+    with served_by(kind, respond, security) as port, ExitStack() as stack:
+        flood = [stack.enter_context(deployment.ref_client(port)) for _ in range(3)]
+        good = stack.enter_context(deployment.ref_client(port, role="other client"))
+        assert flood[0].request(b"flood")[1] == b"flood"
+        for client in flood:
+            send_at_once(client, b"flood", 5)
+        for _ in range(20):
+            assert good.request(b"good")[1] == b"good"
+        assert seen.count(b"flood") == 1
+
+
+@pytest.mark.parametrize("kind", ["threads", *LOOPS])
+def test_threads_switch_quickly_while_several_peers_are_active(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """And as the program has set it before and after that."""
+    monkeypatch.setattr(sealwire.session.turns, "CONTENDED", 1000.0)
+    monkeypatch.setattr(sealwire.contention, "CONTENDED", 1000.0)
+    security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
+    interval = sys.getswitchinterval()
+    activity.reset()
+    with served_by(kind, lambda message: message, security) as port, ExitStack() as stack:
+        client = stack.enter_context(deployment.ref_client(port))
+        other = stack.enter_context(deployment.ref_client(port, role="other client"))
+        for _ in range(2):
+            assert client.request(b"one")[1] == b"one"
+            assert other.request(b"other")[1] == b"other"
+        assert sys.getswitchinterval() < interval / 10
+    assert sys.getswitchinterval() == interval
+    activity.reset()
+    shares.reset()
 
 
 @pytest.mark.usefixtures("over_its_share")

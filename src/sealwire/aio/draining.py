@@ -14,6 +14,7 @@ waits for clients that are in the middle of connecting (see :mod:`sealwire.sync.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Collection
 from time import monotonic
 from typing import Final
@@ -22,6 +23,7 @@ from sealwire.admission import GRACE, Admission
 from sealwire.aio.handler_runner import HandlerRunner
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.threads import Workers
+from sealwire.contention import activity
 from sealwire.security import Security
 from sealwire.session.server import TERMINATION_WAIT
 from sealwire.slot import Slot
@@ -76,6 +78,7 @@ class Draining:
         await self._workers.close(0.0 if self._connections else TERMINATION_WAIT)
         await self._runner.close(0.0 if self._connections else TERMINATION_WAIT)
         await self._files.close(TERMINATION_WAIT)
+        activity.calm(math.inf)
         self._release()
         assert self._finished is not None  # it has served
         self._finished.set()

@@ -7,7 +7,7 @@ import contextvars
 import threading
 from collections.abc import AsyncGenerator, Callable, Hashable
 from functools import partial
-from time import monotonic
+from time import monotonic, thread_time
 from types import GeneratorType
 from typing import Any, Final, TypeVar
 
@@ -18,9 +18,12 @@ from sealwire.computing import AT_ONCE, LONG, computations
 from sealwire.contract import Contract, contract_of
 from sealwire.handler import RequestHandler, runs_on_loop
 from sealwire.handler_parts import MessageParts, PartsOfMessage, send_parts
+from sealwire.paces import Paces
 from sealwire.wire.events import Request
 from sealwire.wire.frames import Payload, VerifiedPayload
 
+_SPACING: Final = 3
+"""A peer's handlers in threads have one part in so many of the time of a processor, while others are active."""
 _T = TypeVar("_T")
 
 in_handler: contextvars.ContextVar[bool] = contextvars.ContextVar("sealwire_in_handler", default=False)
@@ -48,6 +51,7 @@ class HandlerCalls:
         self._server = server
         self._workers = workers
         self._computers = Workers(AT_ONCE, "sealwire codec")
+        self._paces = Paces(_SPACING)
         self.owns_connection: Final = (
             handler.handle is not RequestHandler.handle or handler.__init__ is not RequestHandler.__init__
         )
@@ -90,7 +94,7 @@ class HandlerCalls:
     ) -> Any:
         """Return the message, or the part of one, in a payload of more than LONG bytes. Raises DecodeError."""
         size = len(payload)
-        if pause := computations.pause(key, size):
+        if pause := computations.paces.pause(key, size):
             await asyncio.sleep(pause)
         return await self._compute(partial(decode, payload), key, size)
 
@@ -137,17 +141,23 @@ class HandlerCalls:
         Raises DeadlinePassed, RequestCancelled, EncodeError and any exception of the handler.
         """
         channel: Any = handler.request
+        if pause := self._paces.pause(key, 1):
+            await asyncio.sleep(pause)
 
         def respond() -> Payload:
             if deadline is not None and monotonic() >= deadline:
                 raise DeadlinePassed
             channel.check_wanted(request.sequence)
-            reply = handler.respond(message)
-            if type(reply) is GeneratorType:
-                reply = send_parts(
-                    channel, request.sequence, reply, handler._encode_part, channel.security.limits.max_parts
-                )
-            return handler._encode(reply)
+            begun = thread_time()
+            try:
+                reply = handler.respond(message)
+                if type(reply) is GeneratorType:
+                    reply = send_parts(
+                        channel, request.sequence, reply, handler._encode_part, channel.security.limits.max_parts
+                    )
+                return handler._encode(reply)
+            finally:
+                self._paces.note(key, 1, thread_time() - begun)
 
         if request.flags:
             in_context = partial(contextvars.copy_context().run, respond)

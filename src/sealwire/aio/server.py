@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -25,6 +26,7 @@ from sealwire.aio.handler_runner import HandlerRunner
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.threads import Workers
 from sealwire.aio.turns import LoopTurns
+from sealwire.contention import activity
 from sealwire.contract import contract_of
 from sealwire.descriptors import Reserve
 from sealwire.errors import ConfigurationError, ConnectionClosed, DeadlineExceeded, InvalidState, SealwireError
@@ -330,6 +332,7 @@ class AsyncTCPServer(Draining):
             await self._check_channels()
 
     async def _check_channels(self) -> None:
+        activity.calm(monotonic())
         self._admission.look()
         for number, channel in enumerate(list(self._channels), 1):
             channel.check()

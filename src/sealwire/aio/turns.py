@@ -59,6 +59,7 @@ class LoopTurns:
                 shares.forgive(key, now)  # it had nothing to do for a round
         if self._turns.contended_until > activity.until:
             activity.until = self._turns.contended_until
+        activity.look(now)
         if not self._left and self._turns.running:
             self._begin_round()
         return taken
