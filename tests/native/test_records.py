@@ -84,7 +84,7 @@ def outcome(deployment: Deployment, stream: list[bytes], end: str, *, native: bo
         records = sock.records()
 
         def read() -> int:
-            taken = records.read(reader) if native else 0
+            taken = records.read(reader, False) if native else 0
             if not taken:
                 buffer = reader.get_buffer()
                 taken = sock.read(len(buffer), buffer)
@@ -116,9 +116,68 @@ def test_it_takes_what_is_usual(deployment: Deployment) -> None:
         reader.establish(MAC, CAP, from_client=True)
         records = sock.records()
         peer.sock.sendall(peer.record(ONE))
-        assert records.read(reader) == len(ONE)
+        assert records.read(reader, False) == len(ONE)
         assert reader.opener.next(0).payload == b"p" * 70
         assert reader.empty
+
+
+LARGE, EXACT = frames(20_000), frames(2 * 16_384 - 56)
+IN_TWO_RECORDS: dict[str, list[bytes]] = {
+    "one": [LARGE],
+    "one of two full records": [EXACT],
+    "of full records and more": [EXACT + frames(5, first=1)],
+    "one and a small one": [frames(20_000, 5)],
+    "one and a part": [LARGE + ONE[:9]],
+    "two": [frames(16_400, 16_000)],
+    "short records": [LARGE[:16_384], LARGE[16_384:16_400], LARGE[16_400:]],
+    "without its end": [LARGE[:-10]],
+    "of three records": [frames(40_000)],
+    "another sequence": [frames(20_000, first=3)],
+    "another kind": [LARGE[:4] + bytes([Kind.PART]) + LARGE[5:]],
+    "a wrong tag": [LARGE[:-1] + bytes([LARGE[-1] ^ 1])],
+    "over the cap": [b"\0\x10" + LARGE[2:]],
+    "too long": [b"\xff" * 4 + LARGE[4:]],
+}
+
+
+@pytest.mark.parametrize("end", ["", "close_notify", "cut", "spoilt"])
+@pytest.mark.parametrize("name", IN_TWO_RECORDS)
+def test_it_reads_frames_in_two_records_the_same(deployment: Deployment, name: str, end: str) -> None:
+    """In other steps."""
+
+    def found(*, native: bool) -> list[Any]:
+        *steps, is_buffered, surplus, is_flooded, is_empty, _ = outcome(
+            deployment, IN_TWO_RECORDS[name], end, native=native
+        )
+        return [
+            *(step for step in steps if not step or type(step) is tuple),
+            is_buffered,
+            surplus,
+            is_flooded,
+            is_empty,
+        ]
+
+    assert found(native=True) == found(native=False)
+
+
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_it_takes_a_frame_in_two_records_at_once(deployment: Deployment, is_ahead: bool) -> None:
+    """But not ahead of time, when it stays in the reader."""
+    with connected(deployment) as (sock, peer):
+        reader = Reader()
+        reader.establish(MAC, CAP, from_client=True)
+        peer.sock.sendall(peer.record(frames(20_000, 5)))
+        assert sock.records().read(reader, is_ahead) == (16_384 if is_ahead else len(LARGE))
+        assert (reader.opener.next(0) is None) is is_ahead
+        assert sock.buffered
+
+
+def test_one_frame_goes_at_once(deployment: Deployment) -> None:
+    with connected(deployment) as (sock, peer):
+        queued: list[Any] = [(LARGE,)]
+        assert sock.records().write(queued)
+        assert queued == []
+        assert peer.read_all(len(LARGE)) == LARGE
 
 
 def test_small_frames_go_in_one_record(deployment: Deployment) -> None:
@@ -130,9 +189,7 @@ def test_small_frames_go_in_one_record(deployment: Deployment) -> None:
         assert peer.tls.read(65_536) == frames(5, 6)
 
 
-@pytest.mark.parametrize(
-    "queued", [[], [iter([b"piece"])], [(b"a", b"b")], [(bytearray(b"x"),)], [(b"x" * 16_385,)], [(b"x" * 9000,)] * 2]
-)
+@pytest.mark.parametrize("queued", [[], [iter([b"piece"])], [(b"a", b"b")], [(bytearray(b"x"),)], [(b"x" * 9000,)] * 2])
 def test_it_leaves_other_frames_as_they_are(deployment: Deployment, queued: list[Any]) -> None:
     with connected(deployment) as (sock, _):
         before = list(queued)

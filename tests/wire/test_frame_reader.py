@@ -50,6 +50,30 @@ def test_an_empty_buffer_that_was_not_written_to_is_given_again():
 
 
 @pytest.mark.skipif(not NATIVE, reason="the native core is not there")
+@pytest.mark.parametrize("lacking", [0, 1, 3000])
+def test_a_frame_of_two_records_that_the_native_core_is_in_doubt_about_is_read_here(lacking):
+    made, data = reader(), stream(b"p" * 20_000)
+    made.opener.feed(data[: len(data) - lacking])
+    assert made.opener.next(5) is None
+    assert made.next_kind == Kind.MESSAGE
+    with pytest.raises(InvalidState):
+        made.get_buffer()
+    frame = made.next_frame()
+    if lacking:
+        assert frame is None
+        made.get_buffer()[:lacking] = data[-lacking:]
+        made.buffer_updated(lacking)
+        frame = made.next_frame()
+    assert bytes(frame.payload) == b"p" * 20_000
+    assert made.empty
+    assert len(made.get_buffer()) == STAGING
+    assert read(made, stream(b"then")) == [b"then"]
+    made.opener.feed(data)
+    made.discard()
+    assert made.empty
+
+
+@pytest.mark.skipif(not NATIVE, reason="the native core is not there")
 def test_what_the_native_core_is_in_doubt_about_is_read_here():
     made, data = reader(), stream(b"first", b"second", b"third")
     made.opener.feed(data[:-5])

@@ -138,7 +138,7 @@ class FrameInput(ByteStream):
         return bool(self._incoming.pending or self._filled or self._incoming.eof)
 
     def _read_small(self) -> bool:
-        """Decrypt a record with its first frame; return False if :meth:`_read` has to do that."""
+        """Decrypt a record with its first frame, or its two; return False if :meth:`_read` has to do that."""
         if self._read_error is not None:
             return False
         try:
@@ -148,7 +148,8 @@ class FrameInput(ByteStream):
             return False
         if not taken:
             return False
-        self._filled = taken == _RECORD
+        self._read_error = self._records.error
+        self._filled = taken >= _RECORD
         if self._outgoing.pending:
             self._write_out()  # the answer to a TLS KeyUpdate
         return True

@@ -1,8 +1,8 @@
 """Passes small frames through TLS: the twin of the ordinary steps of :mod:`sealwire.sync.tls_socket` and of
 :mod:`sealwire.aio.pump`.
 
-A step goes as such steps usually go: all that is queued fits into one record, or what has arrived begins with a whole
-one. Otherwise it leaves all as the reference would have left it, and the reference goes on from there.
+A step goes as such steps usually go: all that is queued fits into one record, or is one frame; or what has arrived
+begins with a whole record, or with the two that a frame is in. Otherwise it leaves all as the reference would have left it, and the reference goes on from there.
 """
 
 from ssl import SSLError, SSLWantReadError
@@ -12,6 +12,9 @@ from sealwire.native.frames cimport FrameOpener
 cdef enum:
     RECORD = 16_384
     PER_BYTE = 32  # as in sealwire.session.ciphertext
+    BYTE_COUNT = 4  # of a frame's length, with which it begins
+    KIND = 4
+    MESSAGE = 3
 
 
 cdef class Records:
@@ -25,6 +28,8 @@ cdef class Records:
     """
 
     cdef object tls, incoming, outgoing, bound, write_record, read_record
+    cdef readonly object error
+    """What was found behind the data that :meth:`decrypt` returned last; None if nothing is wrong."""
 
     def __reduce__(self):
         raise TypeError("the records of a connection cannot be pickled")
@@ -34,7 +39,7 @@ cdef class Records:
         self.write_record, self.read_record = tls.write, tls.read
 
     cpdef Py_ssize_t encrypt(self, list queued) except -1:
-        """Encrypt small frames in one record, and empty the queue; return their size, or 0 if in doubt."""
+        """Encrypt small frames in one record, or one frame, and empty the queue; return the size, or 0 if in doubt."""
         cdef bytes data = joined(queued)
         if data is None:
             return 0
@@ -45,11 +50,14 @@ cdef class Records:
         queued.clear()
         return len(data)
 
-    cpdef Py_ssize_t decrypt(self, reader) except -1:
+    cpdef Py_ssize_t decrypt(self, reader, bint is_ahead=False) except -1:
         """Have an empty reader take the next record's data; return its size, or 0 if in doubt. Raises SSLError.
+
+        A MESSAGE that ends in the record after that is taken as a whole, and nothing behind it.
 
         Args:
             reader: The :class:`sealwire.wire.frame_reader.Reader`.
+            is_ahead: The data stays in the reader for a while: take one record at most.
         """
         cdef FrameOpener opener = reader.opener
         cdef bytes data
@@ -61,10 +69,29 @@ cdef class Records:
             return 0
         if not data:
             return 0
+        self.error = None
+        if len(data) == RECORD and data[KIND] == MESSAGE and not is_ahead:
+            data = self.with_rest(data)
         self.bound.surplus = max(0, self.bound.surplus - PER_BYTE * len(data))
         reader.reads += 1
         opener.feed(data)
         return len(data)
+
+    cdef bytes with_rest(self, bytes data):
+        """Return the data of a record with the rest of the frame that it begins with, if that is in the next record."""
+        cdef Py_ssize_t missing = BYTE_COUNT - RECORD, i, size = 0
+        for i in range(BYTE_COUNT):
+            size = size * 256 + data[i]
+        missing += size
+        if not 0 < missing <= RECORD or self.incoming.pending <= missing:
+            return data
+        try:
+            return data + self.read_record(missing)
+        except SSLWantReadError:
+            pass
+        except SSLError as error:
+            self.error = error.with_traceback(None)  # its frames have the data
+        return data
 
 
 cdef class SocketRecords(Records):
@@ -108,8 +135,12 @@ cdef class SocketRecords(Records):
         queued.append(data)
         return False
 
-    def read(self, reader):
-        """Have a reader take what has arrived; return the size, or 0 if the reference must read. Raises OSError."""
+    def read(self, reader, bint is_ahead):
+        """Have a reader take what has arrived; return the size, or 0 if the reference must read. Raises OSError.
+
+        Args:
+            reader, is_ahead: As for :meth:`decrypt`.
+        """
         cdef bytes ciphertext
         cdef Py_ssize_t limit, size
         sock = self.sock
@@ -129,14 +160,17 @@ cdef class SocketRecords(Records):
                 return 0
             self.bound.surplus += len(ciphertext)
             self.incoming.write(ciphertext)
-        size = self.decrypt(reader)
+        size = self.decrypt(reader, is_ahead)
         if size:
-            sock.buffered = self.incoming.pending > 0 or (size == RECORD and self.tls.pending() > 0)
+            sock._error = self.error
+            sock.buffered = (
+                self.error is not None or self.incoming.pending > 0 or (size >= RECORD and self.tls.pending() > 0)
+            )
         return size
 
 
 cdef bytes joined(list queued):
-    """Return small frames in one piece; None if one is not small, or they are too much for one record."""
+    """Return one frame, or small ones in one piece; None if one has more pieces, or they are too much for a record."""
     cdef Py_ssize_t size = 0
     cdef list pieces = []
     for frame in queued:
@@ -144,6 +178,6 @@ cdef bytes joined(list queued):
             return None
         pieces.append((<tuple> frame)[0])
         size += len(<bytes> (<tuple> frame)[0])
-    if not pieces or size > RECORD:
+    if not pieces or (size > RECORD and len(pieces) > 1):
         return None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

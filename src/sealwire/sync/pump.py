@@ -146,15 +146,15 @@ class Channel(Closing, Sealed):
         except TimeoutError:
             raise explain.nothing_came(self._server) from None
 
-    def _read(self) -> int:
-        """Read into the protocol.
+    def _read(self, *, is_ahead: bool = False) -> int:
+        """Read into the protocol; with ``is_ahead``, what no event is taken of soon, and so one record at most.
 
         Raises SSLWantReadError or SSLWantWriteError if nothing can be read now, RemoteProtocolError.
         """
         try:
             try:
                 if self._records is not None and self._protocol.state is not _ENDED:
-                    taken: int = self._records.read(self._protocol.reader)
+                    taken: int = self._records.read(self._protocol.reader, is_ahead)
                     if taken:
                         return taken
                 count = self._read_into_buffer()

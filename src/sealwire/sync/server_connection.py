@@ -346,7 +346,7 @@ class ServerChannel(PartsChannel):
             while room > 0 and not self._input_ended and (self._sock.buffered or self._input.poll(0)):
                 self._ahead = self._ahead or Arrivals(self._protocol.pending, self._received_at)
                 pending = self._protocol.pending
-                count = self._read()
+                count = self._read(is_ahead=True)
                 # Not ``now``: that is the start of the check of all connections and may be much earlier. A request
                 # in time would count as late.
                 self._ahead.add(count, monotonic(), pending)

@@ -107,8 +107,12 @@ class Reader:
         """Take bytes over that the twin has, and is in doubt about."""
         if self.opener is not None and self.opener.pending:
             rest = self.opener.rest()
-            self._begin_staging()
-            self._staging[: len(rest)] = rest
+            if len(rest) > STAGING:  # a frame, as far as it was in two records
+                self._staging = memoryview(bytearray(rest))
+                self._start = 0
+            else:
+                self._begin_staging()
+                self._staging[: len(rest)] = rest
             self._end = len(rest)
 
     def get_buffer(self) -> memoryview:
@@ -121,7 +125,7 @@ class Reader:
             return self._body.get_buffer()
         if self._start == self._end:
             self._begin_staging()
-        elif self._end == STAGING:
+        elif self._end >= STAGING:
             if self._start == 0:
                 raise InvalidState("call next_frame until it returns None before reading more")
             rest = bytes(self._staging[self._start :])
@@ -225,7 +229,7 @@ class Reader:
             # An exception, as from a signal handler, may come anywhere: it is not this reader's before it is another's.
             staging, self._staging = self._staging, _NOTHING
             staging[: self._end] = _ZEROS[: self._end]
-            if len(_spares) < _SPARES:
+            if len(_spares) < _SPARES and len(staging) == STAGING:
                 _spares.append(staging)
 
     def _begin_body(self, length: int) -> Frame | None:
