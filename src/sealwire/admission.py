@@ -20,9 +20,10 @@ account, to count the connections of an identity. ``mark_authenticated`` writes 
 children that race for the last slot may both withdraw, whereas counting first would admit both. A child cannot wake a
 thread of the parent, which is why ``wait_for_room`` has a timeout and its caller tries again.
 
-Locking. ``Admission.changed`` protects the slots from the other threads of a process. A fork copies a lock in its
-current state, and a copy that another thread held would stay locked in the child for ever; so ForkingTCPServer holds
-``changed`` itself while it forks.
+Locking. ``Admission.lock`` protects the slots from the other threads of a process. A fork copies a lock in its current
+state, and a copy that another thread held would stay locked in the child for ever; so ForkingTCPServer holds the lock
+itself while it forks. It is taken by ``with lock``, and not by ``with changed``, which has a step in Python: a signal
+handler's exception there would leave it taken.
 """
 
 from __future__ import annotations
@@ -78,8 +79,10 @@ class Admission:
         self._use = CommonUse() if forks else None
         self.rates = rates_for(limits)
         """The requests of each identity; None without a bound."""
-        self.changed = threading.Condition()
-        """Protects the slots, and is notified when one of them changes."""
+        self.lock = threading.RLock()
+        """Protects the slots."""
+        self.changed = threading.Condition(self.lock)
+        """Notified when a slot changes."""
         self.on_change: Callable[[], None] | None = None
         """Called when a slot changes, if not None. For an event loop, which cannot wait for ``changed``."""
 
@@ -89,7 +92,8 @@ class Admission:
 
     def leave_to_parent(self) -> None:
         """Free all slots in a forked child, and close its copies of their sockets."""
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
         for slot in self._slots:
             slot.close_copy()
         self._slots = {}
@@ -124,7 +128,7 @@ class Admission:
 
         If the slot is ``evicted``, its address has too many of them already, and the connection must be closed.
         """
-        with self.changed:
+        with self.lock:
             index = self._table.take()
             slot = Slot(self, index, sock, on_request, address, header)
             self._slots[slot] = None
@@ -135,7 +139,7 @@ class Admission:
 
     def come_from(self, slot: Slot, address: object) -> bool:
         """Set the address of a slot's client; see :meth:`Slot.come_from`."""
-        with self.changed:
+        with self.lock:
             slot.address = address
             slot.source = source_of_address(address)
             slot.key = ("address", slot.source)
@@ -150,7 +154,7 @@ class Admission:
 
     def mark_welcomed(self, slot: Slot) -> None:
         """Give a slot's connection more time until it is established."""
-        with self.changed:
+        with self.lock:
             if self._table.states[slot.index] == UNAUTHENTICATED:
                 self._table.states[slot.index] = WELCOMED
 
@@ -163,7 +167,7 @@ class Admission:
 
     def mark_authenticated(self, slot: Slot) -> bool:
         """Establish a slot's connection; return False if there are too many already, of all or of its identity."""
-        with self.changed:
+        with self.lock:
             # Mark first, count second: children that do this at the same moment cannot all succeed.
             account = _account_of(slot)
             if os.getpid() != self._process:  # the parent does not know which client its child serves
@@ -182,7 +186,7 @@ class Admission:
 
     def release(self, slot: Slot) -> None:
         """Free a slot; without effect if it is free already."""
-        with self.changed:
+        with self.lock:
             if slot in self._slots:
                 del self._slots[slot]
                 self._table.clear(slot.index)
@@ -190,6 +194,13 @@ class Admission:
                     self.events.end_child(slot.index + 1)
                 self._notify()
         slot.holding.release()
+
+    def release_unserved(self, is_served: Callable[[Slot], bool]) -> None:
+        """Close accepted connections that nothing serves, and free their slots."""
+        for slot in self.slots():
+            if not is_served(slot):
+                slot.close_copy()
+                self.release(slot)
 
     def overloaded(self, slot: Slot | None = None) -> bool:
         """Return True if max_connections are established, or as many of the slot's identity as it may have."""
@@ -200,7 +211,7 @@ class Admission:
 
     def statistics(self) -> Statistics:
         """Return the counts of the server's connections and their requests, also of those in child processes."""
-        with self.changed:
+        with self.lock:
             established = [slot for slot in self._slots if self._table.states[slot.index] == ESTABLISHED]
             handshaking = len(self._slots) - len(established)
             peers = Counter(map(self._name, established))
@@ -216,7 +227,7 @@ class Admission:
 
         If not, evict the unauthenticated ones that are late and wait up to ``timeout`` seconds.
         """
-        with self.changed:
+        with self.lock:
             if not self._has_room():
                 for slot in self._pending():
                     if slot.is_late():
@@ -226,7 +237,7 @@ class Admission:
 
     def until_late(self) -> float:
         """Return the seconds until an unauthenticated connection can be evicted, GRACE at most."""
-        with self.changed:
+        with self.lock:
             return min((slot.until_late() for slot in self._pending()), default=GRACE)
 
     def publish_held(self, index: int, held: int) -> bool:
@@ -243,7 +254,7 @@ class Admission:
         """End the child processes that hold most, as long as all together hold more than max_buffered."""
         used = self._table.held.total
         if used > self._limits.max_buffered:
-            with self.changed:
+            with self.lock:
                 children = [slot for slot in self._slots if slot.pid is not None]
                 # Those that were ended before hold theirs until they have been reaped.
                 used -= sum(self._table.held[slot.index] for slot in children if slot.evicted)
@@ -262,22 +273,22 @@ class Admission:
 
     def wait_until_authenticated(self, timeout: float) -> None:
         """Wait until no connection is unauthenticated, at most ``timeout`` seconds."""
-        with self.changed:
+        with self.lock:
             self.changed.wait_for(lambda: not self._table.count(*PENDING), timeout)
 
     def unauthenticated(self) -> list[Slot]:
         """Return the slots of all unauthenticated connections, oldest first."""
-        with self.changed:
+        with self.lock:
             return [slot for slot in self._slots if self._table.states[slot.index] in PENDING]
 
     def slots(self) -> list[Slot]:
         """Return all slots in use, oldest first."""
-        with self.changed:
+        with self.lock:
             return list(self._slots)
 
     def evict(self, slots: Iterable[Slot]) -> None:
         """End the connections of those slots that are still in use."""
-        with self.changed:
+        with self.lock:
             for slot in slots:
                 if slot in self._slots:
                     slot.evict()

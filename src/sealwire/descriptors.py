@@ -57,7 +57,7 @@ class Reserve:
         had_reserve = bool(self._held)
         self.close()
         ended = 0
-        with self._admission.changed:
+        with self._admission.lock:
             for slot in self._admission.unauthenticated():
                 if ended < RESERVED and not slot.evicted and now - slot.since >= _YOUNGEST:
                     slot.is_counted = True

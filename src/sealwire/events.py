@@ -11,6 +11,7 @@ raises ends here.
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from sealwire.wire.frames import escaped
@@ -18,6 +19,8 @@ from sealwire.wire.frames import escaped
 AUDIT: Final = "sealwire.audit"
 LONGEST: Final = 2000
 """Characters of a field, or of a line."""
+_logger: Final = cache(logging.getLogger)
+"""logging's own takes the lock of all loggers, which a signal handler's exception in it leaves taken."""
 _SERVER: Final = "sealwire.server"
 _ROTATION: Final = "sealwire.rotation"
 _CLIENT: Final = "sealwire.client"
@@ -82,13 +85,13 @@ def emit(name: str, text: str, *, level: int | None = None, error: BaseException
     fields = {"event": name} | fields
     if event.logger:
         _log(event.logger, level, text, fields, error)
-    if event.audit and (not event.logger or logging.getLogger(AUDIT).hasHandlers()):
+    if event.audit and (not event.logger or _logger(AUDIT).hasHandlers()):
         # Without any handler, logging's last resort would print the line a second time.
         _log(AUDIT, max(level, logging.INFO), text, fields, None)
 
 
 def _log(name: str, level: int, text: str, fields: dict[str, Any], error: BaseException | None) -> None:
-    logger = logging.getLogger(name)
+    logger = _logger(name)
     try:
         if logger.isEnabledFor(level):
             audit = {key: _bounded(value) for key, value in fields.items() if value not in (None, "")}

@@ -4,7 +4,8 @@
 the loop, twice, or when no loop runs. In the loop's own thread, and in those of handlers, they must not wait for the
 loop, since it waits for them. There the call only leaves its mark, and the loop does the rest when it ends.
 
-The condition's lock is reentrant, because a signal handler may interrupt the thread that holds it.
+The lock is reentrant, because a signal handler may interrupt the thread that holds it. It is taken by ``with lock``,
+and not by ``with`` the condition, which has a step in Python: a signal handler's exception there would leave it taken.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class LifeCycle:
     """
 
     def __init__(self) -> None:
-        self._ended = threading.Condition()
+        self._lock = threading.RLock()
+        self._ended = threading.Condition(self._lock)
+        self._loop: object = None
         self._thread: threading.Thread | None = None
         self._runs = 0
         self.stopping = False
@@ -39,19 +42,32 @@ class LifeCycle:
     @contextmanager
     def run(self) -> Iterator[None]:
         """Surround the loop and its draining. Raises InvalidState if the server is closed, or serves already."""
-        with self._ended:
-            if self.closing:
-                raise InvalidState("this server is closed; make a new one, also in a child of the process that serves")
-            if self._thread is not None:
-                raise InvalidState("this server serves already; one serve_forever or handle_request at a time")
-            self._thread = threading.current_thread()
+        loop = object()
         try:
+            self._begin(loop)
             yield
         finally:
-            with self._ended:
+            try:
+                self._end(loop)
+            finally:
+                self._end(loop)  # a signal handler's exception may have ended the first one
+
+    def _begin(self, loop: object) -> None:
+        with self._lock:
+            if self.closing:
+                raise InvalidState("this server is closed; make a new one, also in a child of the process that serves")
+            if self._loop is not None:
+                raise InvalidState("this server serves already; one serve_forever or handle_request at a time")
+            self._loop = loop
+            self._thread = threading.current_thread()
+
+    def _end(self, loop: object) -> None:
+        with self._lock:
+            if self._loop is loop:
                 self._thread, self.stopping = None, False
                 self._runs += 1
                 self._ended.notify_all()
+                self._loop = None
 
     def stop(self) -> None:
         """Ask the loop to end; the next one, if none runs now."""
@@ -63,7 +79,7 @@ class LifeCycle:
 
     def wait(self, *, in_handler: bool) -> bool:
         """Wait until the present loop has ended; return False at once in the loop's own thread or ``in_handler``."""
-        with self._ended:
+        with self._lock:
             if self._thread is not None and (in_handler or self._thread is threading.current_thread()):
                 return False
             present = self._runs

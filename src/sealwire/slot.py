@@ -86,7 +86,7 @@ class Slot:
 
     def track_socket(self, sock: socket.socket | None) -> None:
         """Set the socket that eviction shuts down; pass None just before closing it."""
-        with self._admission.changed:
+        with self._admission.lock:
             self._sock = sock
 
     def close_copy(self) -> None:

@@ -6,10 +6,11 @@ import contextlib
 import dis
 import os
 import re
+import socketserver
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 import sealwire
@@ -61,24 +62,26 @@ def signalled(number: int, call: Callable[[], Any], handler: Callable[[], Any] =
     That is after some instructions only: unlike at any line, a ``with`` statement's lock is always released.
     """
     places, was = 0, False
-    last: dict[int, str] = {}
+    last: dict[int, int] = {}
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal places, was
-        if not frame.f_code.co_filename.startswith((PACKAGE, contextlib.__file__, threading.__file__)):
+        code = frame.f_code
+        if not code.co_filename.startswith((PACKAGE, contextlib.__file__, socketserver.__file__, threading.__file__)):
             return None
         frame.f_trace_opcodes = True
         if event == "call":
             last.pop(id(frame), None)
         if event == "opcode":
-            places += bool(_LOOKS_FOR_SIGNALS.match(last.get(id(frame), "")))
-            last[id(frame)] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            before, last[id(frame)] = last.get(id(frame)), frame.f_lasti
+            places += before is not None and _can_be_signalled(code, before, frame.f_lasti)
             if places == number and not was:
                 was = True
                 handler()
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # or CPython 3.12 does not report those of the first frames
     sys.settrace(trace)
     try:
         call()
@@ -87,3 +90,12 @@ def signalled(number: int, call: Callable[[], Any], handler: Callable[[], Any] =
     finally:
         sys.settrace(before)
     return was
+
+
+def _can_be_signalled(code: CodeType, before: int, now: int) -> bool:
+    """Return True if signal handlers run after an instruction, and what they raise goes where it would go now."""
+    entries = dis._parse_exception_table(code)  # type: ignore[attr-defined]  # not in typeshed
+    targets = [
+        next((each.target for each in entries if each.start <= offset < each.end), None) for offset in (before, now)
+    ]
+    return bool(_LOOKS_FOR_SIGNALS.match(dis.opname[code.co_code[before]])) and targets[0] == targets[1]

@@ -92,6 +92,9 @@ class Forking(socketserver.ForkingMixIn, _TCPServer):
         """Serve the connection in a new child process, as soon as the client has sent something."""
         self._silent.add(request, client_address, self._slots[request])
 
+    def _is_served(self, slot: Slot) -> bool:
+        return super()._is_served(slot) or slot in self._silent.slots
+
     def _connection_waits(self, seconds: float, *_: Any) -> bool:
         """Wait as TCPServer does, and attend to silent connections meanwhile."""
         pause = min(seconds, self._silent.until_due)
@@ -125,7 +128,7 @@ class Forking(socketserver.ForkingMixIn, _TCPServer):
         flush_output()
         # Holding the lock keeps other threads from holding it during the fork, which would lock it in the child for
         # ever.
-        with self._admission.changed, signals_held() as self._held_signals, forking(self):
+        with self._admission.lock, signals_held() as self._held_signals, forking(self):
             super().process_request(request, client_address)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
@@ -166,6 +169,7 @@ class Forking(socketserver.ForkingMixIn, _TCPServer):
 
     def close_request(self, request: Any) -> None:
         """Close this process's copy of the connection; in the parent, the new child keeps the slot."""
+        self._silent.discard(request)
         for pid in set(self.active_children or ()) - self._children.keys():
             slot = self._slots.pop(request)
             slot.pid = pid
@@ -174,7 +178,7 @@ class Forking(socketserver.ForkingMixIn, _TCPServer):
 
     def collect_children(self, *, blocking: bool = False) -> None:
         """Reap the children that have ended, and release their slots."""
-        with self._admission.changed:
+        with self._admission.lock:
             super().collect_children(blocking=blocking)
             for pid in self._children.keys() - set(self.active_children or ()):
                 self._children.pop(pid).release()
@@ -185,7 +189,7 @@ class Forking(socketserver.ForkingMixIn, _TCPServer):
         awaited = set(slots)
         self.collect_children()
         while awaited.intersection((*self._children.values(), *self._silent.slots)) and monotonic() < deadline:
-            with self._admission.changed:
+            with self._admission.lock:
                 self._admission.changed.wait(_REAP_WAIT)
             self._attend_silent()
             self.collect_children()

@@ -320,7 +320,7 @@ class TCPServer(Draining, socketserver.TCPServer):
             request, client_address = super().get_request()
         except OSError as error:
             if error.errno in OUT_OF_RESOURCES:
-                with self._admission.changed:
+                with self._admission.lock:
                     if not self._reserve.make_room(error):
                         # The connection stays in the queue, so the loop would spin without a pause.
                         self._admission.changed.wait(_SLOT_WAIT)
@@ -335,14 +335,27 @@ class TCPServer(Draining, socketserver.TCPServer):
         self._slots[request] = slot
         return request, client_address
 
+    def _handle_request_noblock(self) -> None:
+        try:
+            super()._handle_request_noblock()
+        except BaseException:  # of a signal handler, perhaps before anything knew the connection
+            self._admission.release_unserved(self._is_served)
+            self._slots = {request: slot for request, slot in self._slots.items() if self._is_served(slot)}
+            raise
+
+    def _is_served(self, slot: Slot) -> bool:
+        """Return True if a connection goes on beside the thread that accepts."""
+        return slot.pid is not None or (slot.thread is not None and slot.thread.ident is not None)
+
     def close_request(self, request: Any) -> None:
         """Close a connection's socket and release its slot."""
-        slot = self._slots.pop(request, None)
+        slot = self._slots.get(request)
         if slot is not None:
             slot.track_socket(None)
         super().close_request(request)
         if slot is not None:
             slot.release()
+        self._slots.pop(request, None)  # last: socketserver calls this again if a signal handler's exception ends it
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Serve one connection to its end."""

@@ -36,6 +36,10 @@ class SilentConnections:
         """Keep an accepted connection."""
         self._kept[request] = client_address, slot
 
+    def discard(self, request: Any) -> None:
+        """Keep a connection no longer, if it is here."""
+        self._kept.pop(request, None)
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._kept)
 
