@@ -17,7 +17,7 @@ import sealwire.paces
 from sealwire.collector import NEVER
 from sealwire.computing import AT_ONCE, Computations, DecodingCells, Memory
 from sealwire.contention import Activity, PeerTurns, QuickSwitches, activity, switches
-from sealwire.session.turns import CONTENDED
+from sealwire.session.round_robin import CONTENDED
 from support.interruption import signalled
 from support.service import eventually
 

@@ -27,8 +27,8 @@ from typing import Final
 from sealwire.collector import collector
 from sealwire.contention import switches
 from sealwire.paces import Paces
+from sealwire.session.round_robin import RoundRobin
 from sealwire.session.shared import Cells
-from sealwire.session.turns import RoundRobin
 
 LONG: Final = 2048
 """Bytes of a message above which decoding it is a long computation."""

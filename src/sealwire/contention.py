@@ -24,8 +24,8 @@ from typing import Final
 
 from sealwire.pickling import message_file
 from sealwire.session.common_use import CommonUse
+from sealwire.session.round_robin import CONTENDED
 from sealwire.session.shares import Shares
-from sealwire.session.turns import CONTENDED
 
 _NEWCOMER: Final = 0.1
 """Seconds for which several peers count as active after a connection was accepted, for its handshake."""

@@ -23,12 +23,12 @@ from sealwire.configuration import ConfigurationFile, ConfigurationStatus
 from sealwire.errors import ConfigurationError, RemoteError
 from sealwire.faults import FaultClasses
 from sealwire.limits import Limits
-from sealwire.proxies import Proxies
 from sealwire.trust.credentials import Credentials, CredentialsStatus
 from sealwire.trust.identity import canonical_host
 from sealwire.trust.keyring import Keyring, KeyringStatus
 from sealwire.trust.peers import PeerPolicy
 from sealwire.trust.reloading import LOOK_PATIENCE
+from sealwire.trusted_proxies import Proxies
 from sealwire.wire.frames import VerifiedPayload
 
 _IMPORTING = ("allowlist", "faults", "authorise")

@@ -13,7 +13,7 @@ from time import monotonic
 
 from sealwire.errors import ConfigurationError
 from sealwire.events import emit
-from sealwire.session.turns import RoundRobin
+from sealwire.session.round_robin import RoundRobin
 
 _MAX_THREADS = 1024
 

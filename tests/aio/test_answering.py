@@ -11,7 +11,7 @@ import pytest
 
 from reference import protocol as p
 from sealwire import AsyncTCPServer, encode
-from sealwire.session.turns import ROUND
+from sealwire.session.round_robin import ROUND
 from support.aio import serving
 from support.service import Deployment
 

@@ -13,8 +13,8 @@ import pytest
 import sealwire.aio.handler_calls
 import sealwire.contention
 import sealwire.paces
+import sealwire.session.round_robin
 import sealwire.session.shares
-import sealwire.session.turns
 from reference import protocol as p
 from sealwire.contention import activity, peer_turns, precedence, shares
 from support.aio import LOOPS, served_by
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("clean")
 def contended(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Peers count as active for long, however slow this machine is."""
     monkeypatch.setattr(sealwire.contention, "CONTENDED", 1000.0)
-    monkeypatch.setattr(sealwire.session.turns, "CONTENDED", 1000.0)
+    monkeypatch.setattr(sealwire.session.round_robin, "CONTENDED", 1000.0)
     activity.until = monotonic() + 1000.0
     yield
     activity.calm(float("inf"))
@@ -337,7 +337,7 @@ def test_threads_switch_quickly_while_several_peers_are_active(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """And as the program has set it before and after that."""
-    monkeypatch.setattr(sealwire.session.turns, "CONTENDED", 1000.0)
+    monkeypatch.setattr(sealwire.session.round_robin, "CONTENDED", 1000.0)
     monkeypatch.setattr(sealwire.contention, "CONTENDED", 1000.0)
     security = deployment.server_security(raw=True, peers=["dns:client.example", "dns:other.example"])
     interval = sys.getswitchinterval()

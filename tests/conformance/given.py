@@ -20,7 +20,7 @@ from sealwire import Limits, Security, contention
 from sealwire.admin import AdminEndpoint
 from sealwire.log_format import JSONFormatter
 from sealwire.middleware import Rule
-from sealwire.session import common_use, turns
+from sealwire.session import common_use, round_robin
 from sealwire.session import shares as session_shares
 from support.constants import QUICK
 
@@ -93,7 +93,7 @@ def shares(given: Given) -> Iterator[None]:
     over = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(contention, "sleep", over.wait))
-        for module in (contention, common_use, session_shares, turns):
+        for module in (contention, common_use, session_shares, round_robin):
             for name in changes.keys() & vars(module).keys():
                 stack.enter_context(mock.patch.object(module, name, changes[name]))
         try:

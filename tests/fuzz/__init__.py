@@ -20,7 +20,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "sealwire.configuration_options",
         "sealwire.toml_options",
         "sealwire.limits",
-        "sealwire.proxies",
+        "sealwire.trusted_proxies",
         "sealwire.authorisation",
         "sealwire.faults",
         "sealwire.pickling.allowlist",

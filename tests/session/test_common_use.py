@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from sealwire.session.common_use import CommonUse
+from sealwire.session.round_robin import CONTENDED
 from sealwire.session.shares import LONGEST, PAUSE, WINDOW, Shares
-from sealwire.session.turns import CONTENDED
 
 TURN = 0.0001
 PROCESSORS = 4

@@ -18,7 +18,7 @@ handler_runner     runs handlers, each for a connection or for its requests
 answering          answers the requests of a connection
 first_steps        runs coroutines at once up to their first wait, and from there on in tasks
 handler_calls      calls handlers and the codec, on the event loop or in threads
-turns              the turns of peers, and their places for requests
+loop_turns         the turns of peers, and their places for requests
 threaded_channel   the channel of a handler that runs in a thread
 threads            threads for functions that would block the loop
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from sealwire.admission import Admission
 from sealwire.descriptors import Reserve
 from sealwire.listeners import OUT_OF_RESOURCES
-from sealwire.proxied import take_header, too_slow
+from sealwire.proxy_header_reader import take_header, too_slow
 from sealwire.slot import Slot
 
 _RETRY_WAIT: Final = 0.05

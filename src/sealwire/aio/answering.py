@@ -30,16 +30,16 @@ from typing import Any
 
 from sealwire.aio.first_steps import FirstSteps
 from sealwire.aio.handler_calls import DeadlinePassed, HandlerCalls, in_handler
+from sealwire.aio.loop_turns import Places
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.threads import is_large
-from sealwire.aio.turns import Places
 from sealwire.computing import LONG
 from sealwire.errors import ConnectionClosed, DecodeError, PayloadTooLarge, SealwireError
 from sealwire.failures import answer_without_reply, refuse_message, refuse_reply
 from sealwire.handler import RequestHandler
 from sealwire.session.call_time import time_limit
 from sealwire.session.parts import RequestCancelled
-from sealwire.session.turns import ROUND
+from sealwire.session.round_robin import ROUND
 from sealwire.wire.events import Request
 from sealwire.wire.frames import FaultCode, Flag
 from sealwire.wire.metadata import checked

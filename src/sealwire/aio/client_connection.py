@@ -24,7 +24,7 @@ from sealwire.errors import (
 from sealwire.security import Security
 from sealwire.session import explain, misuse, terms
 from sealwire.session.begin import begin_client_session, begin_unix_client_session
-from sealwire.session.envelope import sendable
+from sealwire.session.call_metadata import sendable
 from sealwire.session.requests import LINGER
 from sealwire.sync.unix_socket import own_process, peer_process
 from sealwire.trust.certificates import Certificates

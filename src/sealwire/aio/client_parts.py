@@ -16,8 +16,8 @@ from sealwire.aio.byte_stream import settle
 from sealwire.aio.pump import AsyncChannel
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, SealwireError
 from sealwire.session import explain, misuse
+from sealwire.session.call_metadata import sendable
 from sealwire.session.client import ClientSession
-from sealwire.session.envelope import sendable
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Credited, Event, Part, Reply
 from sealwire.wire.frames import Flag, Payload, VerifiedPayload

@@ -18,10 +18,10 @@ from typing import Any
 
 from sealwire.aio.answering import Answering
 from sealwire.aio.handler_calls import HandlerCalls, in_handler
+from sealwire.aio.loop_turns import Places
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.threaded_channel import ThreadedChannel
 from sealwire.aio.threads import Workers, run_in_thread
-from sealwire.aio.turns import Places
 from sealwire.handler import RequestHandler
 from sealwire.listeners import address_text
 

@@ -22,7 +22,7 @@ from sealwire.session import explain, misuse
 from sealwire.session.call_time import CallTime, time_limit
 from sealwire.session.client import ConnectionLost
 from sealwire.session.parts import Ending, PartsOfReply
-from sealwire.session.turns import ROUND
+from sealwire.session.round_robin import ROUND
 from sealwire.wire.frames import Flag, Payload, VerifiedPayload
 from sealwire.wire.metadata import Metadata
 

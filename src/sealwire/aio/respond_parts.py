@@ -17,7 +17,7 @@ from sealwire.errors import DecodeError
 from sealwire.handler_parts import AnswersInParts, PartsOfMessage
 from sealwire.session.call_time import time_limit
 from sealwire.session.context import CancelEvent, Context
-from sealwire.session.turns import ROUND
+from sealwire.session.round_robin import ROUND
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.events import Request
 from sealwire.wire.frames import Payload, VerifiedPayload

@@ -23,9 +23,9 @@ from sealwire.aio.accepting import Acceptor, receive_header
 from sealwire.aio.draining import Draining
 from sealwire.aio.handler_calls import in_handler
 from sealwire.aio.handler_runner import HandlerRunner
+from sealwire.aio.loop_turns import LoopTurns
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.threads import Workers
-from sealwire.aio.turns import LoopTurns
 from sealwire.contention import activity
 from sealwire.contract import contract_of
 from sealwire.descriptors import Reserve
@@ -36,7 +36,7 @@ from sealwire.fork import leave_in_children
 from sealwire.listeners import address_text, check_listener, is_unix, listen
 from sealwire.middleware.chain import Middleware
 from sealwire.middleware.serving import Served
-from sealwire.proxied import expected_header
+from sealwire.proxy_header_reader import expected_header
 from sealwire.report import Statistics
 from sealwire.security import Security
 from sealwire.session.begin import reject_code

@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Protocol
 
+from sealwire.aio.loop_turns import LoopTurns
 from sealwire.aio.server_parts import PartsChannel
 from sealwire.aio.threads import look
-from sealwire.aio.turns import LoopTurns
 from sealwire.aio.unix_socket import PlainObject
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, TransportError
 from sealwire.security import Security
@@ -16,8 +16,8 @@ from sealwire.session import explain, terms
 from sealwire.session.arrival_times import Arrivals
 from sealwire.session.begin import begin_server_session, begin_unix_server_session
 from sealwire.session.buffers import STEP
+from sealwire.session.round_robin import ROUND
 from sealwire.session.server import MAX_UNANSWERED, ServerSession
-from sealwire.session.turns import ROUND
 from sealwire.session.validity import Termination
 from sealwire.slot import Slot
 from sealwire.sync.unix_socket import peer_process

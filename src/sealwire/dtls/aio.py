@@ -33,7 +33,7 @@ from sealwire.fork import blank, leave_in_children
 from sealwire.listeners import address_text
 from sealwire.retry import shares
 from sealwire.session import explain
-from sealwire.session.envelope import envelope_of
+from sealwire.session.call_metadata import call_metadata_of
 from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.wire.events import Ponged
 from sealwire.wire.frames import Payload, VerifiedPayload
@@ -159,8 +159,10 @@ class AsyncUDPConnection(asyncio.DatagramProtocol):
             closed = ConnectionClosed("the association ended before the request was sent")
             raise self.association.session.lost(closed, None)
         begun = monotonic()
-        envelope = envelope_of(metadata, reply_metadata)
-        exchange = Exchange(self._exchanges, payload, deadline, begun, idempotent=idempotent, envelope=envelope)
+        call_metadata = call_metadata_of(metadata, reply_metadata)
+        exchange = Exchange(
+            self._exchanges, payload, deadline, begun, idempotent=idempotent, call_metadata=call_metadata
+        )
         try:
             self._flush()
             await self._wait(exchange, deadline)

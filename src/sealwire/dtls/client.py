@@ -31,9 +31,9 @@ from sealwire.listeners import address_text
 from sealwire.retry import Resend, shares
 from sealwire.security import Security
 from sealwire.session import explain, misuse
+from sealwire.session.call_metadata import CallMetadata
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
-from sealwire.session.envelope import Envelope
 from sealwire.sync.shared_client import Call, SharedClient
 from sealwire.trust.identity import PeerIdentity, canonical_host
 from sealwire.wire.events import Ponged
@@ -82,13 +82,15 @@ class UDPConnection:
                 raise explain.ended_handshake(self._address)
 
     def request(
-        self, payload: Payload, deadline: float, *, idempotent: bool, envelope: Envelope | None = None
+        self, payload: Payload, deadline: float, *, idempotent: bool, call_metadata: CallMetadata | None = None
     ) -> VerifiedPayload:
         """Send a request and return its reply.
 
         Raises RemoteError, PayloadTooLarge, DeadlineExceeded, ConnectionLost.
         """
-        exchange = Exchange(self._exchanges, payload, deadline, monotonic(), idempotent=idempotent, envelope=envelope)
+        exchange = Exchange(
+            self._exchanges, payload, deadline, monotonic(), idempotent=idempotent, call_metadata=call_metadata
+        )
         self._flush()
         try:
             while exchange.result is None:
@@ -290,13 +292,13 @@ class SynchronousUDPClient(HostClient, SharedClient[UDPConnection]):
         payload: Payload,
         time: CallTime,
         idempotent: bool,
-        envelope: Envelope | None,
+        call_metadata: CallMetadata | None,
     ) -> VerifiedPayload:
         return self._with_resend(
             call,
             time,
             lambda connection, deadline: connection.request(
-                payload, deadline, idempotent=idempotent, envelope=envelope
+                payload, deadline, idempotent=idempotent, call_metadata=call_metadata
             ),
             idempotent=idempotent,
         )

@@ -10,8 +10,8 @@ from sealwire.backoff import Backoff
 from sealwire.dtls.client_association import ClientAssociation
 from sealwire.errors import ConnectionClosed, RemoteError, SealwireError
 from sealwire.session import explain
+from sealwire.session.call_metadata import CallMetadata, sendable
 from sealwire.session.client import ConnectionLost
-from sealwire.session.envelope import Envelope, sendable
 from sealwire.wire.events import Event, Reply
 from sealwire.wire.frames import FaultCode, Payload, VerifiedPayload
 
@@ -72,7 +72,7 @@ class Exchange:
         deadline: The time at which the caller stops waiting.
         now: The current time.
         idempotent: Send the request again while no reply comes.
-        envelope: The metadata of the call, if there is any.
+        call_metadata: Of the call, if there is any.
 
     Raises:
         PayloadTooLarge: The payload does not fit into a datagram.
@@ -92,12 +92,14 @@ class Exchange:
         now: float,
         *,
         idempotent: bool,
-        envelope: Envelope | None = None,
+        call_metadata: CallMetadata | None = None,
     ) -> None:
-        self._envelope = envelope
+        self._call_metadata = call_metadata
         self._metadata = None
-        if envelope is not None:
-            self._metadata = sendable(envelope.metadata, exchanges.association.protocol.features, exchanges.address)
+        if call_metadata is not None:
+            self._metadata = sendable(
+                call_metadata.metadata, exchanges.association.protocol.features, exchanges.address
+            )
         self._exchanges = exchanges
         self._in_flight = exchanges.in_flight
         self._payload = payload
@@ -125,8 +127,8 @@ class Exchange:
             self._overloaded = result
         elif self.result is None:
             self.result = result
-            if self._envelope is not None and not isinstance(result, RemoteError):
-                self._envelope.receive(metadata)
+            if self._call_metadata is not None and not isinstance(result, RemoteError):
+                self._call_metadata.receive(metadata)
             if self.on_result is not None:
                 self.on_result()
 

@@ -34,9 +34,9 @@ from sealwire.middleware.chain import Middleware
 from sealwire.middleware.serving import Served
 from sealwire.report import Statistics
 from sealwire.security import Security
+from sealwire.session.round_robin import RoundRobin
 from sealwire.session.server import TERMINATION_WAIT
 from sealwire.session.terms import check_security, check_server, check_unproxied
-from sealwire.session.turns import RoundRobin
 from sealwire.threads import ThreadPool
 from sealwire.wire.events import Request
 from sealwire.wire.frames import FaultCode

@@ -22,9 +22,9 @@ from sealwire.pool.trip import Trip
 from sealwire.retry import Resend
 from sealwire.security import Security
 from sealwire.session import explain
+from sealwire.session.call_metadata import CallMetadata, call_metadata_of
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
-from sealwire.session.envelope import Envelope, envelope_of
 from sealwire.sync.client import check_requests
 from sealwire.sync.client_connection import ClientChannel
 from sealwire.sync.keep_alive import KeepAlive
@@ -136,10 +136,10 @@ class ClientPool(Closing, PartsClient, BasePool[ClientChannel]):
         metadata: Mapping[str, str] | None,
         reply_metadata: dict[str, str] | None,
     ) -> Any:
-        envelope = envelope_of(metadata, reply_metadata)
+        call_metadata = call_metadata_of(metadata, reply_metadata)
         payload = self.security.codec.encode_pieces(data)
         time = CallTime(timeout=self.timeout, wait=seconds, now=monotonic())
-        reply, trip = self._run(partial(_request, payload, envelope), time, idempotent=idempotent)
+        reply, trip = self._run(partial(_request, payload, call_metadata), time, idempotent=idempotent)
         del payload  # so that a large request is not kept in memory while a large reply is decoded
         return self._decode(reply, str(trip.server))
 
@@ -333,5 +333,7 @@ class _Place:
         return self._pool._decode(reply)
 
 
-def _request(payload: Payload, envelope: Envelope | None, channel: ClientChannel, deadline: float) -> VerifiedPayload:
-    return channel.request(payload, deadline, envelope)
+def _request(
+    payload: Payload, call_metadata: CallMetadata | None, channel: ClientChannel, deadline: float
+) -> VerifiedPayload:
+    return channel.request(payload, deadline, call_metadata)

@@ -8,7 +8,7 @@ begin          either end's protocol and session, after TLS
 requests       the channel that handlers use
 context        the context of one request, for its handler
 parts          the parts of a request that have come, and why a handler must end
-envelope       the metadata of one call of a client
+call_metadata  the metadata of one call of a client
 call_time      the time of one call of a client, and its limit inside a handler
 arrival_times  when bytes of a stream arrived, for deadlines that count from there
 explain        the texts of all errors of connections

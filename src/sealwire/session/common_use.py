@@ -20,8 +20,8 @@ from collections.abc import Hashable
 from struct import Struct
 from typing import Final
 
+from sealwire.session.round_robin import CONTENDED
 from sealwire.session.shares import FORGOTTEN, LONGEST, PAUSE, WINDOW
-from sealwire.session.turns import CONTENDED
 
 _DEMAND: Final = 0.25
 """The part of the processors from which on they are in demand."""

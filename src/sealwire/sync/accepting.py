@@ -11,7 +11,7 @@ from typing import Any
 
 from sealwire.contention import activity
 from sealwire.errors import ConnectionClosed, DeadlineExceeded, HandshakeFailed, TransportError
-from sealwire.proxied import take_header, too_slow
+from sealwire.proxy_header_reader import take_header, too_slow
 from sealwire.security import Security
 from sealwire.session import explain, terms
 from sealwire.session.begin import begin_server_session, begin_unix_server_session

@@ -15,9 +15,9 @@ from sealwire.client_base import PathClient, TCPHostClient, check_seconds
 from sealwire.errors import ConfigurationError, DeadlineExceeded, RemoteError, SealwireError, TransportError
 from sealwire.fork import this_process
 from sealwire.retry import Resend
+from sealwire.session.call_metadata import CallMetadata
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
-from sealwire.session.envelope import Envelope
 from sealwire.sync.client_connection import ClientChannel
 from sealwire.sync.connecting import connect, connect_unix
 from sealwire.sync.keep_alive import PATIENCE, KeepAlive
@@ -119,9 +119,13 @@ class _StreamClient(PartsClient, SharedClient[ClientChannel]):
         payload: Payload,
         time: CallTime,
         idempotent: bool,
-        envelope: Envelope | None,
+        call_metadata: CallMetadata | None,
     ) -> VerifiedPayload:
-        exchange = ClientChannel.request if envelope is None else partial(ClientChannel.request, envelope=envelope)
+        exchange = (
+            ClientChannel.request
+            if call_metadata is None
+            else partial(ClientChannel.request, call_metadata=call_metadata)
+        )
         return self._with_resend(call, time, idempotent, exchange, payload)
 
     def _with_resend(

@@ -20,8 +20,8 @@ from sealwire.errors import (
 from sealwire.fork import leave_in_children
 from sealwire.security import Security
 from sealwire.session import explain, misuse
+from sealwire.session.call_metadata import CallMetadata, sendable
 from sealwire.session.client import ClientSession, ConnectionLost
-from sealwire.session.envelope import Envelope, sendable
 from sealwire.sync.client_parts import ClientPartsChannel
 from sealwire.sync.pump import WOULD_BLOCK, Carrier
 from sealwire.trust.identity import PeerIdentity
@@ -66,7 +66,7 @@ class ClientChannel(ClientPartsChannel):
         self.peer: PeerIdentity = session.peer
         leave_in_children(self)
 
-    def request(self, payload: Payload, deadline: float, envelope: Envelope | None = None) -> VerifiedPayload:
+    def request(self, payload: Payload, deadline: float, call_metadata: CallMetadata | None = None) -> VerifiedPayload:
         """Send a request and return its reply.
 
         If the connection breaks while sending, the server's last frames are read before the error is raised, since they
@@ -75,28 +75,28 @@ class ClientChannel(ClientPartsChannel):
         Raises DeadlineExceeded, PayloadTooLarge, InvalidState, RemoteError, RemoteProtocolError, ConnectionLost.
         """
         metadata = None
-        if envelope is not None:
-            metadata = sendable(envelope.metadata, self._protocol.features, self._session.address)
+        if call_metadata is not None:
+            metadata = sendable(call_metadata.metadata, self._protocol.features, self._session.address)
         sequence, sent = self._send_request(payload, deadline, metadata)
         try:
             if sent:
                 self.receive(deadline)
-            return self.receive_reply(deadline, envelope)
+            return self.receive_reply(deadline, call_metadata)
         except DeadlineExceeded:
             self.cancel(sequence)
             raise
         except (ConnectionClosed, TruncatedFrame) as error:
             raise self._session.lost(error, sequence if sent else None) from None
 
-    def receive_reply(self, deadline: float, envelope: Envelope | None = None) -> VerifiedPayload:
+    def receive_reply(self, deadline: float, call_metadata: CallMetadata | None = None) -> VerifiedPayload:
         """Return the next reply. Raises RemoteError, DeadlineExceeded, RemoteProtocolError, ConnectionClosed."""
         while True:
             event = self._protocol.next_event()
             if event is None:
                 event = self._wait_for_event(deadline)
             if type(event) is Reply:
-                if envelope is not None:
-                    envelope.receive(event.metadata)
+                if call_metadata is not None:
+                    call_metadata.receive(event.metadata)
                 return event.payload
             answer = self._session.receive(event)
             if answer is not None:

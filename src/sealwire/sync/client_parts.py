@@ -10,8 +10,8 @@ from typing import Final
 from sealwire.errors import ConnectionClosed, RemoteError, SealwireError, TruncatedFrame
 from sealwire.events import emit
 from sealwire.session import explain, misuse
+from sealwire.session.call_metadata import sendable
 from sealwire.session.client import ClientSession
-from sealwire.session.envelope import sendable
 from sealwire.sync.pump import WOULD_BLOCK, Channel
 from sealwire.wire.client import ClientProtocol
 from sealwire.wire.events import Event, Part, Reply

@@ -16,8 +16,8 @@ from sealwire.session import explain, misuse
 from sealwire.session.call_time import end_of
 from sealwire.session.client import ConnectionLost
 from sealwire.session.parts import Done, Ending, PartsOfReply
+from sealwire.sync.call_turns import Turn, Turns
 from sealwire.sync.client_connection import ClientChannel
-from sealwire.sync.turns import Turn, Turns
 from sealwire.wire.events import Part, Reply
 from sealwire.wire.frames import Flag, Payload, VerifiedPayload
 

@@ -11,7 +11,7 @@ from sealwire.client_base import BaseClient, check_seconds
 from sealwire.errors import ConfigurationError
 from sealwire.middleware.calling import CallContext
 from sealwire.middleware.chain import chained
-from sealwire.session.envelope import Envelope
+from sealwire.session.call_metadata import CallMetadata
 from sealwire.sync.part_stream import Download, Own, PartStream, Upload
 from sealwire.wire.metadata import checked
 
@@ -136,9 +136,9 @@ class PartsClient(BaseClient):
         reply_metadata: dict[str, str] | None,
     ) -> Any:
         """Send a request in parts and return the reply, within all middleware."""
-        envelope = Envelope(metadata, reply_metadata)
+        call_metadata = CallMetadata(metadata, reply_metadata)
         place = self._place()
-        upload = Upload(place, timeout=self.timeout, wait=wait, metadata=envelope.metadata)
+        upload = Upload(place, timeout=self.timeout, wait=wait, metadata=call_metadata.metadata)
         payload, received = upload.run(parts, self.security.codec.encode_pieces)
-        envelope.receive(received)
+        call_metadata.receive(received)
         return place._decode(payload)

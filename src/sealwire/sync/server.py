@@ -41,7 +41,7 @@ from sealwire.listeners import (
 )
 from sealwire.middleware.chain import Middleware
 from sealwire.middleware.serving import Served
-from sealwire.proxied import expected_header
+from sealwire.proxy_header_reader import expected_header
 from sealwire.report import Statistics
 from sealwire.security import Security
 from sealwire.server_events import Source

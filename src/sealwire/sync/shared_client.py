@@ -30,11 +30,11 @@ from sealwire.middleware.chain import Middleware
 from sealwire.retry import ConnectRetry, Resend
 from sealwire.security import Security
 from sealwire.session import explain, misuse
+from sealwire.session.call_metadata import CallMetadata
 from sealwire.session.call_time import CallTime
 from sealwire.session.client import ConnectionLost
-from sealwire.session.envelope import Envelope
+from sealwire.sync.call_turns import Turn, Turns
 from sealwire.sync.pipeline import SHORT_LINGER
-from sealwire.sync.turns import Turn, Turns
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.frames import Payload, VerifiedPayload
 
@@ -120,7 +120,7 @@ class SharedClient(Closing, BaseClient, Generic[_C]):
 
     @abstractmethod
     def _request(
-        self, call: Call[_C], payload: Payload, time: CallTime, idempotent: bool, envelope: Envelope | None
+        self, call: Call[_C], payload: Payload, time: CallTime, idempotent: bool, call_metadata: CallMetadata | None
     ) -> VerifiedPayload:
         """Send a request and return the reply."""
 
@@ -208,12 +208,12 @@ class SharedClient(Closing, BaseClient, Generic[_C]):
         metadata: Mapping[str, str] | None,
         reply_metadata: dict[str, str] | None,
     ) -> Any:
-        envelope = None if metadata is None and reply_metadata is None else Envelope(metadata, reply_metadata)
+        call_metadata = None if metadata is None and reply_metadata is None else CallMetadata(metadata, reply_metadata)
         payload = self.security.codec.encode_pieces(data)
         time = CallTime(self.timeout, seconds, monotonic())
         call = self._take_turn(seconds, _getframe())
         try:
-            reply = self._request(call, payload, time, idempotent, envelope)
+            reply = self._request(call, payload, time, idempotent, call_metadata)
         except BaseException as error:
             if isinstance(error, DeadlineExceeded):
                 error.sent = error.sent or time.sent

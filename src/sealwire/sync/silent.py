@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from sealwire.errors import SealwireError
-from sealwire.proxied import take_header
+from sealwire.proxy_header_reader import take_header
 from sealwire.slot import Slot
 
 

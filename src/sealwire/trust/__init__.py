@@ -9,6 +9,7 @@ reloading         follows files by content and swaps in a new value as one
 peers             the list of peers that may be at the other end
 identity          a peer's identity, from its verified certificate or its process
 known_peers       the certificates of known peers, parsed once
+own_certificate   what every peer must refuse in an endpoint's own certificate
 contexts          TLS contexts of clients and servers
 selftest          a TLS handshake in memory, before new certificates are taken
 file_permissions  tells if other users can open a file

@@ -11,8 +11,8 @@ import pytest
 
 from sealwire import ConfigurationError, HandshakeFailed, Limits
 from sealwire.admission import Admission
-from sealwire.proxied import take_header, too_slow
-from sealwire.proxies import Proxies
+from sealwire.proxy_header_reader import take_header, too_slow
+from sealwire.trusted_proxies import Proxies
 from support.service import Deployment
 
 

@@ -10,7 +10,7 @@ from sealwire.wire.features import Features
 from sealwire.wire.metadata import TRACE_CONTEXT, Metadata, checked
 
 
-class Envelope:
+class CallMetadata:
     """The metadata of one call.
 
     Args:
@@ -36,9 +36,9 @@ class Envelope:
             self._reply_metadata.update(metadata or {})
 
 
-def envelope_of(metadata: Mapping[str, str] | None, reply_metadata: dict[str, str] | None) -> Envelope | None:
-    """Return the envelope of a call; None if the caller has nothing to do with metadata. Raises ConfigurationError."""
-    return None if metadata is None and reply_metadata is None else Envelope(metadata, reply_metadata)
+def call_metadata_of(metadata: Mapping[str, str] | None, reply_metadata: dict[str, str] | None) -> CallMetadata | None:
+    """Return the metadata of a call; None if the caller has nothing to do with metadata. Raises ConfigurationError."""
+    return None if metadata is None and reply_metadata is None else CallMetadata(metadata, reply_metadata)
 
 
 def sendable(metadata: Metadata | None, features: Features, address: str) -> Metadata | None:

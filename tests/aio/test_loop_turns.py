@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sealwire.aio.turns import LoopTurns, Places
+from sealwire.aio.loop_turns import LoopTurns, Places
 from sealwire.contention import activity, shares
 
 

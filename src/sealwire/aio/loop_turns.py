@@ -1,4 +1,4 @@
-"""The turns of connections on an event loop (see :mod:`sealwire.session.turns`), and their places among requests.
+"""The turns of connections on an event loop (see :mod:`sealwire.session.round_robin`), and their places among requests.
 
 A peer that uses more than its share (:mod:`sealwire.session.shares`) pauses as soon as it has to wait for a turn: its
 connections wait outside of the rounds, until some of them come back at a time. What the loop does from one turn to the
@@ -14,7 +14,7 @@ from time import monotonic, thread_time
 from typing import Final
 
 from sealwire.contention import activity, shares
-from sealwire.session.turns import Turns
+from sealwire.session.round_robin import Turns
 
 _ITERATIONS: Final = 3
 """Iterations of the loop in a round: a request takes about as many from its turn to its reply."""

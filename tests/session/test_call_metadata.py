@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sealwire.errors import ConfigurationError, FeatureNotSupported
-from sealwire.session.envelope import Envelope, envelope_of, sendable
+from sealwire.session.call_metadata import CallMetadata, call_metadata_of, sendable
 from sealwire.wire.features import Features
 from support.session import ADDRESS
 
@@ -16,39 +16,43 @@ TRACE = {"traceparent": "00-1", "tracestate": "a=b", "baggage": "c=d"}
 
 class TestEnvelope:
     def test_has_what_is_sent(self) -> None:
-        assert Envelope({"a": "b"}, None).metadata == {"a": "b"}
+        assert CallMetadata({"a": "b"}, None).metadata == {"a": "b"}
 
     @pytest.mark.parametrize("nothing", [None, {}])
     def test_without_metadata(self, nothing: Any) -> None:
-        assert Envelope(nothing, None).metadata is None
+        assert CallMetadata(nothing, None).metadata is None
 
     @pytest.mark.parametrize("bad", [{"": "x"}, {"a b": "x"}, {"a": 1}, {"a": "x" * 100_000}])
     def test_metadata_that_cannot_be_sent(self, bad: Any) -> None:
         with pytest.raises(ConfigurationError):
-            Envelope(bad, None)
+            CallMetadata(bad, None)
 
     @pytest.mark.parametrize("bad", [[], "metadata", 1])
     def test_a_place_for_the_replys_that_is_none(self, bad: Any) -> None:
         with pytest.raises(ConfigurationError, match="reply_metadata must be a dict, which is filled"):
-            Envelope(None, bad)
+            CallMetadata(None, bad)
 
     @pytest.mark.parametrize(("received", "left"), [({"c": "d"}, {"c": "d"}), ({}, {}), (None, {})])
     def test_the_replys_takes_the_place_of_what_was_there(self, received: Any, left: Any) -> None:
         place = {"a": "of another call"}
-        Envelope(None, place).receive(received)
+        CallMetadata(None, place).receive(received)
         assert place == left
 
     def test_nobody_wants_the_replys(self) -> None:
-        Envelope({"a": "b"}, None).receive({"c": "d"})
+        CallMetadata({"a": "b"}, None).receive({"c": "d"})
 
 
 class TestEnvelopeOf:
     def test_a_call_without_metadata_has_none(self) -> None:
-        assert envelope_of(None, None) is None
+        assert call_metadata_of(None, None) is None
 
     def test_either_is_enough(self) -> None:
         place: dict[str, str] = {}
-        sends, receives, both = envelope_of({"a": "b"}, None), envelope_of(None, place), envelope_of({"c": "d"}, place)
+        sends, receives, both = (
+            call_metadata_of({"a": "b"}, None),
+            call_metadata_of(None, place),
+            call_metadata_of({"c": "d"}, place),
+        )
         assert sends is not None
         assert receives is not None
         assert both is not None
@@ -59,7 +63,7 @@ class TestEnvelopeOf:
         assert place == {"3": "4"}
 
     def test_an_empty_dict_is_a_place(self) -> None:
-        assert envelope_of({}, None) is not None
+        assert call_metadata_of({}, None) is not None
 
 
 class TestSendable:

@@ -9,7 +9,7 @@ from time import monotonic
 
 import pytest
 
-from sealwire.sync.turns import Turn, Turns
+from sealwire.sync.call_turns import Turn, Turns
 from support.service import eventually
 
 pytestmark = pytest.mark.usefixtures("clean")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sealwire.session.turns import CONTENDED, MANY, ROUND, RoundRobin, Turns
+from sealwire.session.round_robin import CONTENDED, MANY, ROUND, RoundRobin, Turns
 
 
 def test_keys_are_served_in_turn() -> None:
