@@ -3,6 +3,7 @@
 cimport cython
 
 cdef enum:
+    KEPT = 4096  # integers that a list that is cleared keeps room for
     BREATH = 1024  # steps of a loop, some 0.02 to 0.3 ms
 
 
@@ -24,7 +25,7 @@ cdef class Ints:
     cdef Py_ssize_t count
 
     cdef int grow(self) except -1
-    cdef int clear(self) except -1
+    cdef int give_back(self) except -1
 
     cdef inline int push(self, long long value) except -1:
         """Append one integer."""
@@ -32,6 +33,13 @@ cdef class Ints:
             self.grow()
         self.items[self.count] = value
         self.count += 1
+        return 0
+
+    cdef inline int clear(self) except -1:
+        """Remove all integers."""
+        self.count = 0
+        if self.items.shape[0] > KEPT:
+            self.give_back()
         return 0
 
     cdef inline long long get(self, Py_ssize_t index) except? -1:

@@ -8,8 +8,6 @@ from cpython cimport array
 import array
 
 cdef Py_ssize_t FEW = 64
-cdef Py_ssize_t KEPT = 4096
-"""Integers that :meth:`Ints.clear` keeps room for."""
 cdef array.array _EMPTY = array.array("q")
 
 
@@ -33,9 +31,7 @@ cdef class Ints:
         self.items = larger
         return 0
 
-    cdef int clear(self) except -1:
-        """Remove all integers, and give back the room of many."""
-        self.count = 0
-        if self.items.shape[0] > KEPT:
-            self.items = zeros(FEW)
+    cdef int give_back(self) except -1:
+        """Give back the room of many integers."""
+        self.items = zeros(FEW)
         return 0

@@ -44,7 +44,8 @@ cdef class Nodes(Leaves):
         self.data = data
         self.size = len(data)
         self.large_buffers = large_buffers
-        self.checked_until = self.size if self.size <= SMALL and b"\xed" not in data else 0
+        # As an int: CPython first takes bytes for one, and makes the text of an error.
+        self.checked_until = self.size if self.size <= SMALL and 0xED not in data else 0
         self.stack.clear()
         self.memo.clear()
         self.memo_pushes = 0
