@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import random
 import threading
@@ -102,6 +103,31 @@ def test_threads_share_a_codec(codec: Codec) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_no_finalizer_changes_a_value_meanwhile(codec: Codec) -> None:
+    """Of what is garbage, when there is no room for the next bytes."""
+    value = [[f"{n}" * 50] for n in range(500)]
+    data = pickle.dumps(value, 5)
+
+    class Changes:
+        def __del__(self) -> None:
+            value.clear()
+
+    write, thresholds = codec._encoder.encode_surely, gc.get_threshold()
+    assert write(["first"]) is not None  # with room for a small value
+    gc.disable()
+    try:
+        garbage: Any = Changes()
+        garbage.itself = garbage
+        del garbage
+        gc.set_threshold(1)
+        gc.enable()
+        assert write(value) == data
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.enable()
+        gc.collect()
 
 
 inner: list[Any] = [1]

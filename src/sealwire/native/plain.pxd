@@ -22,6 +22,7 @@ cdef class Writer:
     cdef int forget(self, Py_ssize_t size) except -1
     cdef int reserve(self, buffer) except -1
     cdef bytes write(self, value)
+    cdef bytes written(self, object value)
     cdef bint is_within_limits(self) except -1
     cdef bint charge(self, long long parts, long long opcodes) except -1
     cdef int put_little(self, long long number, int size) except -1

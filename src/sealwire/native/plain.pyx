@@ -25,6 +25,8 @@ from sealwire.native.ints cimport zeros
 cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object)
     int PyFloat_Pack8(double, char *, int) except -1
+    bint PyGC_Disable()
+    bint PyGC_Enable()
 
 cdef enum:
     DEPTH = 50
@@ -74,8 +76,26 @@ cdef class Writer:
     cdef bytes write(self, value):
         """Return the pickle of a value that the decoder would surely accept, or None if that is in doubt."""
         cdef bytes data = None
+        cdef bint was_collecting
         if not self.is_usable or not (PyDict_CheckExact(value) or PyList_CheckExact(value) or PyTuple_CheckExact(value)):
             return None
+        # Or a finalizer might run and change the value: what is met again is known by its address.
+        was_collecting = PyGC_Disable()
+        try:
+            data = self.written(value)
+        finally:
+            if was_collecting:
+                PyGC_Enable()
+        self.base += self.memoized
+        if self.out.shape[0] > KEPT:
+            self.reserve(bytearray(FIRST))
+        if self.owners.shape[0] > KEPT or self.base > LAST_BASE:
+            self.forget(FEW)
+        return data
+
+    cdef bytes written(self, object value):
+        """Write a value, charge for it, and return the pickle, or None if in doubt."""
+        cdef bytes data = None
         self.at = 0
         self.memoized = 0
         self.longest_text = self.memory = self.nodes = 0
@@ -89,11 +109,6 @@ cdef class Writer:
                 self.close_frame()
                 if self.is_within_limits():
                     data = self.view[: self.at].tobytes()
-        self.base += self.memoized
-        if self.out.shape[0] > KEPT:
-            self.reserve(bytearray(FIRST))
-        if self.owners.shape[0] > KEPT or self.base > LAST_BASE:
-            self.forget(FEW)
         return data
 
     cdef bint is_within_limits(self) except -1:
