@@ -18,7 +18,6 @@ from sealwire.errors import (
     ConnectionClosed,
     DeadlineExceeded,
     DecodeError,
-    EncodeError,
     PayloadTooLarge,
     RemoteError,
     SealwireError,
@@ -31,12 +30,11 @@ from sealwire.session import explain, misuse
 from sealwire.session.call_time import end_of
 from sealwire.session.client import ConnectionLost
 from sealwire.sync.client_connection import ClientChannel
-from sealwire.wire.frames import FaultCode, Payload, VerifiedPayload
+from sealwire.sync.pipeline_items import Items, Request
+from sealwire.wire.frames import FaultCode, VerifiedPayload
 
 SHORT_LINGER: Final = 0.1
 """Seconds to linger on a connection that the server has ended already; the caller is waiting for a new one."""
-_INSTANT: Final = (list, tuple, range, deque)
-"""Iterables that have their next item at once: replies need not be looked for before."""
 _TOGETHER: Final = 8192
 """Bytes of small requests that are sent together, about: one TLS record has twice as many, and their frames in it."""
 _NOTICED: Final = 0.001
@@ -45,28 +43,6 @@ _SLOW: Final = 0.01
 """Seconds from which on an iterable is slow, and replies are waited for before its next item is taken."""
 _PATIENCE: Final = 0.25
 """Part of the time of a slow iterable's last item to wait for replies, and seconds at most."""
-
-
-class Request:
-    """An item of the iterable.
-
-    Args:
-        index: Its position, from 0.
-        payload: The encoded request; None if there is none.
-        answer: Its reply or fault, or the error of an item that cannot be sent; None until there is one.
-
-    Attributes:
-        index, payload, answer: As given.
-        resend: Decides if it may be sent again, and until when; None before it is sent.
-    """
-
-    __slots__ = ("answer", "index", "payload", "resend")
-
-    def __init__(self, index: int, payload: Payload | None, answer: Exception | None = None) -> None:
-        self.index = index
-        self.payload = payload
-        self.answer: VerifiedPayload | Exception | None = answer
-        self.resend: Resend | None = None
 
 
 class _Connect(Protocol):
@@ -133,11 +109,8 @@ class Pipeline:
         self._again: deque[Request] = deque()
         """Those of them that are to be sent again."""
         self._in_flight: dict[int, Request] = {}
-        self._next_index = 0
-        self._more = True
         self._leaving = False
         """True if the connection is to be replaced when nothing is in flight."""
-        self._is_instant = False
         self._held = 0
         """Bytes of requests that are to be sent together with the next one."""
         self._pull_time = 0.0
@@ -154,22 +127,21 @@ class Pipeline:
 
     def run(self, requests: Iterable[Any], timeout: float) -> Iterator[Any]:
         """Yield the results of all requests, in order. Connecting may take ``timeout`` seconds each time."""
-        items = iter(requests)
-        self._is_instant = type(requests) in _INSTANT
+        self._items = Items(requests, self._security, return_errors=self._return_errors)
         error: BaseException | None = None
         self.process = this_process()
         try:
             self._connect(self, end_of(timeout))
             while True:
                 self.in_order = False
-                self._step(items, timeout)
+                self._step(timeout)
                 self.in_order = True
                 while self._order and self._order[0].answer is not None:
                     result = self._result(self._order.popleft())
                     paused = self._pause_now()
                     yield result
                     self._resume(paused)
-                if not self._order and not self._more:
+                if not self._order and not self._items.more:
                     return
         except SealwireError as raised:
             self.in_order = True  # each step that raises one is whole
@@ -221,12 +193,12 @@ class Pipeline:
         self.in_order = True
         return channel
 
-    def _step(self, items: Iterator[Any], timeout: float) -> None:
+    def _step(self, timeout: float) -> None:
         """Send what there is, and wait for an answer if nothing more can be sent."""
         try:
             if self._failed is not None:
                 raise self._failed
-            self._send(items, timeout)
+            self._send(timeout)
             if self.channel is not None:
                 self.channel.send_queued()
             if self._in_flight and self._order[0].answer is None:
@@ -252,12 +224,12 @@ class Pipeline:
             raise explain.closed_here()
         return self.channel
 
-    def _send(self, items: Iterator[Any], timeout: float) -> None:
+    def _send(self, timeout: float) -> None:
         """Send requests until the window is full, the server takes no more, or an answer is there.
 
         Items that are there at once are sent several at a time: when a quarter of the window is free.
         """
-        if self._is_instant and len(self._in_flight) > self._window - self._window // 4:
+        if self._items.is_instant and len(self._in_flight) > self._window - self._window // 4:
             return
         while len(self._in_flight) < self._window and not (self.channel is not None and self.channel.has_unsent):
             if self._leaving and not self._in_flight:
@@ -266,13 +238,13 @@ class Pipeline:
                 self._leaving = self._leaving or not self._channel.is_current()
                 if self._leaving:
                     return
-                if not self._is_instant and self._take(self._channel.answer_now(self._patience())):
+                if not self._items.is_instant and self._take(self._channel.answer_now(self._patience())):
                     if self._order[0].answer is not None:
                         return
                     continue
                 if monotonic() >= self._deadline:
                     return
-            request = self._again.popleft() if self._again else self._pull(items)
+            request = self._again.popleft() if self._again else self._pull()
             if request is None:
                 return
             if request.answer is None:
@@ -290,11 +262,11 @@ class Pipeline:
         try:
             sequence = self._channel.send(request.payload, max(0.0, request.resend.deadline - monotonic()))
             self._held += len(request.payload)
-            if not self._is_instant or self._held >= _TOGETHER:
+            if not self._items.is_instant or self._held >= _TOGETHER:
                 self._held = 0
                 self._channel.send_queued()
         except PayloadTooLarge as error:
-            self._refuse(request, error)
+            self._items.refuse(request, error)
         else:
             self._in_flight[sequence] = request
 
@@ -303,44 +275,20 @@ class Pipeline:
         self._leaving = False
         self._connect(self, end_of(timeout))
 
-    def _pull(self, items: Iterator[Any]) -> Request | None:
+    def _pull(self) -> Request | None:
         """Return the next item, or None after the last one."""
-        if not self._more:
+        if not self._items.more:
             return None
         self.in_order = True
         paused = self._pause_now()
-        value: Any = None
-        request = Request(self._next_index, None)
         try:
-            value = next(items)
-        except StopIteration:
-            self._more = False
-            return None
-        except Exception as error:
-            self._more = False
-            error.add_note(f"raised by the iterable of send_requests in place of item {request.index} (counted from 0)")
-            request.answer = error
-        else:
-            try:
-                request.payload = self._security.codec.encode_pieces(value)
-            except Exception as error:
-                self._refuse(request, error)
+            request = self._items.take()
         finally:
             self._pull_time = self._resume(paused)
             self.in_order = False
-        self._next_index += 1
-        self._order.append(request)
+        if request is not None:
+            self._order.append(request)
         return request
-
-    def _refuse(self, request: Request, error: Exception) -> None:
-        """Let the error of an item that cannot be sent take the place of its reply."""
-        place = f"item {request.index} of send_requests (counted from 0)"
-        if isinstance(error, EncodeError | PayloadTooLarge):
-            error.args = (f"{place}: {error}",)
-        else:
-            error.add_note(f"raised while {place} was encoded")
-        request.answer = error
-        self._more = self._more and self._return_errors
 
     def _take(self, answer: tuple[int, VerifiedPayload | RemoteError] | None) -> bool:
         """Assign an answer to its request; return True if there was one. A server may answer in any order."""
