@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sealwire import ConfigurationError, SealwireError, Security, TransportError
 from sealwire.pki.files import PRIVATE, NewFile, write_files
 from sealwire.testing import Throwaway
 from support.certificates import make, make_ca
-from support.service import Deployment
+from support.service import Deployment, running
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -189,7 +190,7 @@ HOST_ENDS = [*HOST_SERVERS, *HOST_CLIENTS, *POOLS, *NATS_ENDS, "sync.connect", "
 
 @pytest.mark.parametrize("name", HOST_ENDS)
 def test_a_certificate_for_the_other_end(begun_with: Callable[..., Any], name: str, tmp_path: Path) -> None:
-    """A certificate whose purpose, or lack of a name, every peer must refuse is refused before it is shown."""
+    """A certificate whose purpose every peer must refuse is refused before it is shown."""
     role, other = ("server", "client") if "Server" in name else ("client", "server")
     place = Throwaway(tmp_path)
     cert, key = place.leaf("own", "localhost", profile=other)
@@ -200,19 +201,32 @@ def test_a_certificate_for_the_other_end(begun_with: Callable[..., Any], name: s
     assert str(refused.value).startswith(text)
 
 
-@pytest.mark.parametrize("name", HOST_SERVERS)
-def test_a_servers_certificate_without_a_name(deployment: Deployment, tmp_path: Path, name: str) -> None:
+def test_a_servers_certificate_without_a_name(deployment: Deployment, tmp_path: Path) -> None:
+    """Clients refuse it unless they list its fingerprint."""
     ca = make_ca()
-    leaf = make(issuer=ca)
-    files = {"ca": ca.pem, "cert": leaf.pem, "key": leaf.key_pem}
+    files = {"ca": ca.pem}
+    for role in ("server", "client"):
+        leaf = make(*(["client.example"] if role == "client" else []), issuer=ca)
+        files |= {f"{role}.pem": leaf.pem, f"{role}.key": leaf.key_pem}
+        if role == "server":
+            pin = f"sha256:{sha256(leaf.der).hexdigest()}"
     write_files([NewFile(tmp_path / part, content, PRIVATE) for part, content in files.items()])
-    security = Security(
-        credentials=sealwire.Credentials.from_files(**{part: tmp_path / part for part in files}),
-        keys=deployment.keys,
-        peers=["dns:client.example"],
-    )
-    with pytest.raises(ConfigurationError, match="has no DNS name, IP address or URI, so clients would refuse it"):
-        made(name, ("127.0.0.1", 0), len, security)
+
+    def security(role: str, peers: list[str] | None) -> Security:
+        credentials = sealwire.Credentials.from_files(
+            cert=tmp_path / f"{role}.pem", key=tmp_path / f"{role}.key", ca=tmp_path / "ca"
+        )
+        return Security(credentials=credentials, keys=deployment.keys, peers=peers)
+
+    server = sealwire.ThreadingTCPServer(("127.0.0.1", 0), len, security("server", ["dns:client.example"]))
+    with running(server) as port:
+        with sealwire.SynchronousTCPClient("localhost", port, security=security("client", [pin])) as client:
+            assert client.send_request("four") == 4
+        with (
+            sealwire.SynchronousTCPClient("localhost", port, security=security("client", None)) as client,
+            pytest.raises(sealwire.HandshakeFailed, match="certificate"),
+        ):
+            client.send_request("four")
 
 
 @pytest.mark.parametrize("name", HOST_ENDS)

@@ -369,7 +369,7 @@ class TestCertificatesThatClientsMustRefuse:
             ),
             (
                 {"names": [], "common_name": "localhost"},
-                "has no DNS name, IP address or URI, so clients would refuse it",
+                "has no DNS name, IP address or URI, so clients refuse it unless they list its fingerprint; issue one",
             ),
             ({"end": timedelta(0)}, "so every peer would refuse it; renew it"),
         ],

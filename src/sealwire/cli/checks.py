@@ -29,7 +29,7 @@ from sealwire.toml_options import read_toml
 from sealwire.trust.certificates import is_root
 from sealwire.trust.file_permissions import in_private_directory, open_to_others
 from sealwire.trust.keyring import KeyringStatus
-from sealwire.trust.own_certificate import certificate_problems
+from sealwire.trust.own_certificate import certificate_problems, name_problems
 
 _SECRET: Final = ("key", "keyring")
 _GOOD_RSA_BITS: Final = 3072
@@ -115,12 +115,13 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
     status = security.credentials.status()
     problem = status.chain_problem
     misnamed = bool(cert) and role == "server" and host is not None and not accepts_host(security, host)
+    problems = [*certificate_problems(current, role), *(name_problems(current) if role == "server" else ())]
     checks: list[_Check] = [
         (
             not cert and peers is not None and not peers.names_processes, _CRITICAL, ca,
             "a server needs a certificate", "give cert and key",
         ),
-        *((True, _CRITICAL, cert, problem, fix) for problem, fix in certificate_problems(current, role)),
+        *((True, _CRITICAL, cert, problem, fix) for problem, fix in problems),
         (
             misnamed, _CRITICAL, cert,
             f"the certificate is not for {host}", "issue one with this name, or list it under names",

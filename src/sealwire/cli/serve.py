@@ -37,6 +37,7 @@ from sealwire.security import Security
 from sealwire.session.terms import check_server
 from sealwire.sync.server import ForkingTCPServer, TCPServer, ThreadingTCPServer
 from sealwire.sync.unix_server import ForkingUnixStreamServer, ThreadingUnixStreamServer, UnixStreamServer
+from sealwire.trust.own_certificate import name_problems
 
 _SERVERS: Final[dict[str, tuple[type[TCPServer], type[UnixStreamServer]]]] = {
     "threading": (ThreadingTCPServer, ThreadingUnixStreamServer),
@@ -264,6 +265,10 @@ def _check_security(options: _Options, security: Security, kinds: Collection[boo
     try:
         for unix in kinds:
             check_server(security, unix=unix)
+            if not unix:
+                current = security.credentials.current
+                for problem, fix in name_problems(current):
+                    raise ConfigurationError(f"{current.paths['cert']}: {problem}; {fix}")
     except ConfigurationError as error:
         raise ConfigurationError(f"{options.config}: {error}") from None
 

@@ -13,7 +13,7 @@ from sealwire.trust.selftest import is_revoked
 
 
 def certificate_problems(current: Certificates, role: str) -> Iterator[tuple[str, str]]:
-    """Yield the reasons for which peers must refuse the certificate of a ``server`` or ``client``, and the remedies."""
+    """Yield the reasons for which all peers refuse the certificate of a ``server`` or ``client``, and the remedies."""
     own, now = current.identity, datetime.now(UTC)
     if own is None:
         return
@@ -21,13 +21,20 @@ def certificate_problems(current: Certificates, role: str) -> Iterator[tuple[str
         issue = issuing(current.paths["cert"], role)
         fix = f"name a {role}'s as cert and key, or issue one with the profile {role}, or peer for both: {issue}"
         yield f"the certificate is not for TLS {role}s", fix
-    if role == "server" and not (own.dns or own.ip or own.uri):
-        fix = "issue one with the names that clients use (a common name in the subject is none)"
-        yield "the certificate has no DNS name, IP address or URI", fix
     for between in current.certificates[1:]:
         if not is_root(between) and between.not_valid_after_utc < now:
             name, end = between.subject.rfc4514_string(), between.not_valid_after_utc
             yield f"the intermediate certificate {name} expired at {moment_text(end)}", "get the CA's current chain"
+
+
+def name_problems(current: Certificates) -> Iterator[tuple[str, str]]:
+    """Yield the reason for which clients that verify a server's host name refuse its certificate, and the remedy."""
+    own = current.identity
+    if own is not None and not (own.dns or own.ip or own.uri):
+        yield (
+            "the certificate has no DNS name, IP address or URI, so clients refuse it unless they list its fingerprint",
+            "issue one with the names that clients use (a common name in the subject is none)",
+        )
 
 
 def check_certificate(current: Certificates, role: str) -> None:
