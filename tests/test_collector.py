@@ -31,6 +31,13 @@ def is_paused() -> bool:
     return gc.get_threshold()[0] == NEVER
 
 
+def test_a_pause_ends_after_an_error() -> None:
+    with suppress(ZeroDivisionError), collector.paused():
+        assert is_paused()
+        raise ZeroDivisionError
+    assert not is_paused()
+
+
 def test_it_does_not_run_during_a_computation(thresholds: tuple[int, ...]) -> None:
     computations = Computations(2)
     with suppress(ValueError), computations.one("a"):

@@ -17,6 +17,7 @@ import sealwire.paces
 from sealwire.collector import NEVER
 from sealwire.computing import AT_ONCE, Computations, DecodingCells, Memory
 from sealwire.contention import Activity, PeerTurns, QuickSwitches, activity, switches
+from sealwire.native import NATIVE
 from sealwire.session.round_robin import CONTENDED
 from support.interruption import signalled
 from support.service import eventually
@@ -415,3 +416,18 @@ def test_peers_that_need_not_wait_are_forgotten(monkeypatch: pytest.MonkeyPatch)
         computations.paces.pause(str(number), 1000)
     assert len(computations.paces._paces) <= 3
     assert computations.paces.pause("flood", 1000) > 0
+
+
+@pytest.mark.skipif(not NATIVE, reason="without the native core, no long message is decoded on a loop")
+def test_a_loop_decodes_what_is_brief_while_nobody_else_is_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(sealwire.computing, "monotonic", lambda: clock.now)
+    computations = Computations(2)
+    monkeypatch.setattr(activity, "until", clock.now)
+    assert computations.may_be_on_loop(65_536)
+    assert not computations.may_be_on_loop(65_537)
+    monkeypatch.setattr(activity, "until", clock.now + 1)
+    assert not computations.may_be_on_loop(5000)
+    monkeypatch.setattr(activity, "until", clock.now)
+    computations.share(Memory(DecodingCells(1), 0, 1 << 20))
+    assert not computations.may_be_on_loop(5000)

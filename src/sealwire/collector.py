@@ -9,6 +9,8 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 NEVER: Final = 0x7FFF_5EA1
@@ -46,6 +48,16 @@ class CollectorPause:
             if self._computation is computation:
                 self._resume()
                 self._computation = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Surround a computation."""
+        computation = object()
+        try:
+            self.begin(computation)
+            yield
+        finally:
+            self.end(computation)
 
     def _resume(self) -> None:
         if gc.get_threshold()[0] == NEVER:

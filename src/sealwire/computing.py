@@ -21,17 +21,20 @@ import threading
 from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from random import uniform
-from time import sleep, thread_time
+from time import monotonic, sleep, thread_time
 from typing import Final
 
 from sealwire.collector import collector
-from sealwire.contention import switches
+from sealwire.contention import activity, switches
+from sealwire.native import NATIVE
 from sealwire.paces import Paces
 from sealwire.session.round_robin import RoundRobin
 from sealwire.session.shared import Cells
 
 LONG: Final = 2048
 """Bytes of a message above which decoding it is a long computation."""
+_BRIEF: Final = 65_536 if NATIVE else LONG
+"""Bytes of a message up to which an event loop may decode it while no other peer is active: a millisecond, about."""
 AT_ONCE: Final = 2
 """Long computations at a time."""
 _EXPANSION: Final = 512
@@ -85,6 +88,13 @@ class Computations:
     def waiting(self) -> int:
         """The number of threads that wait for their turn."""
         return len(self._waiting)
+
+    def may_be_on_loop(self, size: int) -> bool:
+        """Return True if an event loop may decode a message of ``size`` bytes itself: no other peer waits meanwhile.
+
+        Processes that share the memory for decoding wait for it, which a loop cannot.
+        """
+        return size <= _BRIEF and self._memory is None and monotonic() >= activity.until
 
     @contextmanager
     def one(self, key: Hashable, size: int = 0) -> Iterator[None]:

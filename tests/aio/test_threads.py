@@ -223,15 +223,20 @@ class Slotted:
 class TestIsLarge:
     @pytest.mark.parametrize("wrap", [lambda part: part, lambda part: {"a": [(part,)]}, Slotted, Exception])
     def test_by_what_is_inside(self, wrap: Callable[[Any], Any]) -> None:
-        value = wrap("x" * 100_000)
+        value = wrap("x" * 2_000_000)
         if isinstance(value, Exception):
-            value.add_note("x" * 100_000)
+            value.add_note("x" * 2_000_000)
         assert is_large(value)
 
+    def test_of_plain_types_the_native_core_takes_more(self) -> None:
+        assert is_large(["x" * 100_000]) is not NATIVE
+        assert is_large(["x" * 100_000, Slotted(1)])
+        assert is_large([bytearray(100_000)])
+
     def test_bytes_alone_are_not_copied_by_the_native_core(self) -> None:
-        assert is_large(bytes(100_000)) is not NATIVE
-        assert is_large([bytes(100_000)])
-        assert is_large(bytearray(100_000))
+        assert is_large(bytes(2_000_000)) is not NATIVE
+        assert is_large([bytes(2_000_000)])
+        assert is_large(bytearray(2_000_000))
 
     @pytest.mark.parametrize("value", [None, 7, "x" * 1000, {"a": [1, 2.5]}, Slotted("x"), object()])
     def test_small(self, value: object) -> None:

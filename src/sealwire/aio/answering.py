@@ -216,7 +216,7 @@ class Answering:
                 elif len(request.payload) <= LONG:
                     message = self._contract.decode(request.payload)
                 else:
-                    message = await self._calls.decode_in_thread(self._contract.decode, request.payload, self._share)
+                    message = await self._calls.decode_long(self._contract.decode, request.payload, self._share)
             except DecodeError as error:
                 refuse_message(channel, request.sequence, error)
             except asyncio.CancelledError as error:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from sealwire.aio.respond_parts import AsyncMessageParts, RespondChannel, send_async_parts
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.threads import Workers, is_large, run_in_thread
+from sealwire.collector import collector
 from sealwire.computing import AT_ONCE, LONG, computations
 from sealwire.contract import Contract, contract_of
 from sealwire.handler import RequestHandler, runs_on_loop
@@ -89,11 +90,14 @@ class HandlerCalls:
         """Run a handler's method on the loop or in a thread, like its other methods."""
         return function() if self.on_loop else await self._workers.run(function, key)
 
-    async def decode_in_thread(
+    async def decode_long(
         self, decode: Callable[[VerifiedPayload], Any], payload: VerifiedPayload, key: Hashable
     ) -> Any:
         """Return the message, or the part of one, in a payload of more than LONG bytes. Raises DecodeError."""
         size = len(payload)
+        if computations.may_be_on_loop(size):
+            with collector.paused():
+                return decode(payload)
         if pause := computations.paces.pause(key, size):
             await asyncio.sleep(pause)
         return await self._compute(partial(decode, payload), key, size)
@@ -110,7 +114,7 @@ class HandlerCalls:
         async def decode(payload: VerifiedPayload) -> Any:
             if len(payload) <= LONG:
                 return decode_part(payload)
-            return await self.decode_in_thread(decode_part, payload, key)
+            return await self.decode_long(decode_part, payload, key)
 
         def decode_here(payload: VerifiedPayload) -> Any:
             with computations.one(key, len(payload)):

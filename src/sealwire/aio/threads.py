@@ -18,10 +18,13 @@ from sealwire.native import NATIVE
 from sealwire.security import Security
 from sealwire.threads import ThreadPool
 
-MAX_DECODED_ON_LOOP: Final = 16_384
+# Some tenths of a millisecond, less than it takes to pass a message to a thread and back.
+MAX_DECODED_ON_LOOP: Final = 65_536 if NATIVE else 16_384
 """Bytes of a message up to which it is decoded on the event loop instead of in a thread."""
 _MAX_ENCODED_ON_LOOP: Final = 65_536
 """Bytes of a value and its parts in memory up to which it is encoded on the event loop."""
+_MAX_PLAIN_ON_LOOP: Final = 1_048_576
+"""The same of a value of plain types, for the native core."""
 _SIMPLE: Final = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
 _measure: Final[Callable[[object, int], bool | None] | None] = (
     import_module("sealwire.native.sizes").is_large if NATIVE else None  # compiled, and so not known to the linters
@@ -59,7 +62,7 @@ def is_large(value: object) -> bool:
     if _measure is not None:
         if type(value) is bytes:
             return False  # it is not copied, whatever its size
-        found = _measure(value, _MAX_ENCODED_ON_LOOP)
+        found = _measure(value, _MAX_PLAIN_ON_LOOP)
         if found is not None:
             return found
     room = _MAX_ENCODED_ON_LOOP
