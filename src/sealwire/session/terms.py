@@ -119,7 +119,7 @@ def replaces_host_name(security: Security) -> bool:
 
 def signing_key(security: Security, identity: PeerIdentity | None) -> Key:
     """Return the key that a client with this identity signs with now. Raises ConfigurationError if it has none."""
-    owner = "a client without a certificate" if identity is None else str(identity)
+    owner = identity or "a client without a certificate"
     return security.keys.current.signing_key(datetime.now(UTC), usable=lambda key: may_use(key, identity), owner=owner)
 
 

@@ -144,7 +144,7 @@ class KeySnapshot:
         """Return the key of that id, even if it is not valid now."""
         return self._by_id.get(key_id)
 
-    def signing_key(self, now: datetime, *, usable: Callable[[Key], bool] | None = None, owner: str = "") -> Key:
+    def signing_key(self, now: datetime, *, usable: Callable[[Key], bool] | None = None, owner: object = "") -> Key:
         """Return the newest valid key: the one with the latest not_before; among equals, the last in the file.
 
         Args:
