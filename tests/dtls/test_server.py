@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import sealwire.contention
 from sealwire import (
     ConfigurationError,
     ConnectionClosed,
@@ -469,3 +471,20 @@ def test_the_clock_is_set_while_a_datagram_waits(step: float, monkeypatch: pytes
     monkeypatch.setattr("sealwire.dtls.server.time", lambda: now + offset)
     assert arrival_time([stamp], before) == (now if step < 0 else came)
     assert arrival_time([], before) == now
+
+
+def test_threads_switch_quickly_while_several_peers_are_active(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And as the program has set it before and after that."""
+    monkeypatch.setattr(sealwire.contention, "CONTENDED", 1000.0)
+    interval = sys.getswitchinterval()
+    sealwire.contention.activity.reset()
+    security = deployment.security("server", peers=["dns:client.example", "dns:other.example"])
+    with running(ThreadingUDPServer(ADDRESS, echo, security)) as port, ExitStack() as stack:
+        clients = [stack.enter_context(client(deployment, port, role=role)) for role in ("client", "other client")]
+        for each in clients * 2:
+            assert each.send_request("one") == "one"
+        assert sys.getswitchinterval() < interval / 10
+    assert sys.getswitchinterval() == interval
+    sealwire.contention.activity.reset()

@@ -8,6 +8,7 @@ but their handlers may run at the same time. Requests that have come take turns 
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import sys
@@ -20,6 +21,7 @@ from time import monotonic, time
 from types import TracebackType
 from typing import Any, Final, Self
 
+from sealwire.contention import activity
 from sealwire.contract import contract_of
 from sealwire.dtls.channel import DatagramChannel
 from sealwire.dtls.demultiplexer import Demultiplexer
@@ -280,6 +282,7 @@ class UDPServer:
         if now >= self._next_refresh:
             self._next_refresh = now + self.security.limits.reload_interval
             self.security.refresh()
+        activity.calm(now)
         with self.lock:
             self.demultiplexer.handle_timeouts()
         self._answer_all()
@@ -328,6 +331,7 @@ class UDPServer:
         if self.socket.fileno() < 0:  # in a forked child
             return
         deadline = monotonic() + self.security.limits.drain_timeout
+        activity.calm(math.inf)
         with self.lock:
             self.demultiplexer.drain()
         self._answer_all()
@@ -375,6 +379,7 @@ class ThreadingUDPServer(UDPServer):
         super()._begin()
 
     def _dispatch(self, association: ServerAssociation, request: Request, deadline: float | None) -> None:
+        activity.note(association.account, monotonic())  # handlers that compute hold up neither the others nor reading
         self._pool.submit(partial(self._answer_in_thread, association, request, deadline), association.account)
 
     def _answer_in_thread(self, association: ServerAssociation, request: Request, deadline: float | None) -> None:
