@@ -294,7 +294,7 @@ class TestClient:
                 assert session.peer is peer
                 assert b"\x07/orders" in sent(protocol)
             else:
-                with pytest.raises(PeerNotAllowed, match="uid:2000"):
+                with pytest.raises(PeerNotAllowed, match=r"at /run/x\.sock showed uid:2000"):
                     begin_unix_client_session(*arguments, address="/run/x.sock", now=0.0)
 
 

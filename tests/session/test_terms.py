@@ -522,6 +522,20 @@ class TestChecks:
         with pytest.raises(ConfigurationError, match=r"^a server needs a Security, as in"):
             terms.check_server(None)
 
+    def test_a_client_without_a_security(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"^a client needs a Security, as in"):
+            terms.check_client(None)
+
+    @pytest.mark.parametrize("side", ["server", "client"])
+    def test_a_certificate_of_the_other_end(self, place: Throwaway, side: str) -> None:
+        check = {"server": terms.check_server, "client": terms.check_client}
+        for profile in ("server", "client"):
+            place.leaf("own", HOST, profile=profile)
+            made = security(place, "own", peers=ANYBODY)
+            says = f"the certificate is not for TLS {side}s"
+            with nullcontext() if profile == side else pytest.raises(ConfigurationError, match=says):
+                check[side](made)
+
     @pytest.mark.parametrize(
         ("options", "says"),
         [
@@ -539,6 +553,18 @@ class TestChecks:
             terms.check_unix_socket(made)
         with nullcontext() if says is None else pytest.raises(ConfigurationError, match=says):
             terms.check_server(made, unix=True)
+        with nullcontext() if says is None else pytest.raises(ConfigurationError, match=says):
+            terms.check_client(made, unix=True)
+
+    def test_a_unix_socket_of_a_configuration_file(self, place: Throwaway) -> None:
+        """The remedy is in its language, with the user of this process."""
+        made = security(place, None, service="orders")
+        with pytest.raises(ConfigurationError, match=rf"acceptable processes: peers=\['uid:{os.geteuid()}', …\]$"):
+            terms.check_unix_socket(made)
+        file = place.directory / "security.toml"
+        file.write_text('ca = "ca.pem"\nkeyring = "keyring.toml"\nservice = "orders"\n')
+        with pytest.raises(ConfigurationError, match=rf'acceptable processes: peers = \["uid:{os.geteuid()}", …\]$'):
+            terms.check_unix_socket(Security.from_toml(file))
 
     @pytest.mark.parametrize(
         ("host", "accepted"),
