@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -186,3 +187,60 @@ def test_a_process_pauses_for_its_own_peers_and_for_those_of_others(here: Common
     assert shares.pause("flood", 1.0, 0.0) == 0.0
     shares.reset()
     assert shares.common is None
+
+
+def test_use_is_counted_once_in_a_window(here: CommonUse) -> None:
+    """However many peers are active in it in turn."""
+    for number in range(10):
+        assert not busy(here, f"peer {number % 2}", 2.0 + (0.05 + number / 20) * WINDOW, 0.3)
+
+
+def test_a_window_is_compared_with_the_one_before_alone(here: CommonUse, there: CommonUse) -> None:
+    here.note("good", 1.0, 7.0)
+    assert busy(there, "flood", 1.25, 4.0)
+    assert not here.note("good", 1.45, 7.0)
+
+
+def test_soon_after_the_start_of_the_machine(here: CommonUse, there: CommonUse) -> None:
+    """The clock begins at 0, as do all times in the memory."""
+    here.begin(1, 0.0, 0.0)
+    assert not here.note("alone", 0.05, 0.0)
+    assert not busy(here, "alone", 0.25, 4.0)
+    here.queue("unknown", 0.25)
+    assert here.pause("unknown", 0.25) <= 0
+    here.use("alone", TURN, 0.25)
+    here.forgive("alone", 0.25)
+    assert here.pause("alone", 0.25) <= 0
+    assert here.pause("nobody", 0.25) <= 0
+    there.begin(2, 0.0, 0.0)
+    there.use("flood", 10 * TURN, 0.25)
+    assert there.pause("flood", 0.25) > 0
+
+
+def test_a_share_is_one_of_what_was_used_lately(here: CommonUse, there: CommonUse) -> None:
+    there.use("before", 1.0, 1.0)
+    here.use("flood", 0.2, 1.0 + 3 * WINDOW)
+    assert here.pause("flood", 1.0 + 3 * WINDOW) > 0
+
+
+def test_a_new_peer_has_used_nothing(here: CommonUse, there: CommonUse) -> None:
+    there.use("other", 0.01, 1.0)
+    here.use("new", 0.001, 1.0 + WINDOW)
+    assert here.pause("new", 1.0 + WINDOW) <= 0
+
+
+def test_a_process_begins_without_demand(here: CommonUse, there: CommonUse) -> None:
+    there.note("good", 1.0, 7.0)
+    assert not here.note("flood", 1.05, 7.5)  # its first window has not ended
+    assert not busy(here, "flood", 1.25, 0.5)
+
+
+def test_it_knows_how_many_processors_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that this process may use, where the system says so."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 2, 3}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert CommonUse()._processors == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert CommonUse()._processors == 5
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert CommonUse()._processors == 1
