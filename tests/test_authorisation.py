@@ -104,7 +104,7 @@ class TestArguments:
             (["no_such_module:Order"], ["dns:a.example"], "there is no module 'no_such_module'"),
             ([Order], [], "the list of peers is empty"),
             ([Order], "dns:a.example", "peers must be a list of entries, not one str"),
-            ([Order], ["a.example"], "'a.example' is not an entry for a list of peers; an entry is 'dns:"),
+            ([Order], ["a.example"], "'a.example' is not an entry for a list of peers; did you mean 'dns:a.example'"),
             ([Order], ["dns:*"], "too wide"),
         ],
     )

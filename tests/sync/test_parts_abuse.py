@@ -329,8 +329,8 @@ def test_a_client_that_sends_without_end_keeps_no_others_waiting(
         counts: list[int] = []
         read = channel._read
 
-        def counted() -> int:
-            counts.append(read())
+        def counted(**options: bool) -> int:
+            counts.append(read(**options))
             return counts[-1]
 
         monkeypatch.setattr(channel, "_read", counted)
