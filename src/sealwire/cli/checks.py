@@ -114,7 +114,6 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
     life = timedelta(0) if current.identity is None else current.identity.not_after - current.identity.not_before
     status = security.credentials.status()
     problem = status.chain_problem
-    misnamed = bool(cert) and role == "server" and host is not None and not accepts_host(security, host)
     problems = [*certificate_problems(current, role), *(name_problems(current) if role == "server" else ())]
     checks: list[_Check] = [
         (
@@ -122,18 +121,7 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
             "a server needs a certificate", "give cert and key",
         ),
         *((True, _CRITICAL, cert, problem, fix) for problem, fix in problems),
-        (
-            misnamed, _CRITICAL, cert,
-            f"the certificate is not for {host}", "issue one with this name, or list it under names",
-        ),
-        *(
-            (
-                role == "server" and current.identity is not None and not current.identity.is_named(name), _NOTE, cert,
-                f"the certificate is not for {name}, which is one of names: a client that verifies the host refuses it",
-                "issue one with this name; clients that list a URI or fingerprint of the server need none",
-            )
-            for name in sorted(security.names)
-        ),
+        *(_check_names(security, cert, host) if role == "server" and current.identity is not None else ()),
         (
             life > timedelta(days=MAX_LEAF_DAYS), _NOTE, cert,
             f"the certificate lives {life.days} days; a thief could use it as long",
@@ -177,6 +165,22 @@ def check_security(security: Security, host: str | None) -> list[Finding]:
         *(_check_strength(ca, certificate) for certificate in current.authorities),
     ]
     return _findings([*checks, *strengths])
+
+
+def _check_names(security: Security, cert: str, host: str | None) -> Iterator[_Check]:
+    """Check that a server's certificate has the names that its clients may verify."""
+    own = security.credentials.current.identity
+    assert own is not None  # it has a certificate
+    yield (
+        host is not None and not accepts_host(security, host), _CRITICAL, cert,
+        f"the certificate is not for {host}", "issue one with this name, or list it under names",
+    )  # fmt: skip
+    for name in sorted(security.names):
+        yield (
+            not own.is_named(name), _NOTE, cert,
+            f"the certificate is not for {name}, which is one of names: a client that verifies the host refuses it",
+            "issue one with this name; clients that list a URI or fingerprint of the server need none",
+        )  # fmt: skip
 
 
 def _check_strength(path: str, certificate: x509.Certificate) -> _Check:
