@@ -1,23 +1,17 @@
 """The TCP servers: socketserver's API, with TLS, keys and limits underneath.
 
-Accepting. The accepting loop never waits for a client: the TLS handshake is done by the thread or child process that
-serves the connection. Otherwise a silent client would stop the server.
-
-:mod:`sealwire.sync.draining` describes how a server ends.
+:mod:`sealwire.sync.connection_slots` describes how a server accepts, and :mod:`sealwire.sync.draining` how it ends.
 """
 
 from __future__ import annotations
 
-import errno
 import math
 import select
 import socket
 import socketserver
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -25,14 +19,12 @@ from sealwire.admission import Admission
 from sealwire.contention import activity
 from sealwire.contract import contract_of
 from sealwire.descriptors import Reserve
-from sealwire.errors import InvalidState, SealwireError
-from sealwire.failures import report_connection_error, report_termination, report_unserved
+from sealwire.errors import InvalidState
 from sealwire.fork import leave_in_children
 from sealwire.handler import RequestHandler
 from sealwire.life_cycle import LifeCycle
 from sealwire.listeners import (
     BACKLOG,
-    OUT_OF_RESOURCES,
     cannot_bind,
     check_address,
     check_listener,
@@ -41,23 +33,17 @@ from sealwire.listeners import (
 )
 from sealwire.middleware.chain import Middleware
 from sealwire.middleware.serving import Served
-from sealwire.proxy_header_reader import expected_header
 from sealwire.report import Statistics
 from sealwire.security import Security
-from sealwire.server_events import Source
 from sealwire.session import terms
-from sealwire.session.begin import reject_code
 from sealwire.slot import Slot
-from sealwire.sync.accepting import accept, receive_header
+from sealwire.sync.connection_slots import ConnectionSlots
 from sealwire.sync.draining import Draining
 from sealwire.sync.mixins import Forking, Threading
 from sealwire.sync.read_ahead import ReadAhead
 
-_SLOT_WAIT = 0.05
-"""Seconds for which the accepting loop waits for a slot before it does its other work."""
 
-
-class TCPServer(Draining, socketserver.TCPServer):
+class TCPServer(Draining, ConnectionSlots):
     """A server that serves one connection at a time, with the API of socketserver.TCPServer.
 
     ``shutdown`` and the end of ``serve_forever`` tell the clients that the server is going away, and let requests in
@@ -311,93 +297,6 @@ class TCPServer(Draining, socketserver.TCPServer):
         self._read_ahead.close()
         self._drain_reader.close()
         self._drain_writer.close()
-
-    def get_request(self) -> tuple[Any, Any]:
-        """Accept a connection and acquire its slot. Raises OSError, which socketserver's loop ignores."""
-        if not self._admission.wait_for_room(_SLOT_WAIT):
-            raise BlockingIOError(errno.EAGAIN, "no slot free")
-        try:
-            request, client_address = super().get_request()
-        except OSError as error:
-            if error.errno in OUT_OF_RESOURCES:
-                with self._admission.lock:
-                    if not self._reserve.make_room(error):
-                        # The connection stays in the queue, so the loop would spin without a pause.
-                        self._admission.changed.wait(_SLOT_WAIT)
-            raise
-        header = expected_header(self.security, client_address)
-        slot = self._admission.acquire(request, self.on_request, client_address, header)
-        if slot.evicted:
-            slot.turned_away()
-            request.close()
-            slot.release()
-            raise BlockingIOError(errno.EAGAIN, "its address has too many connections")
-        self._slots[request] = slot
-        return request, client_address
-
-    def _handle_request_noblock(self) -> None:
-        try:
-            super()._handle_request_noblock()
-        except BaseException:  # of a signal handler, perhaps before anything knew the connection
-            self._admission.release_unserved(self._is_served)
-            self._slots = {request: slot for request, slot in self._slots.items() if self._is_served(slot)}
-            raise
-
-    def _is_served(self, slot: Slot) -> bool:
-        """Return True if a connection goes on beside the thread that accepts."""
-        return slot.pid is not None or (slot.thread is not None and slot.thread.ident is not None)
-
-    def close_request(self, request: Any) -> None:
-        """Close a connection's socket and release its slot."""
-        slot = self._slots.get(request)
-        if slot is not None:
-            slot.track_socket(None)
-        super().close_request(request)
-        if slot is not None:
-            slot.release()
-        self._slots.pop(request, None)  # last: socketserver calls this again if a signal handler's exception ends it
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection to its end."""
-        slot = self._slots[request]
-        try:
-            deadline = slot.since + self.security.limits.handshake_timeout
-            client_address = receive_header(request, slot, client_address, deadline)
-            channel = accept(
-                request,
-                self.security,
-                slot=slot,
-                drain_fd=self._drain_reader.fileno(),
-                busy=partial(self._busy, slot),
-                read_ahead=self._read_ahead,
-                in_parts=self._in_parts,
-            )
-        except SealwireError as error:
-            self._refused(slot, error)
-            return
-        with channel:
-            try:
-                handler: Callable[..., Any] = self.served.under(channel.security)
-                handler(channel, client_address, self)
-            except (Exception, GeneratorExit, SystemExit) as error:
-                report_connection_error(channel, error)
-            report_termination(channel.session)
-
-    def _refused(self, slot: Slot, error: SealwireError) -> None:
-        """Report why a client was not served."""
-        counted = slot.is_counted or (slot.evicted and self._draining)  # there may be hundreds
-        slot.events.refused(slot.known, error, evicted=slot.evicted, counted=counted)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log an error outside of any handler: a bug of this package, or no more threads."""
-        error = sys.exc_info()[1]
-        assert error is not None  # socketserver calls this in an except clause
-        slot = self._slots.get(request)
-        source = Source(client_address, None if slot is None else slot.peer)
-        report_unserved(self._admission.events, source, error)
-
-    def _busy(self, slot: Slot | None = None) -> int | None:
-        return reject_code(draining=self._draining, full=self._admission.overloaded(slot))
 
     def _start_reading_ahead(self) -> None:
         self._read_ahead.start()
