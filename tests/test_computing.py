@@ -7,7 +7,7 @@ import math
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import pytest
@@ -424,10 +424,35 @@ def test_a_loop_decodes_what_is_brief_while_nobody_else_is_active(monkeypatch: p
     monkeypatch.setattr(sealwire.computing, "monotonic", lambda: clock.now)
     computations = Computations(2)
     monkeypatch.setattr(activity, "until", clock.now)
-    assert computations.may_be_on_loop(65_536)
-    assert not computations.may_be_on_loop(65_537)
+    assert computations.may_be_on_loop("a", 65_536)
+    assert not computations.may_be_on_loop("a", 65_537)
     monkeypatch.setattr(activity, "until", clock.now + 1)
-    assert not computations.may_be_on_loop(5000)
+    assert not computations.may_be_on_loop("a", 5000)
     monkeypatch.setattr(activity, "until", clock.now)
     computations.share(Memory(DecodingCells(1), 0, 1 << 20))
-    assert not computations.may_be_on_loop(5000)
+    assert not computations.may_be_on_loop("a", 5000)
+
+
+@pytest.mark.skipif(not NATIVE, reason="without the native core, no long message is decoded on a loop")
+def test_a_loop_decodes_nothing_of_a_peer_whose_messages_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they are accepted or refused, and however many such peers there are."""
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(sealwire.computing, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(activity, "until", 0.0)
+    computations = Computations(2)
+    with computations.on_loop("brief"):
+        assert is_paused()
+        clock.now += 0.0019
+    with suppress(ValueError), computations.on_loop("long"):
+        clock.now += 0.0021
+        raise ValueError
+    assert not is_paused()
+    assert computations.may_be_on_loop("brief", 5000)
+    assert not computations.may_be_on_loop("long", 5000)
+    clock.now += 10
+    assert computations.may_be_on_loop("long", 5000)
+    for number in range(3000):
+        with computations.on_loop(number):
+            clock.now += 0.0021
+    assert len(computations._slow) == 1024
+    assert not computations.may_be_on_loop(2999, 5000)

@@ -34,7 +34,13 @@ from sealwire.session.shared import Cells
 LONG: Final = 2048
 """Bytes of a message above which decoding it is a long computation."""
 _BRIEF: Final = 65_536 if NATIVE else LONG
-"""Bytes of a message up to which an event loop may decode it while no other peer is active: a millisecond, about."""
+"""Bytes of a message up to which an event loop may decode it while no other peer is active."""
+_BRIEF_TIME: Final = 0.002
+"""Seconds that this may take: plain data takes a part of it, and other types ten times as long."""
+_NO_LONGER: Final = 10.0
+"""Seconds for which the messages of a peer are decoded in threads after one took longer."""
+_SLOW_PEERS: Final = 1024
+"""Peers of which that is remembered, at most."""
 AT_ONCE: Final = 2
 """Long computations at a time."""
 _EXPANSION: Final = 512
@@ -79,6 +85,8 @@ class Computations:
         self._memory: Memory | None = None
         self.paces = Paces(_SPACING)
         """When those of each peer may begin."""
+        self._slow: dict[Hashable, float] = {}
+        """For each peer whose messages take a loop too long, the time until which none are decoded there."""
 
     def share(self, memory: Memory) -> None:
         """Share the memory for decoding with other processes, from now on."""
@@ -89,12 +97,28 @@ class Computations:
         """The number of threads that wait for their turn."""
         return len(self._waiting)
 
-    def may_be_on_loop(self, size: int) -> bool:
-        """Return True if an event loop may decode a message of ``size`` bytes itself: no other peer waits meanwhile.
+    def may_be_on_loop(self, key: Hashable, size: int) -> bool:
+        """Return True if an event loop may decode a message of ``size`` bytes itself: nobody has to wait, or not for long.
 
         Processes that share the memory for decoding wait for it, which a loop cannot.
         """
-        return size <= _BRIEF and self._memory is None and monotonic() >= activity.until
+        if size > _BRIEF or self._memory is not None:
+            return False
+        now = monotonic()
+        return now >= activity.until and now >= self._slow.get(key, 0.0)
+
+    @contextmanager
+    def on_loop(self, key: Hashable) -> Iterator[None]:
+        """Surround the decoding of a message of the peer ``key`` on an event loop."""
+        begun = thread_time()
+        try:
+            with collector.paused():
+                yield
+        finally:
+            if thread_time() - begun > _BRIEF_TIME:
+                if len(self._slow) >= _SLOW_PEERS:
+                    self._slow.pop(next(iter(self._slow)))  # the one that is remembered for longest
+                self._slow[key] = monotonic() + _NO_LONGER
 
     @contextmanager
     def one(self, key: Hashable, size: int = 0) -> Iterator[None]:

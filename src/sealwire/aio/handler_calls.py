@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar
 from sealwire.aio.respond_parts import AsyncMessageParts, RespondChannel, send_async_parts
 from sealwire.aio.server_connection import AsyncServerChannel
 from sealwire.aio.threads import Workers, is_large, run_in_thread
-from sealwire.collector import collector
 from sealwire.computing import AT_ONCE, LONG, computations
 from sealwire.contract import Contract, contract_of
 from sealwire.handler import RequestHandler, runs_on_loop
@@ -95,8 +94,8 @@ class HandlerCalls:
     ) -> Any:
         """Return the message, or the part of one, in a payload of more than LONG bytes. Raises DecodeError."""
         size = len(payload)
-        if computations.may_be_on_loop(size):
-            with collector.paused():
+        if computations.may_be_on_loop(key, size):
+            with computations.on_loop(key):
                 return decode(payload)
         if pause := computations.paces.pause(key, size):
             await asyncio.sleep(pause)

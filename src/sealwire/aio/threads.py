@@ -18,8 +18,7 @@ from sealwire.native import NATIVE
 from sealwire.security import Security
 from sealwire.threads import ThreadPool
 
-# Some tenths of a millisecond, less than it takes to pass a message to a thread and back.
-MAX_DECODED_ON_LOOP: Final = 65_536 if NATIVE else 16_384
+MAX_DECODED_ON_LOOP: Final = 16_384
 """Bytes of a message up to which it is decoded on the event loop instead of in a thread."""
 _MAX_ENCODED_ON_LOOP: Final = 65_536
 """Bytes of a value and its parts in memory up to which it is encoded on the event loop."""
