@@ -98,7 +98,7 @@ class Computations:
         return len(self._waiting)
 
     def may_be_on_loop(self, key: Hashable, size: int) -> bool:
-        """Return True if an event loop may decode a message of ``size`` bytes itself: nobody has to wait, or not for long.
+        """Return True if an event loop may decode a message of ``size`` bytes itself: nobody waits, or not for long.
 
         Processes that share the memory for decoding wait for it, which a loop cannot.
         """
