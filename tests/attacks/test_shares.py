@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 
 import sealwire.aio.handler_calls
+import sealwire.computing
 import sealwire.contention
 import sealwire.paces
 import sealwire.session.round_robin
 import sealwire.session.shares
 from reference import protocol as p
+from sealwire.aio.handler_calls import HandlerCalls
+from sealwire.computing import computations
 from sealwire.contention import activity, peer_turns, precedence, shares
+from sealwire.native import NATIVE
 from support.aio import LOOPS, served_by
 from support.service import Deployment, eventually
 
@@ -396,3 +400,32 @@ def send_at_once(client: Any, payload: bytes, count: int) -> None:
 
 def flood_account(deployment: Deployment) -> Any:
     return deployment.security("client").credentials.identity.account
+
+
+@pytest.mark.skipif(not NATIVE, reason="without the native core, no long message is decoded on a loop")
+@pytest.mark.parametrize("kind", LOOPS)
+def test_a_peer_whose_messages_take_long_keeps_no_loop(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Its first message is decoded there, and the others in threads."""
+    sizes: list[int] = []
+    compute = HandlerCalls._compute
+
+    async def counted(self: HandlerCalls, function: Any, key: Any, size: int = 0) -> Any:
+        sizes.append(size)
+        return await compute(self, function, key, size)
+
+    async def respond(message: Any) -> int:
+        return len(message)
+
+    monkeypatch.setattr(HandlerCalls, "_compute", counted)
+    monkeypatch.setattr(sealwire.computing, "_BRIEF_TIME", 0.0)
+    activity.reset()
+    computations.reset()
+    security = deployment.server_security(peers=["dns:client.example"])
+    with served_by(kind, respond, security) as port, deployment.client(port) as client:
+        assert not activity.until
+        for _ in range(3):
+            assert client.send_request(list(range(3000))) == 3000
+    assert len(sizes) == 2
+    computations.reset()
