@@ -85,6 +85,28 @@ class TestReading:
         del paths[missing]
         assert "belong together" in refusal(**paths)
 
+    @pytest.mark.parametrize(("given", "named"), [(["cert", "key"], "cert and key"), (["crl"], "crl")])
+    def test_trust_anchors_are_missing(self, paths: dict[str, Any], given: list[str], named: str) -> None:
+        paths["crl"] = paths["ca"]
+        assert refusal(**{part: paths[part] for part in given}) == (
+            "ca: name the file with the certificates of the CA that issues the peers' certificates, or leave out "
+            f"{named} on a Unix socket, where there are no certificates"
+        )
+
+    def test_without_any_file(self) -> None:
+        """They are those of a Unix socket, and no others."""
+        credentials = Credentials.from_files()
+        status = credentials.status()
+        assert (credentials.leaf, status.identity) == (None, None)
+        assert (status.authorities, status.lists, status.files) == ((), (), {})
+        assert (status.refusal, status.chain_problem, status.revoked) == (None, None, False)
+        assert status.chain_complete
+        for role in ("server", "client"):
+            with pytest.raises(ConfigurationError, match=r"^ca is missing; name the file with the certificates"):
+                credentials.check_role(role)
+        with pytest.raises(ConfigurationError, match=r"^ca is missing"):
+            assert credentials.current.anchors
+
     def test_paths_can_be_str(self, paths: dict[str, Any]) -> None:
         assert Credentials.from_files(**{name: str(path) for name, path in paths.items()}).leaf is not None
 

@@ -90,6 +90,16 @@ class TestSigning:
         with pytest.raises(ConfigurationError, match="'theirs', 'ours'"):
             keyring.signing_key(NOW, usable=lambda key: False)
 
+    def test_the_error_names_the_client_and_the_owners_of_the_keys(self) -> None:
+        keys = Keyring([Key("theirs", SECRET, identity="dns:b.example"), key("gone", -9, -1)]).current
+        for options, client in (({}, ""), ({"owner": "dns:a.example"}, " for dns:a.example")):
+            with pytest.raises(ConfigurationError) as refused:
+                keys.signing_key(NOW, usable=lambda _: False, **options)
+            assert str(refused.value) == (
+                f"no key of the keyring ('theirs' for dns:b.example, 'gone') is valid now{client}; add a key, "
+                "or check this machine's clock"
+            )
+
     def test_clocks_in_other_zones(self) -> None:
         keyring = Keyring.from_toml(ENTRY + "not_after = 2026-11-20T02:00:00+02:00\n")
         assert keyring.signing_key(NOW)

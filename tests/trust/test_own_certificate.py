@@ -12,7 +12,7 @@ from sealwire.errors import ConfigurationError
 from sealwire.trust.certificates import Certificates
 from sealwire.trust.credentials import Credentials
 from sealwire.trust.own_certificate import certificate_problems, check_certificate, name_problems
-from support.certificates import CLIENT, SERVER, Files, Made, make, make_ca, make_crl
+from support.certificates import CLIENT, HOST, SERVER, Files, Made, make, make_ca, make_crl
 
 ROLES = pytest.mark.parametrize(("role", "other"), [("server", "client"), ("client", "server")])
 USES = {"server": SERVER, "client": CLIENT}
@@ -55,6 +55,27 @@ def test_without_names(ca: Made) -> None:
     assert [problem for problem, _ in name_problems(current)]
     check_certificate(current, "server")
     check_certificate(current, "client")
+
+
+@pytest.mark.parametrize("name", [HOST, "192.0.2.7", "spiffe://a.example/orders"])
+def test_with_a_name_of_any_kind(ca: Made, name: str) -> None:
+    assert not [*name_problems(loaded(make(name, issuer=ca), ca))]
+
+
+def test_without_a_certificate(ca: Made) -> None:
+    current = loaded(None, ca)
+    assert not [*name_problems(current), *certificate_problems(current, "server")]
+
+
+def test_below_an_intermediate_that_is_valid(ca: Made) -> None:
+    between = make_ca("between", issuer=ca)
+    check_certificate(loaded(make("a.example", issuer=between), ca, between), "server")
+
+
+def test_below_a_root_that_has_expired(ca: Made) -> None:
+    """It is not shown: peers have the CA's present certificate."""
+    before = make_ca("CA", key=ca.key, end=timedelta(0))
+    check_certificate(loaded(make("a.example", issuer=ca), ca, before), "server")
 
 
 @ROLES
