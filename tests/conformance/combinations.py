@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Protocol
 
 import pytest
@@ -234,8 +235,11 @@ class Caller(Protocol):
     def request(self, data: Any, **options: Any) -> Any:
         """Its send_request."""
 
-    def many(self, requests: list[Any]) -> list[Any]:
-        """Replies to all of them, which are under way at a time."""
+    def many(self, requests: list[Any], before_last: Callable[[], object] = bool) -> list[Any]:
+        """Replies to all of them, which are under way at a time.
+
+        A client with send_requests calls ``before_last`` when it has all but one.
+        """
 
     def echoes(self, requests: list[Any]) -> list[Any]:
         """Replies to their replies, each asked for while the others are under way."""
@@ -287,10 +291,13 @@ class _Synchronous:
     def request(self, data: Any, **options: Any) -> Any:
         return self._client.send_request(data, **options)
 
-    def many(self, requests: list[Any]) -> list[Any]:
+    def many(self, requests: list[Any], before_last: Callable[[], object] = bool) -> list[Any]:
         if not hasattr(self._client, "send_requests"):
             return [self._client.send_request(each) for each in requests]
-        return list(self._client.send_requests(requests))
+        replies = self._client.send_requests(requests)
+        found = list(islice(replies, len(requests) - 1))
+        before_last()
+        return [*found, *replies]
 
     def echoes(self, requests: list[Any]) -> list[Any]:
         if not hasattr(self._client, "send_requests"):
@@ -413,7 +420,7 @@ class _Asynchronous:
     def request(self, data: Any, **options: Any) -> Any:
         return LOOP.run(self._client.send_request(data, **options))
 
-    def many(self, requests: list[Any]) -> list[Any]:
+    def many(self, requests: list[Any], _: Callable[[], object] = bool) -> list[Any]:
         async def gathered() -> list[Any]:
             return await asyncio.gather(*map(self._client.send_request, requests))
 

@@ -42,6 +42,18 @@ def test_many_at_once(shared: Shared) -> None:
     assert case.client(running).many(list(range(200))) == list(range(200))
 
 
+@pytest.mark.pairs(lambda server, client: client.name in ("SynchronousTCPClient", "SynchronousUnixClient"))
+def test_no_reply_waits_for_a_slow_handler(case: Case) -> None:
+    """The last one of quick handlers is here before the next one has ended, which has been sent already."""
+    log, fifo = case.ends.directory / "log", case.ends.directory / "fifo"
+    os.mkfifo(fifo)
+    with case.start() as running:
+        client = case.client(running)
+        held = ["hold", str(log), str(fifo)]
+        for _ in range(3):
+            assert client.many([*range(20), held], lambda: fifo.write_text("go")) == [*range(20), held]
+
+
 def test_requests_beside_those_under_way(shared: Shared) -> None:
     """Also at a server that accepts no other connection meanwhile."""
     case, running = shared

@@ -12,9 +12,13 @@ import pytest
 
 from reference import protocol as p
 from reference.peer import RefClient, Rejected
+from sealwire.contention import Activity
 from sealwire.errors import BadTag, ConnectionClosed, DeadlineExceeded, FrameTooLarge, HandshakeFailed
 from sealwire.server_events import ServerEvents
+from sealwire.pickling import NATIVE
+from sealwire.sync import reply_batches, server_connection
 from sealwire.sync.accepting import accept
+from sealwire.sync.read_ahead import ReadAhead
 from sealwire.sync.server_connection import ServerChannel
 from support.service import Deployment, eventually
 
@@ -58,6 +62,7 @@ class Meeting:
         self.leaving, self.leave = socket.socketpair()
         self.slot = Slot()
         self.busy: int | None = None
+        self.read_ahead: ReadAhead | None = None
         self.outcome: ServerChannel | BaseException | None = None
         self.thread = threading.Thread(target=self._accept)
         self.thread.start()
@@ -66,7 +71,12 @@ class Meeting:
         sock, _ = self.listener.accept()
         try:
             self.outcome = accept(
-                sock, self.security, slot=self.slot, drain_fd=self.leaving.fileno(), busy=lambda: self.busy
+                sock,
+                self.security,
+                slot=self.slot,
+                drain_fd=self.leaving.fileno(),
+                busy=lambda: self.busy,
+                read_ahead=self.read_ahead,
             )
         except Exception as error:
             self.outcome = error
@@ -260,3 +270,171 @@ def test_what_is_read_ahead_arrived_when_it_was_read(meeting: Any) -> None:
         client.link.abort(reset=False)
         assert request is not None
         assert channel.deadline >= sent + 2
+
+
+class Awake(ReadAhead):
+    """A reading thread that never runs: the test reads ahead in its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parked = False
+
+    def start(self) -> None:
+        self.parked = False
+
+
+@pytest.mark.skipif(not NATIVE, reason="each reply is sent at once without the native core")
+class TestRepliesTogether:
+    @pytest.fixture
+    def met(self, meeting: Any, monkeypatch: pytest.MonkeyPatch) -> Meeting:
+        """However busy the machine, handlers are quick and no other client is active."""
+        activity = Activity()
+        monkeypatch.setattr(reply_batches, "_QUICK", 1e9)
+        for module in (reply_batches, server_connection):
+            monkeypatch.setattr(module, "activity", activity)
+        met: Meeting = meeting()
+        met.read_ahead = Awake()
+        return met
+
+    def ask(self, client: RefClient, count: int = 3) -> None:
+        """Send requests in one record."""
+        pieces: list[bytes] = []
+        send, client.link.send = client.link.send, pieces.append  # type: ignore[method-assign]
+        for number in range(count):
+            client.send_message(bytes([number]))
+        client.link.send = send  # type: ignore[method-assign]
+        send(b"".join(pieces))
+
+    def answer(self, channel: ServerChannel, size: int = 1) -> None:
+        request = channel.next_request()
+        assert request is not None
+        channel.send_reply(request.sequence, bytes(size))
+
+    def records(self, client: RefClient) -> int:
+        """Return the number of TLS records that have arrived and are not read."""
+        client.link.sock.settimeout(0)
+        try:
+            data = client.link.sock.recv(1 << 20, socket.MSG_PEEK)
+        except BlockingIOError:
+            return 0
+        count = 0
+        while data:
+            data = data[5 + int.from_bytes(data[3:5], "big") :]
+            count += 1
+        return count
+
+    def end(self, client: RefClient, channel: ServerChannel, answers: int) -> None:
+        assert [client.receive(number).payload for number in range(1, answers + 1)] == [b"\0"] * answers
+        client.link.abort(reset=False)
+        channel.close()
+
+    def test_if_the_next_request_is_here(self, met: Meeting) -> None:
+        with met.client() as client, met.channel() as channel:
+            self.ask(client)
+            for _ in range(2):
+                self.answer(channel)
+                assert self.records(client) == 0
+            self.answer(channel)
+            assert self.records(client) == 1
+            self.end(client, channel, 3)
+
+    @pytest.mark.parametrize("why", ["slow", "others", "no thread", "parked"])
+    def test_not_if(self, met: Meeting, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A handler was slow a moment ago, several clients are active, or nothing would send them if the next is."""
+        with met.client() as client, met.channel() as channel:
+            self.ask(client)
+            if why == "slow":
+                monkeypatch.setattr(reply_batches, "_QUICK", -1)
+                monkeypatch.setattr(reply_batches, "_CAUTION", 1e9)
+            elif why == "others":
+                monkeypatch.setattr(server_connection.activity, "until", monotonic() + 1e9)
+            elif why == "no thread":
+                channel._batches._read_ahead = None
+            for count in (1, 2, 3):
+                request = channel.next_request()
+                assert request is not None
+                if why == "parked":
+                    met.read_ahead.parked = True  # type: ignore[union-attr]
+                channel.send_reply(request.sequence, b"\0")
+                assert self.records(client) == count
+                monkeypatch.setattr(reply_batches, "_QUICK", 1e9)  # that was a moment ago
+            self.end(client, channel, 3)
+
+    def test_no_more_than_one_record_has(self, met: Meeting) -> None:
+        with met.client() as client, met.channel() as channel:
+            self.ask(client, 5)
+            seen = []
+            for _ in range(5):
+                self.answer(channel, 5000)
+                seen.append(self.records(client))
+            assert seen == [0, 1, 1, 2, 3]
+            client.link.abort(reset=False)
+
+    def test_the_reading_thread_sends_them(self, met: Meeting) -> None:
+        with met.client() as client, met.channel() as channel:
+            self.ask(client)
+            self.answer(channel)
+            channel.next_request()
+            channel.read_ahead(monotonic())
+            assert self.records(client) == 0
+            channel.read_ahead(monotonic() + 1)
+            assert self.records(client) == 1
+            channel.send_reply(2, b"\0")
+            self.answer(channel)
+            self.end(client, channel, 3)
+
+    def test_but_does_not_report_that_the_client_is_gone(self, met: Meeting) -> None:
+        with met.client() as client, met.channel() as channel:
+            self.ask(client)
+            self.answer(channel)
+            channel.next_request()
+            client.link.abort(reset=True)
+            channel.read_ahead(monotonic() + 1)
+            with pytest.raises(ConnectionClosed):  # behind the requests that have arrived
+                while channel.next_request():
+                    pass
+
+    def test_before_the_connection_waits_for_its_turn(self, met: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+        with met.client() as client, met.channel() as channel:
+            self.ask(client)
+            self.answer(channel)
+            monkeypatch.setattr(server_connection.activity, "until", monotonic() + 1e9)
+            begin, seen = channel._turns.begin, []
+            monkeypatch.setattr(
+                server_connection.ConnectionTurns,
+                "begin",
+                lambda *arguments, **options: seen.append(self.records(client)) or begin(**options),
+            )
+            self.answer(channel)
+            assert seen[:1] == [1]
+            self.answer(channel)
+            self.end(client, channel, 3)
+
+    def test_before_it_waits_for_input(self, met: Meeting) -> None:
+        """Also for the rest of a request of which the beginning is here."""
+        with met.client() as client, met.channel() as channel:
+            pieces: list[bytes] = []
+            send, client.link.send = client.link.send, pieces.append  # type: ignore[method-assign]
+            client.send_message(b"0")
+            client.send_message(b"1")
+            client.link.send = send  # type: ignore[method-assign]
+            send(pieces[0] + pieces[1][:20])
+            self.answer(channel)
+            assert self.records(client) == 0
+            rest = threading.Thread(target=lambda: client.receive(1) and send(pieces[1][20:]))
+            rest.start()
+            self.answer(channel)
+            rest.join(10)
+            assert client.receive(2).payload == b"\0"
+            client.link.abort(reset=False)
+
+    def test_before_the_end(self, met: Meeting) -> None:
+        with met.client() as client, met.channel() as channel:
+            self.ask(client)
+            self.answer(channel)
+            assert self.records(client) == 0
+            closing = threading.Thread(target=channel.close)
+            closing.start()
+            assert client.receive(1).payload == b"\0"
+            client.expect_end()
+            closing.join(10)

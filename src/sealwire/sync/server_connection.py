@@ -26,6 +26,7 @@ from sealwire.session.validity import Termination
 from sealwire.slot import Slot
 from sealwire.sync.pump import WOULD_BLOCK, Carrier
 from sealwire.sync.read_ahead import TICK, ReadAhead
+from sealwire.sync.reply_batches import ReplyBatches
 from sealwire.sync.server_parts import PartsChannel
 from sealwire.trust.identity import PeerIdentity
 from sealwire.wire.events import Doubted, Request
@@ -76,6 +77,7 @@ class ServerChannel(PartsChannel):
         self._lock = threading.Lock()
         self._handling_since: float | None = None
         self._next_read_ahead = 0.0
+        self._batches = ReplyBatches(read_ahead)
         self.deadline = None
         if read_ahead is not None:
             read_ahead.add(self)
@@ -151,6 +153,7 @@ class ServerChannel(PartsChannel):
             session.check(now)
         try:
             if now < activity.until and self._protocol.pending:
+                self._send_waiting(now)
                 session.paused(self._turns.begin())
             return self._take_request()
         finally:
@@ -201,7 +204,7 @@ class ServerChannel(PartsChannel):
         """
         now = monotonic()
         with self._lock:  # as _take_back does
-            self._handling_since = None
+            since, self._handling_since = self._handling_since, None
         if self._unread_error is not None:
             self._raise_unread_error()
         if now >= self._session.validity.next_check:
@@ -217,13 +220,20 @@ class ServerChannel(PartsChannel):
             held = self._held + (sum(map(len, payload)) if isinstance(payload, list) else len(payload))
             if held >= STEP or self._holding.counted:
                 self._holding.update(held)
-            self.flush(now + self._frame_timeout)
+            may_wait = since is not None and self._batches.may_wait(held - self._held, now, since)
+            if not may_wait or self._protocol.reader.empty or self._records is None:
+                self.flush(now + self._frame_timeout)
         finally:
             if self._turns.taken:
                 self._turns.give()
             if self._holding.counted:
                 self._holding.update(self._held)
         self._handling_since = now
+
+    def _send_waiting(self, now: float) -> None:
+        """Send the replies that wait for others."""
+        if self._protocol.queued:
+            self.flush(now + self._frame_timeout)
 
     def send_fault(self, request: int, code: int, text: str | None = None) -> None:
         """Answer a request with FAULT; the default text is the code's own. Raises like :meth:`send_reply`."""
@@ -250,6 +260,7 @@ class ServerChannel(PartsChannel):
         """Wait for input, draining or a time limit, and read; return True if ``drain_fd`` was polled."""
         session = self._session
         now = monotonic()
+        self._send_waiting(now)
         between_frames = self._protocol.reader.empty and not self._sock.buffered
         if self._turns.taken:
             self._turns.give()
@@ -342,6 +353,10 @@ class ServerChannel(PartsChannel):
             if since is None or now < max(since + TICK, self._next_read_ahead):
                 return
             self._next_read_ahead = now + (now - since) * _CHECK_INTERVAL
+            if self._protocol.queued and self._records is not None:
+                # What the kernel does not take now, and an error, are left to the handler's thread.
+                with suppress(OSError):
+                    self._records.write(self._protocol.queued)
             room = self._protocol.room  # no more than that: a client that sends without end must not keep the thread
             while room > 0 and not self._input_ended and (self._sock.buffered or self._input.poll(0)):
                 self._ahead = self._ahead or Arrivals(self._protocol.pending, self._received_at)
