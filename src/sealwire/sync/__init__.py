@@ -12,6 +12,7 @@ server_parts       a server's end while a handler is at work: parts, cancellatio
 part_stream        requests and replies in parts, each with a connection of its own
 parts_client       the methods of clients and pools for them
 read_ahead         the thread that records when requests arrive while a handler is at work
+reply_batches      which replies wait for the next one, to be sent together with it
 client             the clients
 server             the TCP servers
 mixins             threads and child processes for servers

@@ -1,9 +1,9 @@
 """Decides which replies of a connection wait for the next one, to be sent together with it.
 
 A client that has several requests under way gets many replies in one TLS record: that costs both ends less, and wakes
-the client once for all of them. A reply waits only if its client has sent the next request already, whose handler is
-expected to be quick, and if no other peer is active. The connection sends what waits before it waits itself. If a handler
-is not quick after all, the server's reading thread sends the replies before it (:mod:`sealwire.sync.read_ahead`).
+the client once for all of them. A reply waits only if the next request is here already, its handler is expected to be
+quick, and no other peer is active. The connection sends what waits before it waits itself. If a handler is not quick
+after all, the server's reading thread sends the replies before its own (:mod:`sealwire.sync.read_ahead`).
 """
 
 from __future__ import annotations
