@@ -25,6 +25,12 @@ from support.service import eventually
 pytestmark = pytest.mark.usefixtures("clean")
 
 
+@pytest.fixture(autouse=True)
+def _without_quick_switches() -> None:
+    """The connections of tests before these may have asked for them."""
+    activity.calm(math.inf)
+
+
 def is_paused() -> bool:
     """Return True if the garbage collector is paused."""
     return gc.get_threshold()[0] == NEVER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError, EncodeError
@@ -111,7 +112,10 @@ class RawCodec:
         return "RawCodec()"
 
 
-_default: Final = Codec()
+@cache
+def _default() -> Codec:
+    """Return the codec of the standard value types. Made on first use, since that takes longer than most modules."""
+    return Codec()
 
 
 def encode(value: object) -> bytes:
@@ -119,7 +123,7 @@ def encode(value: object) -> bytes:
 
     Equal to ``Codec().encode(value)``, with the same errors.
     """
-    return _default.encode(value)
+    return _default().encode(value)
 
 
 def decode(data: Buffer) -> Any:
@@ -127,4 +131,4 @@ def decode(data: Buffer) -> Any:
 
     Equal to ``Codec().decode(data)``, with the same errors.
     """
-    return _default.decode(data)
+    return _default().decode(data)

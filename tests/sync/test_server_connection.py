@@ -16,7 +16,7 @@ from sealwire.contention import Activity
 from sealwire.errors import BadTag, ConnectionClosed, DeadlineExceeded, FrameTooLarge, HandshakeFailed
 from sealwire.pickling import NATIVE
 from sealwire.server_events import ServerEvents
-from sealwire.sync import reply_batches, server_connection
+from sealwire.sync import accepting, reply_batches, server_connection
 from sealwire.sync.accepting import accept
 from sealwire.sync.read_ahead import ReadAhead
 from sealwire.sync.server_connection import ServerChannel
@@ -286,24 +286,31 @@ class Awake(ReadAhead):
 @pytest.mark.skipif(not NATIVE, reason="each reply is sent at once without the native core")
 class TestRepliesTogether:
     @pytest.fixture
-    def met(self, meeting: Any, monkeypatch: pytest.MonkeyPatch) -> Meeting:
+    def met(self, meeting: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Meeting]:
         """However busy the machine, handlers are quick and no other client is active."""
         activity = Activity()
+        monkeypatch.setattr(activity, "newcomer", lambda now: None)
         monkeypatch.setattr(reply_batches, "_QUICK", 1e9)
-        for module in (reply_batches, server_connection):
+        for module in (accepting, reply_batches, server_connection):
             monkeypatch.setattr(module, "activity", activity)
         met: Meeting = meeting()
-        met.read_ahead = Awake()
-        return met
+        met.read_ahead = self.thread = Awake()
+        yield met
+        activity.until = 0.0
+        activity.calm(monotonic())
+
+    def frames(self, client: RefClient, count: int) -> list[bytes]:
+        """Return the frames of requests, which are not sent."""
+        made: list[bytes] = []
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(client.link, "send", made.append)
+            for number in range(count):
+                client.send_message(bytes([number]))
+        return made
 
     def ask(self, client: RefClient, count: int = 3) -> None:
         """Send requests in one record."""
-        pieces: list[bytes] = []
-        send, client.link.send = client.link.send, pieces.append  # type: ignore[method-assign]
-        for number in range(count):
-            client.send_message(bytes([number]))
-        client.link.send = send  # type: ignore[method-assign]
-        send(b"".join(pieces))
+        client.link.send(b"".join(self.frames(client, count)))
 
     def answer(self, channel: ServerChannel, size: int = 1) -> None:
         request = channel.next_request()
@@ -354,7 +361,7 @@ class TestRepliesTogether:
                 request = channel.next_request()
                 assert request is not None
                 if why == "parked":
-                    met.read_ahead.parked = True  # type: ignore[union-attr]
+                    self.thread.parked = True
                 channel.send_reply(request.sequence, b"\0")
                 assert self.records(client) == count
                 monkeypatch.setattr(reply_batches, "_QUICK", 1e9)  # that was a moment ago
@@ -413,15 +420,11 @@ class TestRepliesTogether:
     def test_before_it_waits_for_input(self, met: Meeting) -> None:
         """Also for the rest of a request of which the beginning is here."""
         with met.client() as client, met.channel() as channel:
-            pieces: list[bytes] = []
-            send, client.link.send = client.link.send, pieces.append  # type: ignore[method-assign]
-            client.send_message(b"0")
-            client.send_message(b"1")
-            client.link.send = send  # type: ignore[method-assign]
-            send(pieces[0] + pieces[1][:20])
+            first, second = self.frames(client, 2)
+            client.link.send(first + second[:20])
             self.answer(channel)
             assert self.records(client) == 0
-            rest = threading.Thread(target=lambda: client.receive(1) and send(pieces[1][20:]))
+            rest = threading.Thread(target=lambda: client.receive(1) and client.link.send(second[20:]))
             rest.start()
             self.answer(channel)
             rest.join(10)
