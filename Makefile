@@ -16,6 +16,9 @@ WHEEL_TESTS ?= tests/native tests/pickling/adapters tests/attacks/test_pickles.p
 SANITIZED_TESTS := tests/native tests/pickling/test_vet.py tests/pickling/test_unpickler.py tests/pickling/test_elide.py \
 	tests/pickling/test_key_costs.py tests/pickling/test_dict_keys.py tests/pickling/test_differential.py \
 	tests/pickling/test_fuzz.py
+COVERING := not (test_dangerous or any_split or both_ways_keep or twin_refuses or every_bit or what_its_pickler_makes or any_pieces \
+	or changed_byte or opens_nothing or every_mutant or every_allocation or encode_then_decode or charge_covers or test_mutants \
+	or honest_keys or random_opcodes or refusing_is_quick or found_again or flipped_bit or probes_are_those or million_ints)
 PURE_TESTS ?= tests/native tests/pickling tests/attacks/test_pickles.py tests/conformance/test_requests.py
 NATIVE := src/sealwire/native/.compiled
 OLDEST ?= .venv-oldest
@@ -73,12 +76,13 @@ test: $(VENV)/.development
 	@$(BIN)/python -m pytest $(BESIDE)
 
 # Each module of `wire` and `pickling` by its own tests, which take three times as long when they are measured; a half of
-# them without the native core. What `test_dangerous` decodes is decoded in processes of its own, which are not measured.
+# them without the native core. Those that try the same lines many times are left out, and `test_dangerous`: what it
+# decodes is decoded in processes of its own, which are not measured.
 coverage: $(VENV)/.development
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q -k 'not test_dangerous' \
+	@$(BIN)/coverage run -m pytest -q -k '$(COVERING)' \
 		tests/wire tests/native tests/pickling/adapters tests/pickling/test_[a-e]*.py >.test-covered.log 2>&1 & \
-		covered=$$!; SEALWIRE_NATIVE=off $(BIN)/coverage run -m pytest -q tests/pickling/test_[f-z]*.py; others=$$?; \
+		covered=$$!; SEALWIRE_NATIVE=off $(BIN)/coverage run -m pytest -q -k '$(COVERING)' tests/pickling/test_[f-z]*.py; others=$$?; \
 		wait $$covered; covered=$$?; cat .test-covered.log; exit $$((others + covered))
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include='src/sealwire/wire/*,src/sealwire/pickling/*' --fail-under=100

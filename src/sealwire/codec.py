@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Final
 
 from sealwire.errors import ConfigurationError, EncodeError
@@ -112,10 +111,7 @@ class RawCodec:
         return "RawCodec()"
 
 
-@cache
-def _default() -> Codec:
-    """Return the codec of the standard value types. Made on first use, since that takes longer than most modules."""
-    return Codec()
+_default: Final = Codec()
 
 
 def encode(value: object) -> bytes:
@@ -123,7 +119,7 @@ def encode(value: object) -> bytes:
 
     Equal to ``Codec().encode(value)``, with the same errors.
     """
-    return _default().encode(value)
+    return _default.encode(value)
 
 
 def decode(data: Buffer) -> Any:
@@ -131,4 +127,4 @@ def decode(data: Buffer) -> Any:
 
     Equal to ``Codec().decode(data)``, with the same errors.
     """
-    return _default().decode(data)
+    return _default.decode(data)
