@@ -245,7 +245,7 @@ KEYED = {
 @pytest.mark.parametrize("make", KEYED.values(), ids=KEYED)
 def test_keys_and_astral_str_take_no_more_than_is_charged(make):
     """While it is vetted, a key with parts is there as a stand-in; a long str is there in several forms."""
-    budget = 1 << 19
+    budget = 1 << 21
     decoder = Decoder(Allowlist(), Limits(max_memory=budget, max_probes=128))
 
     def is_accepted(number):
