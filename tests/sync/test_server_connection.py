@@ -367,6 +367,17 @@ class TestRepliesTogether:
                 monkeypatch.setattr(reply_batches, "_QUICK", 1e9)  # that was a moment ago
             self.end(client, channel, 3)
 
+    def test_not_all_that_the_client_waits_for(self, met: Meeting) -> None:
+        """Else one end would be idle while the other is at work."""
+        with met.client() as client, met.channel() as channel:
+            self.ask(client, 32)
+            seen = []
+            for _ in range(32):
+                self.answer(channel)
+                seen.append(self.records(client))
+            assert seen == [0] * 11 + [1] * 12 + [2] * 8 + [3]
+            self.end(client, channel, 32)
+
     def test_no_more_than_one_record_has(self, met: Meeting) -> None:
         with met.client() as client, met.channel() as channel:
             self.ask(client, 5)

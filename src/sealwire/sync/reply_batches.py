@@ -15,6 +15,8 @@ from sealwire.sync.read_ahead import ReadAhead
 
 _TOGETHER: Final = 8192
 """Bytes of replies that are sent together, about: a TLS record has twice as many."""
+_MOST: Final = 12
+"""Replies that are sent together: some of those that a client may be waiting for, so that both ends are at work."""
 _FRAME: Final = 64
 """Bytes that a frame has beside its payload, about."""
 _QUICK: Final = 0.001
@@ -33,6 +35,7 @@ class ReplyBatches:
     def __init__(self, read_ahead: ReadAhead | None) -> None:
         self._read_ahead = read_ahead
         self._size = 0
+        self._count = 0
         self._from = 0.0
 
     def may_wait(self, size: int, now: float, since: float) -> bool:
@@ -46,8 +49,15 @@ class ReplyBatches:
         if now - since > _QUICK:
             self._from = now + _CAUTION
         self._size += size + _FRAME
+        self._count += 1
         thread = self._read_ahead
-        if now < max(self._from, activity.until) or self._size > _TOGETHER or thread is None or thread.parked:
-            self._size = 0
+        if (
+            now < max(self._from, activity.until)
+            or self._size > _TOGETHER
+            or self._count >= _MOST
+            or thread is None
+            or thread.parked
+        ):
+            self._size = self._count = 0
             return False
         return True
