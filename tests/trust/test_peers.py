@@ -398,7 +398,7 @@ def test_what_a_bare_name_may_stand_for(text: str, meant: str) -> None:
 
 
 def test_what_stands_for_nothing() -> None:
-    for text in ("dns=client.example", "client_of_x:1", "*"):
+    for text in ("dns=client.example", "client_of_x:1", "mail:user@example.org", "*"):
         with pytest.raises(ConfigurationError) as refused:
             PeerPolicy([text])
         assert f"{text!r} is not an entry for a list of peers; an entry is " in str(refused.value)
