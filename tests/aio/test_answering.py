@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
+import threading
 from time import monotonic
 from typing import Any
 
 import pytest
 
 from reference import protocol as p
-from sealwire import AsyncTCPServer, encode
+from sealwire import AsyncTCPServer, decode, encode
+from sealwire.aio import server_connection
 from sealwire.session.round_robin import ROUND
 from support.aio import serving
 from support.service import Deployment
@@ -49,6 +52,27 @@ def test_handlers_that_compute_for_long_let_others_come_between(deployment: Depl
         for n in range(1, 41):
             assert client.read_unverified().reply_to == n
     assert len(set(seen)) == 40
+
+
+def test_replies_do_not_wait_for_all_handlers(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of requests that have come together: the client is at work on the first replies meanwhile."""
+    monkeypatch.setattr(server_connection, "ROUND", math.inf)
+    come = threading.Event()
+
+    async def blocks(message: Any) -> Any:
+        return message != 20 or come.wait(20)
+
+    security = deployment.server_security()
+    with (
+        serving(lambda: AsyncTCPServer(("127.0.0.1", 0), blocks, security)) as one,
+        deployment.ref_client(one.port, codec="pickle-5") as client,
+    ):
+        client.send_raw(b"".join(p.frame(p.MESSAGE, encode(n), n, 0, client.key_out) for n in range(1, 41)))
+        for n in range(1, 41):
+            reply = client.read_unverified()
+            assert (reply.reply_to, decode(reply.payload)) == (n, True)
+            if n == 16:
+                come.set()
 
 
 def test_each_message_has_a_context_of_its_own(deployment: Deployment) -> None:

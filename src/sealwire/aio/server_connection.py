@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from sealwire.aio.loop_turns import LoopTurns
 from sealwire.aio.server_parts import PartsChannel
@@ -29,6 +29,9 @@ from sealwire.wire.frames import CloseCode, Payload
 from sealwire.wire.metadata import Metadata
 from sealwire.wire.protocol import State
 from sealwire.wire.server import ServerProtocol
+
+_TOGETHER: Final = 16
+"""Replies that are sent together, at most."""
 
 
 class Handlers(Protocol):
@@ -263,7 +266,10 @@ class AsyncServerChannel(PartsChannel):
         return is_complete and not self._unsent and not self._full
 
     def _hand_over(self, handlers: Handlers, now: float) -> bool:
-        """Hand over requests for ROUND seconds; return False if there is more to do."""
+        """Hand over requests for ROUND seconds; return False if there is more to do.
+
+        Replies are sent several at a time, and not all at the end, so that the client is at work meanwhile.
+        """
         session, end = self.session, now + ROUND
         while (
             now < end
@@ -279,6 +285,9 @@ class AsyncServerChannel(PartsChannel):
             request = self._receive(event, now)
             if request is not None:
                 handlers.hand_over(request, self.deadline)
+                if len(self._protocol.queued) >= _TOGETHER:
+                    self._flush()
+                    self._flush_scheduled = True
             if self._is_exhausted:
                 return session.closing is None and not session.ended
             now = monotonic()
