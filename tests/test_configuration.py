@@ -208,6 +208,12 @@ class TestProcesses:
         assert not file.announced
         assert file.refresh_due()
 
+    def test_following_reads_the_file_though_none_has_told(self, path: Path) -> None:
+        file = follow(path)
+        write(path, 'name = "two"\n')
+        file.follow()
+        assert file.current.name == "two"
+
     def test_what_it_has_taken_itself_is_no_news(self, path: Path) -> None:
         file = follow(path)
         for name in ("two", "one"):

@@ -96,3 +96,11 @@ def test_no_more_is_read_than_a_file_may_have(open_directory: Path) -> None:
         else:
             with pytest.raises(TooLarge, match=f"^{path}: larger than 100 bytes$"):
                 read_file(path, max_bytes=100)
+
+
+def test_the_check_is_told_which_file_it_is(open_directory: Path) -> None:
+    path = open_directory / "server.key"
+    path.write_bytes(b"12345")
+    told: list[tuple[int, str]] = []
+    read_file(path, max_bytes=100, check=lambda status, name: told.append((status.st_size, name)))
+    assert told == [(5, str(path))]
