@@ -353,7 +353,7 @@ def test_floods_whose_answers_are_not_taken(
     caplog.set_level(logging.INFO, "sealwire.server")
     raw = handler is not async_echo
     security = deployment.server_security(
-        limits={"frame_timeout": 1}, raw=raw, peers=[f"uid:{os.getuid()}"], service="of-flood"
+        limits={"frame_timeout": 2}, raw=raw, peers=[f"uid:{os.getuid()}"], service="of-flood"
     )
     path = str(tmp_path / "socket")
     with (
@@ -366,6 +366,34 @@ def test_floods_whose_answers_are_not_taken(
         with pytest.raises(ConnectionError):
             [FLOODS[flood](client) for _ in range(1_000_000)]
         eventually(lambda: "did not take what was sent" in caplog.text)
+
+
+def test_a_frame_is_not_late_while_a_reply_is_taken(deployment: Deployment) -> None:
+    """Nothing is read meanwhile, and so nothing of the frame that had begun before."""
+    gate = threading.Event()
+
+    def respond(message: bytes) -> bytes:
+        gate.wait(20)
+        return bytes(1_000_000) if message == b"large" else message
+
+    with (
+        served(deployment, respond, raw=True, limits={"frame_timeout": 0.3}) as one,
+        deployment.ref_client(one.port, timeout=20) as client,
+    ):
+        for _ in range(20):
+            client.send_message(b"large")
+        frame = p.frame(p.MESSAGE, b"small", 21, 0, client.key_out)
+        client.send_raw(frame[:20])
+        (channel,) = eventually(lambda: list(one.server._channels))
+        end = eventually(lambda: channel.session._frame_end)
+        channel._frame_timeout = 60.0  # of the reply
+        gate.set()
+        eventually(lambda: channel._full)
+        eventually(lambda: monotonic() > end)
+        one.call(turns(10))
+        assert {len(client.read_unverified().payload) for _ in range(20)} == {1_000_000}
+        client.send_raw(frame[20:])
+        assert client.read_unverified().payload == b"small"
 
 
 def test_refused_and_gone(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:

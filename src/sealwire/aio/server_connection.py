@@ -234,7 +234,8 @@ class AsyncServerChannel(PartsChannel):
                 await self.drained()
                 session.restart_frame(monotonic())
                 continue
-            if not await self._wait_for_input(session.input_deadline(now)):
+            # If a reply has filled the transport meanwhile, nothing was read, and the client is not late.
+            if not await self._wait_for_input(session.input_deadline(now)) and not self._full:
                 self._finish_handling()
                 session.on_timeout(monotonic())
         return None
