@@ -38,11 +38,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest, so that no process is left with them at the end."""
-    items.sort(key=lambda item: item.path.stem not in ("test_readme", "test_tutorial", "test_how_to", "test_examples"))
-
-
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Name a failure at once, for a run that does not come to its end."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
