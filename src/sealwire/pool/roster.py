@@ -67,6 +67,7 @@ class Roster(Generic[_K]):
 
     def __init__(self, addresses: Sequence[Address], room: int, interval: float) -> None:
         self._room = room
+        self._addresses = list(addresses)
         self.servers: list[Server[_K]] = []
         self.lookups: list[Lookup] = []
         self.dropped: deque[_K] = deque()
@@ -208,6 +209,8 @@ class Roster(Generic[_K]):
                     self.servers.remove(server)
                     self.dropped += server.take_connections()
             self.servers += [Server(lookup.address, each, self._room) for each in present.values()]
+            # Names are looked up at the same time, and found in any order.
+            self.servers.sort(key=lambda server: self._addresses.index(server.address))
             lookup.end(now)
         self.settling = self.settling and self._is_unsettled()
         self.serve_queue()
