@@ -19,6 +19,7 @@ import pytest
 from conformance.handlers import note
 from sealwire import ConnectionClosed, Security, TransportError
 from sealwire.nats import AsyncNATSClient, SynchronousNATSClient
+from sealwire.nats.listener import Listener
 from support.aio import eventually_on_loop
 from support.nats import NATS, cluster
 from support.service import Deployment, eventually
@@ -313,3 +314,29 @@ def test_a_cluster_of_three(worker: Any, subject: str, security: Security) -> No
             asyncio.run(ask())
     load.check()
     assert len(load.errors) < 1000
+
+
+def test_a_server_that_stops_while_it_connects_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the client of NATS takes the cancellation for an error of the connection."""
+
+    async def stop() -> None:
+        begun = asyncio.Event()
+
+        async def refused(_: Listener) -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise TransportError("refused") from None
+
+        monkeypatch.setattr(Listener, "open", refused)
+        listener = Listener([], "orders", "", "tls://nats.example/orders", None, {})  # type: ignore[arg-type]  # not used
+        listener._note_loss(None)
+        accepting = asyncio.create_task(listener.accept(None))  # type: ignore[arg-type]  # likewise
+        await begun.wait()
+        accepting.cancel()
+        done, _ = await asyncio.wait([accepting], timeout=10)
+        assert done == {accepting}
+        assert accepting.cancelled()
+
+    asyncio.run(stop())
