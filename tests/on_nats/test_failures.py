@@ -19,7 +19,7 @@ import pytest
 from conformance.handlers import note
 from sealwire import ConnectionClosed, Security, TransportError
 from sealwire.nats import AsyncNATSClient, SynchronousNATSClient
-from sealwire.nats.listener import Listener
+from sealwire.nats.link import Link
 from support.aio import eventually_on_loop
 from support.nats import NATS, cluster
 from support.service import Deployment, eventually
@@ -316,27 +316,25 @@ def test_a_cluster_of_three(worker: Any, subject: str, security: Security) -> No
     assert len(load.errors) < 1000
 
 
-def test_a_server_that_stops_while_it_connects_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if the client of NATS takes the cancellation for an error of the connection."""
+def test_a_cancellation_is_no_error_of_the_connection(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client of NATS takes it for one. A server that was stopped meanwhile would go on for ever."""
 
     async def stop() -> None:
         begun = asyncio.Event()
 
-        async def refused(_: Listener) -> None:
+        async def connect(*_: object) -> None:
             begun.set()
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
-                raise TransportError("refused") from None
+                raise ConnectionRefusedError("refused") from None
 
-        monkeypatch.setattr(Listener, "open", refused)
-        listener = Listener([], "orders", "", "tls://nats.example/orders", None, {})  # type: ignore[arg-type]  # not used
-        listener._note_loss(None)
-        accepting = asyncio.create_task(listener.accept(None))  # type: ignore[arg-type]  # likewise
+        monkeypatch.setattr(Link, "_connect", connect)
+        address, security = "tls://nats.example/orders", deployment.server_security()
+        opening = asyncio.create_task(Link.open([address], address, security, {}, 30))
         await begun.wait()
-        accepting.cancel()
-        done, _ = await asyncio.wait([accepting], timeout=10)
-        assert done == {accepting}
-        assert accepting.cancelled()
+        opening.cancel()
+        await asyncio.wait([opening], timeout=10)
+        assert opening.cancelled()
 
     asyncio.run(stop())

@@ -94,6 +94,9 @@ class Link:
         """
         link = cls(address, str(options.get("inbox_prefix", "_INBOX")))
         pinned = security.pinned()
+        task = asyncio.current_task()
+        assert task is not None  # this runs in one
+        cancelled = task.cancelling()
         try:
             async with asyncio.timeout(seconds):
                 ours = {"tls": carrier_tls(pinned.credentials.current), "connect_timeout": seconds / len(urls)}
@@ -104,6 +107,8 @@ class Link:
                 raise explain.no_answer(address) from None
             if isinstance(error, SealwireError) or not isinstance(error, OSError | Error):
                 raise
+            if task.cancelling() > cancelled:  # nats-py takes it for an error of the connection
+                raise asyncio.CancelledError from None
             raise explain.unreachable(address, link._reason(error)) from None
         return link
 

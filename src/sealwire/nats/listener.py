@@ -149,9 +149,6 @@ class Listener:
             try:
                 await self.open()
             except SealwireError as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():  # which was taken for an error of the connection
-                    raise asyncio.CancelledError from None
                 pause = backoff.next()
                 logger.log(logging.WARNING if pause > 1 else logging.INFO, "%s", error)
                 await asyncio.sleep(pause)
