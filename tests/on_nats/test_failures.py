@@ -325,7 +325,7 @@ def test_a_cancellation_is_no_error_of_the_connection(deployment: Deployment, mo
         async def connect(*_: object) -> None:
             begun.set()
             try:
-                await asyncio.sleep(60)
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
                 raise ConnectionRefusedError("refused") from None
 
